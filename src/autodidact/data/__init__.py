@@ -1,0 +1,36 @@
+"""Sources, batches, stores: everything between a person's files and a step of training."""
+
+from autodidact.data.batch import Batch, Ragged
+from autodidact.data.batching import (
+    Batching,
+    BucketBatching,
+    DistinctBatching,
+    EpisodeBatching,
+    RandomBatching,
+    SameBatching,
+    WholeBatching,
+)
+from autodidact.data.schema import Field, Schema
+from autodidact.data.source import ArraySource, Source, chained, mixed, together
+from autodidact.data.store import Store, derive
+
+__all__ = [
+    "ArraySource",
+    "Batch",
+    "Batching",
+    "BucketBatching",
+    "DistinctBatching",
+    "EpisodeBatching",
+    "Field",
+    "Ragged",
+    "RandomBatching",
+    "SameBatching",
+    "Schema",
+    "Source",
+    "Store",
+    "WholeBatching",
+    "chained",
+    "derive",
+    "mixed",
+    "together",
+]

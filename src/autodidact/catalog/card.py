@@ -1,0 +1,49 @@
+"""A card: what is listed about a method, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+CardKind = Literal["method", "recipe", "encoder", "schedule", "meter", "tool", "procedure", "suite"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What the lists, the docs and the command line say about one method.
+
+    Written as a literal ``CARD = Card(...)`` at the top of the method's file, from which the catalogue reads it without
+    importing the file.
+
+    Attributes
+    ----------
+    name : what is typed on the command line.
+    target : name of the class in the same file.
+    kind : what the paper adds.
+    title, paper : the system's name, and "authors, title (arXiv id, year)".
+    summary : one sentence: what it does to whose data.
+    number : the paper's number among the 68; 0 for a baseline.
+    needs : field -> kind that the source must have.
+    abilities : what the resulting model can do.
+    arguments : names of the constructor arguments that matter most.
+    claim : name of the claim that proves it, empty where there is none.
+    extra : name of the optional dependencies that it needs, empty where the core suffices.
+    encoder : the encoder that is used when none is named.
+    members : names of the variants, for a suite.
+    """
+
+    name: str
+    target: str
+    kind: CardKind
+    title: str
+    paper: str
+    summary: str
+    number: int = 0
+    needs: tuple[tuple[str, str], ...] = ()
+    abilities: tuple[str, ...] = ("embed",)
+    arguments: tuple[str, ...] = ()
+    claim: str = ""
+    extra: str = ""
+    encoder: str = ""
+    members: tuple[str, ...] = ()
+    module: str = ""

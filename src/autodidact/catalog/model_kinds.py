@@ -1,0 +1,21 @@
+"""Where the class of each kind of saved model lives."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+from autodidact.catalog.nearest import unknown
+
+KINDS = {
+    "encoder": "autodidact.encoders.kept:EncoderModel",
+    "predictor": "autodidact.encoders.kept:PredictorModel",
+}
+
+
+def resolve(kind: str) -> Any:
+    """The class of a kind of model; an unknown kind raises ValueError."""
+    if kind not in KINDS:
+        raise unknown("kind of model", kind, KINDS)
+    module, _, name = KINDS[kind].partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,83 @@
+"""What a source says about its fields: kind, unit, classes, time axis."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal[
+    "image",  # (C, H, W) uint8 or float in [0, 1]
+    "numeric",  # (columns,) float32, NaN where missing
+    "categorical",  # (columns,) int64, -1 where missing
+    "label",  # scalar int64 class, -1 where unknown
+    "target",  # scalar float32 of a regression, NaN where unknown
+    "group",  # scalar int64: subject, recording, cluster, domain
+    "sequence",  # Ragged of tokens or samples along time
+    "vector",  # (d,) float32: an embedding, a feature vector
+    "text",  # str
+    "box",  # (4,) float32: top, left, height, width in pixels of the part of a canvas that holds the image
+    "index",  # scalar or (k,) int64 position in a context (node, user, item)
+    "mask",  # bool
+]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One named column of a source.
+
+    Attributes
+    ----------
+    kind : what the values are, see `Kind`.
+    shape : shape of one sample, empty for a scalar or where it varies.
+    unit : physical unit, where there is one ("Hz", "mm", "USD").
+    classes : names of the classes of a label, in the order of its integers.
+    columns : names of the columns of a table field.
+    cardinalities : number of categories of each column of a categorical field.
+    time_axis : axis along which a cut of the sample also cuts this field; None where there is none.
+    """
+
+    kind: Kind
+    shape: tuple[int, ...] = ()
+    unit: str | None = None
+    classes: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    cardinalities: tuple[int, ...] = ()
+    time_axis: int | None = None
+
+
+class Schema(dict[str, Field]):
+    """Field names to fields."""
+
+    def first(self, kind: Kind) -> str | None:
+        """Name of the first field of a kind, None where there is none."""
+        return next((name for name, field in self.items() if field.kind == kind), None)
+
+    def require(self, needs: Mapping[str, Kind], who: str) -> None:
+        """Raise ValueError naming the first field that `who` needs and this schema lacks."""
+        for name, kind in needs.items():
+            if name in self and self[name].kind == kind:
+                continue
+            has = ", ".join(f"{n} ({f.kind})" for n, f in self.items()) or "no field"
+            raise ValueError(f"{who} needs a field '{name}' of kind {kind}; this data has {has}")
+
+    def plain(self) -> dict[str, dict[str, object]]:
+        """The schema as JSON-ready dictionaries."""
+        return {
+            name: {
+                key: list(value) if isinstance(value, tuple) else value
+                for key, value in vars(field).items()
+                if value not in ((), None)
+            }
+            for name, field in self.items()
+        }
+
+    @classmethod
+    def from_plain(cls, plain: Mapping[str, Mapping[str, object]]) -> Schema:
+        """Read back what `plain` wrote."""
+        return cls(
+            {
+                name: Field(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})  # type: ignore[arg-type]
+                for name, entry in plain.items()
+            }
+        )

@@ -1,0 +1,240 @@
+"""Source: samples with stable ids and named fields, and the ways to combine sources."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autodidact.data.batch import Batch, Ragged, Value
+from autodidact.data.ids import Ids, positions_of
+from autodidact.data.schema import Field, Schema
+
+if TYPE_CHECKING:
+    from autodidact.data.store import Store
+
+Positions = NDArray[np.int64]
+
+
+class Source(ABC):
+    """Samples that can be read by position, many at a time.
+
+    Attributes
+    ----------
+    name : short name, part of every sample id.
+    schema : fields of a sample.
+    ids : (n,) stable ids.
+    names : n human-readable names (file name, row number), unique inside the source.
+    context : values that stand behind every batch.
+    """
+
+    name: str
+    schema: Schema
+    ids: Ids
+    names: Sequence[str]
+    context: Mapping[str, Any]
+
+    @abstractmethod
+    def read(self, positions: Positions) -> dict[str, Value]:
+        """Fields of the samples at `positions`; the first axis of each is ``len(positions)``."""
+
+    @abstractmethod
+    def column(self, field: str) -> NDArray[Any]:
+        """All values of a scalar field (label, target, group), shape (n,), without reading the heavy fields."""
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def batch(self, positions: Positions) -> Batch:
+        """The samples at `positions` as a batch on the CPU."""
+        return Batch(torch.from_numpy(self.ids[positions]), self.read(positions), self.context)
+
+    def in_order(self, size: int) -> Iterator[Batch]:
+        """All samples once, in order, in batches of at most `size`."""
+        for start in range(0, len(self), size):
+            yield self.batch(np.arange(start, min(start + size, len(self))))
+
+    def only(self, ids: Sequence[int] | Ids) -> Source:
+        """The samples with these ids, in this order. Unknown ids raise ValueError."""
+        positions = positions_of(self.ids, ids)
+        if (positions < 0).any():
+            raise ValueError(f"{int((positions < 0).sum())} of {len(positions)} ids are not in source '{self.name}'")
+        return Subset(self, positions)
+
+    def at(self, positions: Sequence[int] | Positions) -> Source:
+        """The samples at these positions, in this order."""
+        return Subset(self, np.asarray(positions, dtype=np.int64))
+
+    def joined(self, store: Store, columns: Sequence[str] | None = None) -> Source:
+        """This source with columns of a store as further fields; samples that the store lacks are left out."""
+        return Joined(self, store, columns)
+
+
+class ArraySource(Source):
+    """A source whose fields lie in memory: arrays, tensors, `Ragged` or lists of text with n rows each."""
+
+    def __init__(
+        self,
+        name: str,
+        fields: Mapping[str, NDArray[Any] | torch.Tensor | Ragged | list[str]],
+        schema: Schema,
+        ids: Ids,
+        names: Sequence[str] | None = None,
+        context: Mapping[str, Any] | None = None,
+    ) -> None:
+        for field, value in fields.items():
+            if len(value) != len(ids):
+                raise ValueError(f"field '{field}' has {len(value)} rows, the source has {len(ids)}")
+        self.name, self.schema, self.ids = name, schema, np.asarray(ids, dtype=np.int64)
+        self.names = names if names is not None else [str(i) for i in range(len(ids))]
+        self.context = context or {}
+        self._fields = fields
+
+    def read(self, positions: Positions) -> dict[str, Value]:
+        return {name: _take(value, positions) for name, value in self._fields.items()}
+
+    def column(self, field: str) -> NDArray[Any]:
+        return np.asarray(_need(self._fields, field, self.name))
+
+
+def _take(value: Any, positions: Positions) -> Value:
+    if isinstance(value, Ragged):
+        return value.select(torch.from_numpy(positions))
+    if isinstance(value, list):
+        return [value[i] for i in positions]
+    if isinstance(value, torch.Tensor):
+        return value[torch.from_numpy(positions)]
+    return torch.from_numpy(np.ascontiguousarray(value[positions]))
+
+
+def _need(fields: Mapping[str, Any], field: str, source: str) -> Any:
+    if field not in fields:
+        raise ValueError(f"source '{source}' has no field '{field}'; it has {', '.join(fields) or 'none'}")
+    return fields[field]
+
+
+class Subset(Source):
+    """Some samples of another source, in a given order."""
+
+    def __init__(self, base: Source, positions: Positions) -> None:
+        self.base, self.positions = base, positions
+        self.name, self.schema, self.context = base.name, base.schema, base.context
+        self.ids = base.ids[positions]
+
+    @property
+    def names(self) -> Sequence[str]:  # type: ignore[override]
+        return [self.base.names[i] for i in self.positions]
+
+    def read(self, positions: Positions) -> dict[str, Value]:
+        return self.base.read(self.positions[positions])
+
+    def column(self, field: str) -> NDArray[Any]:
+        return self.base.column(field)[self.positions]
+
+
+class Joined(Source):
+    """A source with columns of a store beside its own fields.
+
+    A column named as a field of the base replaces it. Samples absent from the store are left out and counted
+    in `missing`.
+    """
+
+    def __init__(self, base: Source, store: Store, columns: Sequence[str] | None = None) -> None:
+        rows = positions_of(store.ids, base.ids)
+        keep = np.flatnonzero(rows >= 0)
+        if len(keep) == 0:
+            raise ValueError(f"no sample of '{base.name}' is in the store '{store.name}'")
+        self.missing = len(base) - len(keep)
+        self.base = base if self.missing == 0 else Subset(base, keep)
+        rows = rows[keep]
+        self.name, self.context = base.name, base.context
+        self.ids, self.names = self.base.ids, self.base.names
+        self._columns = {name: _rows(store.column(name), rows) for name in columns or store.columns}
+        self.schema = Schema(base.schema)
+        for name in self._columns:
+            self.schema[name] = store.schema.get(name, Field("vector"))
+
+    def read(self, positions: Positions) -> dict[str, Value]:
+        own: dict[str, Value] = {name: _take(value, positions) for name, value in self._columns.items()}
+        return {**self.base.read(positions), **own}
+
+    def column(self, field: str) -> NDArray[Any]:
+        return np.asarray(self._columns[field]) if field in self._columns else self.base.column(field)
+
+
+def _rows(values: Any, rows: Positions) -> Any:
+    if isinstance(values, Ragged):
+        return values.select(torch.from_numpy(rows))
+    return [values[i] for i in rows] if isinstance(values, list) else values[rows]
+
+
+class Together(Source):
+    """Several sources, one batch of each in every step (labelled beside unlabelled, catalogue beside clicks)."""
+
+    def __init__(self, sources: Mapping[str, Source], shares: Mapping[str, float]) -> None:
+        self.sources, self.shares = dict(sources), dict(shares)
+        self.name = "+".join(source.name for source in sources.values())
+        self.schema = Schema({f"{k}.{f}": field for k, s in sources.items() for f, field in s.schema.items()})
+        self.ids = np.concatenate([source.ids for source in sources.values()])
+        self.context = {k: v for source in sources.values() for k, v in source.context.items()}
+
+    @property
+    def names(self) -> Sequence[str]:  # type: ignore[override]
+        return [f"{k}/{name}" for k, source in self.sources.items() for name in source.names]
+
+    def read(self, positions: Positions) -> dict[str, Value]:
+        raise TypeError("a source of several streams is read stream by stream; its batches have .streams")
+
+    def column(self, field: str) -> NDArray[Any]:
+        stream, _, name = field.partition(".")
+        return _need(self.sources, stream, self.name).column(name)
+
+
+class Mixed(Together):
+    """Several sources that share the steps: each batch comes from one of them, chosen at the given rates."""
+
+
+class Chained(Together):
+    """Several sources in sequence: an epoch passes over the first, then the second, and so on."""
+
+
+def together(shares: Mapping[str, float] | None = None, **sources: Source) -> Together:
+    """One batch of every source in each step.
+
+    Parameters
+    ----------
+    shares : size of each stream's batch relative to the batch size; default 1 for each.
+    sources : streams by name. The first sets the length of an epoch; the others start over when they run out.
+    """
+    return Together(_some(sources), _weights(sources, shares))
+
+
+def mixed(rates: Mapping[str, float] | None = None, **sources: Source) -> Mixed:
+    """Each batch from one source, in an order drawn at `rates` (default: as many as each source holds)."""
+    rates = rates if rates is not None else {name: len(source) for name, source in sources.items()}
+    return Mixed(_some(sources), _weights(sources, rates))
+
+
+def chained(**sources: Source) -> Chained:
+    """The sources one after another within an epoch."""
+    return Chained(_some(sources), dict.fromkeys(sources, 1.0))
+
+
+def _some(sources: Mapping[str, Source]) -> Mapping[str, Source]:
+    if not sources:
+        raise ValueError("at least one source is needed")
+    return sources
+
+
+def _weights(sources: Mapping[str, Source], given: Mapping[str, float] | None) -> dict[str, float]:
+    given = given or {}
+    if unknown := set(given) - set(sources):
+        raise ValueError(f"no source named {', '.join(sorted(unknown))}; there is {', '.join(sources)}")
+    weights = {name: float(given.get(name, 1.0)) for name in sources}
+    if any(weight <= 0 for weight in weights.values()):
+        raise ValueError(f"shares and rates must be positive, got {weights}")
+    return weights
