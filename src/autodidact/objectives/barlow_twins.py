@@ -1,0 +1,94 @@
+"""Barlow Twins (Zbontar et al., arXiv 2103.03230): redundancy reduction between the two views' dimensions."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from autodidact.objectives.embeddings import check_views, full_precision, full_precision_region
+from autodidact.objectives.shards import summed
+
+
+def barlow_twins(
+    z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"], lambd: float = 0.005, *, gather: bool = True
+) -> Float[Tensor, ""]:
+    r"""Barlow Twins loss (section 2.1, equations 1 and 2).
+
+    With columns standardised over the batch in each view (biased variance, eps 1e-5) and :math:`C = Z_1^T Z_2 / N`::
+
+        L = sum_i (1 - C_ii)^2 + lambd * sum_i sum_{j != i} C_ij^2
+
+    Sums, as in the paper, not means: `lambd` means the same as there, and values in the hundreds are normal when D
+    exceeds N, since the loss cannot fall below `barlow_twins_floor`. Gradient flows through both views and through
+    the batch statistics.
+
+    Parameters
+    ----------
+    z1, z2 : tensors of shape (N, D), N >= 2, D >= 2
+        Raw projections of the two views; standardised here.
+    lambd : float
+        Weight of the redundancy term, >= 0. Paper: 0.0051.
+    gather : bool
+        Under a process group, take statistics and C over the batch of all processes. Every process then returns the
+        loss of the whole batch, and gradients averaged over processes are those of the whole batch.
+
+    Raises
+    ------
+    ValueError
+        N = 1 or D = 1, views that differ in shape, NaN or infinite values, negative lambd.
+    """
+    check_views("barlow_twins", z1, z2)
+    if z1.shape[1] < 2:
+        raise ValueError("barlow_twins: needs at least 2 dimensions to decorrelate, got D = 1")
+    if not lambd >= 0:
+        raise ValueError(f"barlow_twins: lambd must be >= 0, got {lambd}")
+    correlation = cross_correlation(standardised(z1, gather=gather), standardised(z2, gather=gather), gather=gather)
+    diagonal = correlation.diagonal()
+    off_diagonal = correlation - torch.diag(diagonal)
+    return (1 - diagonal).square().sum() + lambd * off_diagonal.square().sum()
+
+
+def standardised(z: Float[Tensor, "n d"], *, eps: float = 1e-5, gather: bool = True) -> Float[Tensor, "n d"]:
+    """Columns with mean 0 and biased variance v / (v + eps) over the batch of all processes, differentiable through both.
+
+    A constant column becomes 0 rather than NaN.
+    """
+    with full_precision_region(z.device):
+        z = full_precision(z)
+        count = summed(z.new_tensor(float(len(z))), gather)
+        if count < 2:
+            raise ValueError("standardising columns needs at least 2 rows, got 1")
+        centred = z - summed(z.sum(0), gather) / count
+        variance = summed(centred.square().sum(0), gather) / count
+        return centred * (variance + eps).rsqrt()
+
+
+def cross_correlation(a: Float[Tensor, "n d"], b: Float[Tensor, "n e"], *, gather: bool = True) -> Float[Tensor, "d e"]:
+    """a^T b / N over the batch of all processes, for standardised columns: entries in [-1, 1]."""
+    with full_precision_region(a.device):
+        a, b = full_precision(a), full_precision(b)
+        return summed(a.T @ b, gather) / summed(a.new_tensor(float(len(a))), gather)
+
+
+def barlow_twins_floor(n: int, d: int, lambd: float = 0.005) -> float:
+    r"""A value that `barlow_twins` cannot fall below with N samples and D dimensions.
+
+    C has rank r <= min(D, N - 1), hence :math:`\|C\|_F^2 \ge (\mathrm{tr}\,C)^2 / r`. With :math:`C_{ii} = c` and
+    :math:`k = \lambda (D / r - 1)` the loss is at least :math:`D ((1 - c)^2 + k c^2)`, smallest at
+    :math:`c = 1 / (1 + k)`, where it is :math:`D k / (1 + k)`. (Held to c = 1 the redundancy term alone is at least
+    :math:`\lambda (D^2 / (N - 1) - D) = D k`.) Attained for lambd <= 1; above 1 the bound of lambd = 1 is returned.
+
+    Parameters
+    ----------
+    n : int
+        Samples in the whole batch, >= 2.
+    d : int
+        Dimensions, >= 2.
+    lambd : float
+        Weight of the redundancy term, >= 0.
+    """
+    if n < 2 or d < 2 or not lambd >= 0:
+        raise ValueError(f"barlow_twins_floor needs n >= 2, d >= 2 and lambd >= 0, got {n}, {d} and {lambd}")
+    k = min(lambd, 1.0) * (d / min(d, n - 1) - 1)
+    return d * k / (1 + k)

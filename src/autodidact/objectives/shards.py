@@ -1,0 +1,58 @@
+"""What an objective must know of the other processes: their embeddings, their counts, with gradient.
+
+Gradients are averaged over processes by the trainer (as DistributedDataParallel does), so a loss computed here on one
+shard is scaled such that this average is the exact gradient of the whole batch.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_nn
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+
+def world_size(gather: bool = True) -> int:
+    """Number of processes that share the batch; 1 when `gather` is off or no process group is running."""
+    return dist.get_world_size() if gather and dist.is_available() and dist.is_initialized() else 1
+
+
+def shard_sizes(rows: int, device: torch.device, gather: bool = True) -> list[int]:
+    """Rows held by each process, in rank order. Shards may differ in size (the last batch of an epoch)."""
+    if world_size(gather) == 1:
+        return [rows]
+    sizes = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(world_size())]
+    dist.all_gather(sizes, torch.tensor([rows], device=device))
+    return torch.cat(sizes).tolist()
+
+
+def gathered(x: Shaped[Tensor, "rows *rest"], sizes: list[int]) -> list[Tensor]:
+    """The shards of every process in rank order, differentiable: the gradient of a shard is summed over processes.
+
+    Parameters
+    ----------
+    x : tensor of shape (rows, ...)
+        This process's shard.
+    sizes : list of int
+        What `shard_sizes` returned; shorter shards travel padded, since collectives want one shape.
+    """
+    if len(sizes) == 1:
+        return [x]
+    padding = x.new_zeros(max(sizes) - x.shape[0], *x.shape[1:])
+    shards = dist_nn.all_gather(torch.cat([x, padding]).contiguous())
+    return [shard[:size] for shard, size in zip(shards, sizes, strict=True)]
+
+
+def summed(x: Float[Tensor, "*shape"], gather: bool = True) -> Float[Tensor, "*shape"]:
+    """Sum over processes, differentiable (its gradient is again summed over processes)."""
+    return x if world_size(gather) == 1 else dist_nn.all_reduce(x.contiguous())
+
+
+def mean_over_processes(loss: Float[Tensor, ""], gather: bool = True) -> Float[Tensor, ""]:
+    """The mean of `loss` over processes as value, the gradient of this process's own `loss`."""
+    if world_size(gather) == 1:
+        return loss
+    total = loss.detach().clone()
+    dist.all_reduce(total)
+    return loss + (total / world_size() - loss.detach())
