@@ -1,0 +1,44 @@
+"""Views: random, batched, on the device; and masks over tokens and columns. Pure torch, one generator in, no state."""
+
+from autodidact.views.augment import (
+    PRESETS,
+    Augment,
+    ViewParameters,
+    eval_view,
+    multicrop,
+    multicrop_augments,
+)
+from autodidact.views.column_subsets import ColumnSubsets, column_subsets
+from autodidact.views.corruption import Corrupted, gmml_corruption, gmml_mask
+from autodidact.views.token_masks import (
+    block_mask,
+    gather_tokens,
+    group_mask,
+    keep_indices,
+    masked_indices,
+    pixel_mask,
+    random_mask,
+    scatter_tokens,
+)
+
+__all__ = [
+    "PRESETS",
+    "Augment",
+    "ColumnSubsets",
+    "Corrupted",
+    "ViewParameters",
+    "block_mask",
+    "column_subsets",
+    "eval_view",
+    "gather_tokens",
+    "gmml_corruption",
+    "gmml_mask",
+    "group_mask",
+    "keep_indices",
+    "masked_indices",
+    "multicrop",
+    "multicrop_augments",
+    "pixel_mask",
+    "random_mask",
+    "scatter_tokens",
+]
