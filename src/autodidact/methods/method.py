@@ -149,7 +149,7 @@ class Method(nn.Module, ABC):
 
     def update(self, batch: Batch, step: Step) -> Loss:
         """One update: by default one descent. Override only for another optimisation pattern."""
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(batch.ids.device.type, enabled=False):
             views = self.views(batch, step.progress)
         return step.descend(self.loss(views, step.progress))
 

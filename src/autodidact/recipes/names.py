@@ -1,0 +1,151 @@
+"""From names and options to methods, recipes and encoders."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autodidact.catalog import Card, card, target, unknown
+from autodidact.data.source import Source
+from autodidact.encoders import build
+from autodidact.methods.method import Method
+from autodidact.model import Encoder
+from autodidact.recipes.stages import Recipe
+from autodidact.training.feed import seeded
+
+RESERVED = ("schema", "samples")
+
+
+def find(name: str) -> tuple[type[Method] | type[Recipe], Card | None]:
+    """The class and card of a method or recipe.
+
+    Parameters
+    ----------
+    name : a name of the catalogue, or ``path/to/file.py:ClassName`` for one's own.
+    """
+    if ".py:" in name:
+        return _own(name), None
+    known = card(name)
+    if known.kind not in ("method", "recipe"):
+        raise ValueError(f"'{name}' is a {known.kind}, not something to pretrain with")
+    return target(known), known
+
+
+def _own(name: str) -> type[Method] | type[Recipe]:
+    path, _, cls = name.rpartition(":")
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    found = getattr(module, cls, None)
+    if not (isinstance(found, type) and issubclass(found, Method | Recipe)):
+        names = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Method | Recipe)]
+        raise unknown(f"method in {path}", cls, names)
+    return found
+
+
+def options(cls: type[Method] | type[Recipe]) -> dict[str, inspect.Parameter]:
+    """The constructor's keyword arguments that a user may set."""
+    parameters = inspect.signature(cls).parameters
+    return {
+        name: parameter
+        for name, parameter in parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY and name not in RESERVED
+    }
+
+
+def check_options(cls: type[Method] | type[Recipe], given: Mapping[str, Any]) -> None:
+    """Raise ValueError naming the nearest option where one is unknown."""
+    valid = options(cls)
+    for name in given:
+        if name not in valid:
+            raise unknown(f"option of {cls.__name__}", name, valid)
+
+
+def encoder_names(asked: str | Mapping[str, str] | None, slots: tuple[str, ...], default: str) -> dict[str, str]:
+    """Slot -> encoder name.
+
+    Parameters
+    ----------
+    asked : one name for all slots, or slot -> name; None for the default.
+    slots : the method's slots.
+    default : the card's encoder.
+    """
+    if asked is None or asked == {}:
+        if not default:
+            raise ValueError("no encoder was named and this method has no default; use --encoder NAME")
+        asked = default
+    if isinstance(asked, str):
+        return dict.fromkeys(slots, asked)
+    for slot in asked:
+        if slot not in slots:
+            raise unknown("encoder slot", slot, slots)
+    if missing := [slot for slot in slots if slot not in asked and not default]:
+        raise ValueError(f"no encoder for slot {', '.join(missing)}; use --encoder {missing[0]}=NAME")
+    return {slot: asked.get(slot, default) for slot in slots}
+
+
+def encoder_maker(
+    names: Mapping[str, str], source: Source, seed: int, arguments: Mapping[str, Any]
+) -> Callable[[str], Encoder]:
+    """A function from a slot to a fresh encoder whose random weights follow from the seed and the slot."""
+
+    def make(slot: str) -> Encoder:
+        state = torch.random.get_rng_state()
+        torch.manual_seed(seeded(seed, "encoder", slot))
+        try:
+            return build(names[slot], schema=source.schema, **arguments)
+        finally:
+            torch.random.set_rng_state(state)
+
+    return make
+
+
+def make_method(
+    cls: type[Method],
+    encoder: Callable[[str], Encoder],
+    given: Mapping[str, Any],
+    source: Source,
+    seed: int,
+) -> Method:
+    """A method with fresh networks.
+
+    An option whose type is `Method` is given as a name, or as ``{"name": ..., further options}``, and is built on the
+    same networks.
+    """
+    check_options(cls, given)
+    parameters = inspect.signature(cls).parameters
+    arguments: dict[str, Any] = dict(given)
+    networks = [encoder(slot) for slot in cls.slots]
+    made = dict(zip(cls.slots, networks, strict=True))
+    for name, value in given.items():
+        if _is_method(parameters[name]) and not isinstance(value, Method):
+            inner = {"name": value} if isinstance(value, str) else dict(value)
+            found, _ = find(str(inner.pop("name", "")))
+            if not issubclass(found, Method):
+                raise ValueError(f"option {name} needs a method, not a recipe")
+            arguments[name] = make_method(found, made.__getitem__, inner, source, seed)
+    if "schema" in parameters:
+        arguments["schema"] = source.schema
+    if "samples" in parameters:
+        arguments["samples"] = len(source)
+    state = torch.random.get_rng_state()
+    torch.manual_seed(seeded(seed, "method"))
+    try:
+        return cls(*networks, **arguments)
+    finally:
+        torch.random.set_rng_state(state)
+
+
+def _is_method(parameter: inspect.Parameter) -> bool:
+    return parameter.annotation in (Method, "Method")

@@ -1,0 +1,188 @@
+"""The stage engine: a recipe is a small graph of train, derive and measure, and resumes by itself."""
+
+from __future__ import annotations
+
+import json
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+
+from autodidact.catalog import unknown
+from autodidact.data.schema import Kind
+from autodidact.data.source import Source
+from autodidact.data.store import Store
+from autodidact.evaluation.table import Table
+from autodidact.methods.method import Method
+from autodidact.model import Encoder, Model, load_model
+from autodidact.model.model import write_aside
+from autodidact.training import Settings, train
+
+Artefact = Model | Store | Table
+DONE = "done.json"
+
+
+@dataclass
+class Site:
+    """Where a recipe runs: the data, the networks and settings that the user asked for, and the run's folder.
+
+    Attributes
+    ----------
+    source : the samples.
+    encoder : makes a fresh encoder for a slot; the weights follow from the run's seed and the slot.
+    settings : the user's training settings, for the recipe's main training.
+    folder : every stage gets its own folder below it.
+    quiet : no progress lines.
+    """
+
+    source: Source
+    encoder: Callable[[str], Encoder]
+    settings: Settings
+    folder: Path
+    quiet: bool = False
+
+    def train(self, stage: str, method: Method, source: Source, settings: Settings | None = None) -> Model:
+        """Train inside a stage; a training that was cut off goes on."""
+        return train(method, source, settings or self.settings, out=self.at(stage), quiet=self.quiet, title=stage)
+
+    def store(self, stage: str, **schema: Any) -> Store:
+        """The stage's store, continued where it was cut off."""
+        return Store(self.at(stage) / "store", name=stage, schema=schema)
+
+    def at(self, stage: str) -> Path:
+        return self.folder / "stages" / stage
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a recipe.
+
+    Attributes
+    ----------
+    name : unique in the recipe; a stage of a later round carries its number ("train.2"), so that any later stage can
+        name the result of any earlier round.
+    run : gets the results of the parents by name, and returns this stage's result.
+    parents : stages whose results `run` reads; they come earlier in the list.
+    """
+
+    name: str
+    run: Callable[[Mapping[str, Any]], Artefact]
+    parents: tuple[str, ...] = ()
+
+
+def rounds(count: int, of: Callable[[int], Sequence[Stage]]) -> list[Stage]:
+    """The stages of `count` rounds, from 1; `of(k)` gives those of round k, with its number in their names."""
+    return [stage for number in range(1, count + 1) for stage in of(number)]
+
+
+class Recipe(ABC):
+    """Several trainings and derivations in a row.
+
+    Like a `Method`, the constructor's keyword arguments are command-line options, and `slots` names the networks.
+    """
+
+    needs: ClassVar[Mapping[str, Kind]] = {"image": "image"}
+    slots: ClassVar[tuple[str, ...]] = ("encoder",)
+
+    @abstractmethod
+    def stages(self, site: Site) -> list[Stage]:
+        """The stages in an order in which they can run; the last one gives the result."""
+
+
+@dataclass
+class Run:
+    """Runs the stages of one recipe in a folder.
+
+    A finished stage is read back from its folder, not run again.
+    """
+
+    stages: Sequence[Stage]
+    folder: Path
+    kinds: Mapping[str, type[Model]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        seen: list[str] = []
+        for stage in self.stages:
+            if stage.name in seen:
+                raise ValueError(f"two stages are called '{stage.name}'")
+            for parent in stage.parents:
+                if parent not in seen:
+                    raise unknown(f"parent of stage '{stage.name}'", parent, seen)
+            seen.append(stage.name)
+
+    def result(self) -> Artefact:
+        """Run what is not done yet; the result of the last stage."""
+        results: dict[str, Artefact] = {}
+        needed = self._needed()
+        for stage in self.stages:
+            if stage.name in needed:
+                results[stage.name] = self._stage(stage, results)
+        return results[self.stages[-1].name]
+
+    def _needed(self) -> set[str]:
+        """The last stage, and what the stages that are not done need; results nobody asks for are not read."""
+        needed = {self.stages[-1].name}
+        for stage in reversed(self.stages):
+            if not (self._folder(stage.name) / DONE).exists():
+                needed |= {stage.name, *stage.parents}
+        return needed
+
+    def _stage(self, stage: Stage, results: Mapping[str, Artefact]) -> Artefact:
+        folder = self._folder(stage.name)
+        if _rank() > 0 and not (folder / DONE).exists() and not _training(stage):
+            _wait_for(folder / DONE)
+        if (folder / DONE).exists():
+            return self._load(folder)
+        started = time.monotonic()
+        result = stage.run({parent: results[parent] for parent in stage.parents})
+        if _rank() == 0:
+            folder.mkdir(parents=True, exist_ok=True)
+            kind = _save(result, folder)
+            done = {"stage": stage.name, "kind": kind, "seconds": round(time.monotonic() - started, 3)}
+            write_aside(folder / DONE, json.dumps(done).encode())
+        return result
+
+    def _load(self, folder: Path) -> Artefact:
+        kind = json.loads((folder / DONE).read_text())["kind"]
+        if kind == "model":
+            return load_model(folder / "model", kinds=self.kinds)
+        return Store(folder / "store", name=folder.name) if kind == "store" else Table.load(folder / "table.json")
+
+    def _folder(self, stage: str) -> Path:
+        return self.folder / "stages" / stage
+
+
+def _save(result: Artefact, folder: Path) -> str:
+    if isinstance(result, Model):
+        result.save(folder / "model")
+        return "model"
+    if isinstance(result, Store):
+        if result.folder != folder / "store":
+            raise ValueError("a stage must write its own store: use site.store(name)")
+        return "store"
+    result.save(folder / "table.json")
+    return "table"
+
+
+def _rank() -> int:
+    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+
+
+def _training(stage: Stage) -> bool:
+    """All processes train together; anything else is the first one's work, and the others wait for its result."""
+    return getattr(stage.run, "trains", False)
+
+
+def training(run: Callable[[Mapping[str, Any]], Artefact]) -> Callable[[Mapping[str, Any]], Artefact]:
+    """Marks the `run` of a stage that trains: with several processes, all of them take part."""
+    run.trains = True  # type: ignore[attr-defined]
+    return run
+
+
+def _wait_for(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.2)

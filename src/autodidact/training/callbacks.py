@@ -1,0 +1,146 @@
+"""What happens around the updates: checkpoints, monitors, the progress line."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+from lightning.pytorch.callbacks import Callback
+from tqdm import tqdm
+
+from autodidact.training import checkpoint as checkpoints
+from autodidact.training.journal import Journal
+from autodidact.training.learner import Learner
+from autodidact.training.monitors import Window, look, warning
+
+
+class Checkpoints(Callback):
+    """Writes a checkpoint by time, by updates when asked, and at the end; never one with NaN weights."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._written = time.monotonic()
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        learner: Learner = pl_module
+        if not trainer.is_global_zero or learner._micro:
+            return
+        every = learner.settings.checkpoint_steps
+        due = time.monotonic() - self._written >= learner.settings.checkpoint_seconds
+        if due or (every and learner.updates % every == 0):
+            self.save(learner)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            self.save(pl_module)
+
+    def save(self, learner: Learner) -> None:
+        snapshot = learner.snapshot()
+        if checkpoints.finite(snapshot.tensors):
+            checkpoints.write(snapshot, self.folder)
+        self._written = time.monotonic()
+
+
+class Monitors(Callback):
+    """Logs losses and, now and then, figures of the embeddings; warns in plain words on collapse."""
+
+    def __init__(self, journal: Journal | None) -> None:
+        self.journal = journal
+        self.window = Window()
+        self.figures: dict[str, float] = {}
+        self.warned = False
+        self._sums: dict[str, float] = {}
+        self._count = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        learner: Learner = pl_module
+        self.log_every = max(1, min(50, learner.epoch_steps, learner.total // 20))
+        asked = learner.settings.monitor_steps
+        self.look_every = asked or max(self.log_every, learner.epoch_steps // 10, learner.total // 100, 10)
+
+    def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        pl_module.wants_gradient_norm = (pl_module.updates + 1) % self.look_every == 0
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        learner: Learner = pl_module
+        loss, batch = learner.last_loss, learner.last_batch
+        if loss is None or batch is None or not trainer.is_global_zero:
+            return
+        self._sums["loss"] = self._sums.get("loss", 0.0) + loss.total.detach()
+        for name, term in loss.terms.items():
+            self._sums[f"loss/{name}"] = self._sums.get(f"loss/{name}", 0.0) + term.detach()
+        self._count += 1
+        self.window.add(loss, batch)
+        if learner._micro:
+            return
+        if learner.updates % self.log_every == 0 or learner.updates == learner.total:
+            means = {name: float(value) / self._count for name, value in self._sums.items()}
+            self._sums, self._count = {}, 0
+            rate = learner.optimiser.param_groups[0]["lr"]
+            self._publish(trainer, learner.updates, {**means, "lr": rate})
+        if learner.updates % self.look_every == 0 or learner.updates == learner.total:
+            figures = look(self.window)
+            if learner.last_gradient_norm is not None:
+                figures["gradient_norm"] = learner.last_gradient_norm
+            self._publish(trainer, learner.updates, figures)
+            said = warning(figures)
+            if said and not self.warned:
+                self.warned = True
+                tqdm.write(f"warning: {said}", file=sys.stderr)
+
+    def _publish(self, trainer: L.Trainer, step: int, figures: dict[str, float]) -> None:
+        self.figures.update(figures)
+        if self.journal is not None:
+            self.journal.write(step, figures)
+        for logger in trainer.loggers:
+            logger.log_metrics(figures, step)
+
+
+class ProgressLine(Callback):
+    """A progress bar on a terminal, a line every ten seconds elsewhere: epoch, loss, samples/s, time left, rank."""
+
+    def __init__(self, monitors: Monitors, title: str) -> None:
+        self.monitors, self.title = monitors, title
+        self._bar: tqdm[Any] | None = None
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        if trainer.is_global_zero:
+            self._bar = tqdm(
+                total=pl_module.total,
+                initial=pl_module.updates,
+                desc=self.title,
+                unit="step",
+                mininterval=0.2 if sys.stderr.isatty() else 10.0,
+                dynamic_ncols=True,
+            )
+        self._started, self._samples = time.monotonic(), pl_module.meter["samples"]
+
+    def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
+        learner: Learner = pl_module
+        if self._bar is None or learner._micro:
+            return
+        elapsed = max(time.monotonic() - self._started, 1e-9)
+        figures = self.monitors.figures
+        shown = {
+            "epoch": f"{learner.updates / max(1, learner.epoch_steps):.1f}",
+            "samples/s": f"{(learner.meter['samples'] - self._samples) / elapsed:,.0f}",
+        }
+        for label, name in (("loss", "loss"), ("rank", "rankme/embedding"), ("knn", "knn")):
+            if name in figures:
+                shown[label] = f"{figures[name]:.3g}"
+        self._bar.set_postfix(shown, refresh=False)
+        self._bar.update(1)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        self._close()
+
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None

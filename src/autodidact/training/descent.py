@@ -1,0 +1,157 @@
+"""The Step that methods see: backward, averaging over processes, clipping, the optimiser's step, and trials."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from autodidact.catalog import unknown
+from autodidact.data.batch import Batch
+from autodidact.methods.method import Loss, Progress
+
+if TYPE_CHECKING:
+    from autodidact.training.learner import Learner
+
+
+class NonFinite(RuntimeError):
+    """A loss was NaN or infinite; the message names the term."""
+
+
+class Descent:
+    """One update of a `Learner`: implements `autodidact.methods.Step`.
+
+    Parameters
+    ----------
+    learner : whose method is trained.
+    progress : where training is.
+    last : whether this micro-batch completes the update; before that, gradients only add up.
+    """
+
+    def __init__(self, learner: Learner, progress: Progress, *, last: bool) -> None:
+        self.learner, self.progress = learner, progress
+        self._last = last
+        self._trying = False
+        self.gradient_norm: float | None = None
+
+    def descend(self, loss: Loss, only: str | None = None) -> Loss:
+        """One descent on ``loss.total``; see `autodidact.methods.Step`."""
+        require_finite(loss)
+        chosen = self._parameters(only)
+        parts = 1 if self._trying else self.learner.settings.accumulate
+        if only is None:
+            self.learner.manual_backward(loss.total / parts)
+        else:
+            self.learner.manual_backward(loss.total / parts, inputs=chosen)
+        if self._trying or self._last:
+            self._step(chosen)
+        return loss
+
+    @contextmanager
+    def trial(self) -> Iterator[None]:
+        """Descents inside the block step at once, and are undone when it ends."""
+        if self._trying:
+            raise RuntimeError("a trial cannot be started inside a trial")
+        method, optimiser = self.learner.method, self.learner.optimiser
+        tensors = [*method.parameters(), *method.buffers()]
+        before = [tensor.detach().clone() for tensor in tensors]
+        gradients = [p.grad.clone() if p.grad is not None else None for p in method.parameters()]
+        state = copy.deepcopy(optimiser.state_dict())
+        for p in method.parameters():
+            p.grad = None
+        self._trying = True
+        try:
+            yield
+        finally:
+            self._trying = False
+            with torch.no_grad():
+                for tensor, value in zip(tensors, before, strict=True):
+                    tensor.copy_(value)
+            optimiser.load_state_dict(state)
+            for p, gradient in zip(method.parameters(), gradients, strict=True):
+                p.grad = gradient
+
+    def draw(self) -> Batch:
+        """One more batch of the same source, on the device."""
+        return self.learner.draw()
+
+    def _parameters(self, only: str | None) -> list[nn.Parameter]:
+        groups = self.learner.optimiser.param_groups
+        if only is not None and only not in (names := {group["group"] for group in groups}):
+            raise unknown("parameter group", only, names)
+        return [
+            parameter
+            for group in groups
+            if only in (None, group["group"]) and self.progress.step >= group["frozen_until"]
+            for parameter in group["params"]
+        ]
+
+    def _step(self, chosen: list[nn.Parameter]) -> None:
+        learner, optimiser = self.learner, self.learner.optimiser
+        mine = {id(parameter) for parameter in chosen}
+        waiting: list[tuple[nn.Parameter, Tensor | None]] = []
+        for group in optimiser.param_groups:
+            for parameter in group["params"]:
+                if id(parameter) not in mine:
+                    # The optimiser skips parameters without a gradient; what another descent has collected comes back.
+                    keep = parameter.grad if self.progress.step >= group["frozen_until"] else None
+                    waiting.append((parameter, keep))
+                    parameter.grad = None
+        average_gradients(chosen)
+        clip = learner.settings.clip_norm
+        if clip or learner.wants_gradient_norm:
+            norm = nn.utils.clip_grad_norm_(chosen, clip or float("inf"))
+            self.gradient_norm = float(norm)
+        learner.set_rates()
+        optimiser.step()
+        for parameter in chosen:
+            parameter.grad = None
+        for parameter, gradient in waiting:
+            parameter.grad = gradient
+
+
+def require_finite(loss: Loss) -> None:
+    """Raise `NonFinite` naming the terms that are NaN or infinite."""
+    if bool(torch.isfinite(loss.total.detach()).all()):
+        return
+    bad = [name for name, term in loss.terms.items() if not bool(torch.isfinite(term.detach()).all())]
+    which = f"term{'s' if len(bad) > 1 else ''} {', '.join(bad)}" if bad else "total"
+    raise NonFinite(f"the loss is {float(loss.total.detach())} ({which}); lower the learning rate or look at the data")
+
+
+def average_gradients(parameters: list[nn.Parameter], bucket_bytes: int = 32 << 20) -> None:
+    """Replace every gradient by its mean over all processes, in buckets. Nothing happens in a single process."""
+    distributed = torch.distributed
+    if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
+        return
+    world = distributed.get_world_size()
+    bucket: list[Tensor] = []
+    size = 0
+    pending: list[tuple[object, Tensor, list[Tensor]]] = []
+
+    def send() -> None:
+        nonlocal bucket, size
+        if bucket:
+            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            pending.append((distributed.all_reduce(flat, async_op=True), flat, bucket))
+        bucket, size = [], 0
+
+    for parameter in parameters:
+        if parameter.grad is None:
+            # All processes must take part in the same reductions, whichever parameters their own batch reached.
+            parameter.grad = torch.zeros_like(parameter)
+        bucket.append(parameter.grad)
+        size += parameter.grad.nbytes
+        if size >= bucket_bytes:
+            send()
+    send()
+    for work, flat, gradients in pending:
+        work.wait()  # type: ignore[attr-defined]
+        start = 0
+        for gradient in gradients:
+            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient) / world)
+            start += gradient.numel()

@@ -1,0 +1,223 @@
+"""From a source to a stream of batches whose position is one number, so that a resumed run goes on exactly."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from autodidact.data.batch import Batch
+from autodidact.data.batching import Batching
+from autodidact.data.source import Chained, Mixed, Positions, Source, Together
+
+Draw = Positions | dict[str, Positions]
+Rule = Batching | Mapping[str, Batching]
+
+
+def seeded(*parts: object) -> int:
+    """A seed in [0, 2^63) that depends on all parts and on nothing else."""
+    text = "\0".join(str(part) for part in parts)
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest()) >> 1
+
+
+def epoch_plan(source: Source, rule: Rule, size: int, seed: int, epoch: int) -> list[Draw]:
+    """All draws of one epoch: positions in a source, or positions in each stream."""
+    if isinstance(source, Mixed):
+        return _mixed_plan(source, rule, size, seed, epoch)
+    if isinstance(source, Chained):
+        parts = [
+            (name, draw)
+            for name, part in source.sources.items()
+            for draw in _rule(rule, name).plan(part, size, seeded(seed, epoch, name))
+        ]
+        return [{name: draw} for name, draw in parts]
+    if isinstance(source, Together):
+        return _together_plan(source, rule, size, seed, epoch)
+    return list(_rule(rule, "").plan(source, size, seeded(seed, epoch)))
+
+
+def epoch_length(source: Source, rule: Rule, size: int) -> int:
+    """Updates in one epoch."""
+    if isinstance(source, Together) and not isinstance(source, Mixed | Chained):
+        name, part = next(iter(source.sources.items()))
+        return _rule(rule, name).steps(part, _stream_size(source, name, size))
+    if isinstance(source, Together):
+        return sum(_rule(rule, name).steps(part, size) for name, part in source.sources.items())
+    return _rule(rule, "").steps(source, size)
+
+
+def _rule(rule: Rule, stream: str) -> Batching:
+    return rule if isinstance(rule, Batching) else rule[stream]
+
+
+def _stream_size(source: Together, name: str, size: int) -> int:
+    return max(1, round(size * source.shares[name]))
+
+
+def _together_plan(source: Together, rule: Rule, size: int, seed: int, epoch: int) -> list[Draw]:
+    plans: dict[str, list[Positions]] = {}
+    length = 0
+    for name, part in source.sources.items():
+        own, small = _rule(rule, name), _stream_size(source, name, size)
+        plan = own.plan(part, small, seeded(seed, epoch, name))
+        length = length or len(plan)
+        lap = 0
+        while len(plan) < length:
+            lap += 1
+            plan = plan + own.plan(part, small, seeded(seed, epoch, name, lap))
+        plans[name] = plan[:length]
+    return [{name: plan[i] for name, plan in plans.items()} for i in range(length)]
+
+
+def _mixed_plan(source: Mixed, rule: Rule, size: int, seed: int, epoch: int) -> list[Draw]:
+    names = list(source.sources)
+    rates = np.array([source.shares[name] for name in names])
+    length = epoch_length(source, rule, size)
+    order = np.random.default_rng(seeded(seed, epoch, "mixed")).choice(len(names), length, p=rates / rates.sum())
+    draws: list[Draw] = []
+    waiting: dict[str, list[Positions]] = {name: [] for name in names}
+    laps = dict.fromkeys(names, 0)
+    for chosen in order:
+        name = names[chosen]
+        if not waiting[name]:
+            plan = _rule(rule, name).plan(source.sources[name], size, seeded(seed, epoch, name, laps[name]))
+            laps[name] += 1
+            waiting[name] = plan[::-1]
+        draws.append({name: waiting[name].pop()})
+    return draws
+
+
+def read(source: Source, draw: Draw) -> Batch:
+    """The samples of one draw as a batch on the CPU."""
+    if not isinstance(draw, dict):
+        return source.batch(draw)
+    assert isinstance(source, Together)
+    streams = {name: source.sources[name].batch(positions) for name, positions in draw.items()}
+    if isinstance(source, Chained):
+        return next(iter(streams.values()))
+    return Batch(torch.cat([batch.ids for batch in streams.values()]), context=source.context, streams=streams)
+
+
+def share(draw: Draw, part: int, parts: int) -> Draw:
+    """Part `part` of a draw that is cut into `parts` equal, disjoint pieces; a remainder is left out."""
+    if isinstance(draw, dict):
+        return {name: _slice(positions, part, parts) for name, positions in draw.items()}
+    return _slice(draw, part, parts)
+
+
+def _slice(positions: Positions, part: int, parts: int) -> Positions:
+    size = len(positions) // parts
+    return positions[part * size : (part + 1) * size]
+
+
+@dataclass
+class Feed:
+    """The endless sequence of micro-batches of one training.
+
+    Attributes
+    ----------
+    source, rule, size, seed : what is drawn, how, how many samples an update, and from which seed.
+    accumulate : micro-batches in an update.
+    rank, world : this process, and the number of processes.
+    """
+
+    source: Source
+    rule: Rule
+    size: int
+    seed: int
+    accumulate: int = 1
+    rank: int = 0
+    world: int = 1
+
+    def draws(self, start: int, stop: int) -> Iterator[Draw]:
+        """This process's micro-batches of the updates from `start` up to `stop`."""
+        length = epoch_length(self.source, self.rule, self.size)
+        if length == 0:
+            raise ValueError(f"'{self.source.name}' ({len(self.source)} samples) gives no batch of {self.size}")
+        epoch, skip = divmod(start, length)
+        update = start
+        while update < stop:
+            plan = epoch_plan(self.source, self.rule, self.size, self.seed, epoch)
+            for draw in plan[skip : skip + stop - update]:
+                yield from self._mine(draw)
+                update += 1
+            # A plan may be a batch shorter or longer than the one that `steps` counted; the next epoch begins then.
+            epoch, skip = epoch + 1, 0
+
+    def _mine(self, draw: Draw) -> Iterator[Draw]:
+        for micro in range(self.accumulate):
+            piece = share(draw, micro, self.accumulate) if self.accumulate > 1 else draw
+            yield share(piece, self.rank, self.world) if self.world > 1 and self._sharded else piece
+
+    @property
+    def _sharded(self) -> bool:
+        return getattr(self.rule, "sharded", True)
+
+    def extra(self, number: int) -> Batch:
+        """The `number`-th batch outside the sequence, for `Step.draw`."""
+        length = epoch_length(self.source, self.rule, self.size)
+        epoch, place = divmod(number, length)
+        plan = epoch_plan(self.source, self.rule, self.size, seeded(self.seed, "extra"), epoch)
+        draw = next(self._mine(plan[place % len(plan)]))
+        return read(self.source, draw)
+
+    def loader(self, start: int, stop: int, workers: int, pin: bool) -> Any:
+        """An iterable of batches for the updates from `start` up to `stop`."""
+        if getattr(self.source, "streaming", False):
+            return _Stream(self, start, stop)
+        return DataLoader(
+            _Reader(self.source),
+            sampler=_Order(self, start, stop),
+            batch_size=None,
+            collate_fn=_same,
+            num_workers=workers,
+            pin_memory=pin,
+            persistent_workers=workers > 0,
+        )
+
+
+def _same(batch: Batch) -> Batch:
+    return batch
+
+
+class _Reader(Dataset[Batch]):
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __getitem__(self, draw: Any) -> Batch:
+        return read(self.source, draw)
+
+
+class _Order(Sampler[Any]):
+    def __init__(self, feed: Feed, start: int, stop: int) -> None:
+        self.feed, self.start, self.stop = feed, start, stop
+
+    def __iter__(self) -> Iterator[Draw]:
+        return self.feed.draws(self.start, self.stop)
+
+    def __len__(self) -> int:
+        return (self.stop - self.start) * self.feed.accumulate
+
+
+class _Stream:
+    """Batches of a source that can only be read in order; a resumed run skips what was seen."""
+
+    def __init__(self, feed: Feed, start: int, stop: int) -> None:
+        self.feed, self.start, self.stop = feed, start, stop
+
+    def __len__(self) -> int:
+        return (self.stop - self.start) * self.feed.accumulate
+
+    def __iter__(self) -> Iterator[Batch]:
+        feed = self.feed
+        batches = feed.source.batches(feed.size, feed.seed, self.start)  # type: ignore[attr-defined]
+        for _, batch in zip(range(self.start, self.stop), batches, strict=False):
+            rows = np.arange(len(batch))
+            for piece in feed._mine(rows):
+                assert not isinstance(piece, dict)
+                yield batch if len(piece) == len(batch) else batch.select(torch.from_numpy(piece))

@@ -1,0 +1,254 @@
+"""The Lightning side of training: runs a method's updates, and knows nothing of any particular method."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any
+
+import lightning as L
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from autodidact.data.batch import Batch, Ragged
+from autodidact.data.source import Source
+from autodidact.heads import synchronised
+from autodidact.methods.method import Loss, Method, Progress
+from autodidact.model import Model
+from autodidact.schedules import schedule
+from autodidact.training import checkpoint as checkpoints
+from autodidact.training.checkpoint import Checkpoint
+from autodidact.training.descent import Descent
+from autodidact.training.feed import Feed, epoch_length, seeded
+from autodidact.training.groups import optimiser as build_optimiser
+from autodidact.training.settings import Settings
+
+
+class Learner(L.LightningModule):
+    """Trains one method on one source.
+
+    Attributes
+    ----------
+    method, source, settings : what is trained, on what, and how.
+    updates : updates done.
+    total : updates of the whole training.
+    last_loss, last_batch : of the newest update, for the monitors.
+    meter : honest units spent: samples, updates, backward passes, seconds.
+    """
+
+    def __init__(self, method: Method, source: Source, settings: Settings) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.method = method
+        self.source, self.settings = source, settings
+        self.epoch_steps = epoch_length(source, method.batching, settings.batch_size)
+        self.total = settings.steps or (settings.epochs or 0) * self.epoch_steps
+        self._require_a_batch()
+        warmup = min(self.total - 1, round(settings.warmup * self.total))
+        self._multiplier = schedule(settings.schedule, warmup)
+        self.updates = 0
+        self.draws = 0
+        self.meter: dict[str, float] = {"samples": 0, "updates": 0, "backwards": 0, "seconds": 0.0}
+        self.last_loss: Loss | None = None
+        self.last_batch: Batch | None = None
+        self.last_gradient_norm: float | None = None
+        self.wants_gradient_norm = False
+        self.optimiser: Optimizer
+        self.average: dict[str, Tensor] = {}
+        self._context: Mapping[str, Any] | None = None
+        self._restored: Checkpoint | None = None
+        self._micro = 0
+
+    def _require_a_batch(self) -> None:
+        if self.total == 0:
+            rows, size = len(self.source), self.settings.batch_size
+            raise ValueError(
+                f"batch size {size} is larger than the data: '{self.source.name}' has {rows} samples; "
+                f"use --batch-size {rows} or less"
+            )
+
+    # What Lightning calls.
+
+    def configure_optimizers(self) -> Optimizer:
+        if self.trainer.world_size > 1:
+            synchronised(self.method)
+        self.optimiser = build_optimiser(self.method, self.settings)
+        return self.optimiser
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        moved = batch.to(device, non_blocking=True)
+        if self._context is None:
+            self._context = {name: on_device(value, device) for name, value in batch.context.items()}
+        moved.context = self._context
+        return moved
+
+    def train_dataloader(self) -> Any:
+        pin = self.device.type == "cuda"
+        return self.feed().loader(self.updates, self.total, self.settings.workers, pin)
+
+    def on_train_start(self) -> None:
+        if self._restored is not None:
+            self._load(self._restored)
+            self._restored = None
+        elif self.settings.average:
+            self.average = {name: value.clone() for name, value in self.method.state_dict().items()}
+        if self.settings.compile:
+            for slot in self.method.slots:
+                getattr(self.method, slot).compile()
+        self.method.train()
+
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
+        started = time.perf_counter()
+        progress = self.progress()
+        if self._micro == 0:
+            every = self.method.refresh_every
+            if (every and self.updates % every == 0) or (self.updates == 0 and self._refreshes()):
+                self.method.refresh(self.sweep, progress)
+        torch.manual_seed(seeded(self.settings.seed, "global", self.updates, self._micro, self.global_rank))
+        last = self._micro == self.settings.accumulate - 1
+        step = Descent(self, progress, last=last)
+        loss = self.method.update(batch, step)
+        self.last_loss, self.last_batch = loss, batch
+        self.last_gradient_norm = step.gradient_norm
+        self._micro = 0 if last else self._micro + 1
+        self.meter["samples"] += len(batch) * self.trainer.world_size
+        if last:
+            self.method.after_update(progress)
+            self.updates += 1
+            self.meter["updates"] += 1
+            self._follow()
+        self.meter["seconds"] += time.perf_counter() - started
+
+    def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        self.meter["backwards"] += 1
+        super().manual_backward(loss, *args, **kwargs)
+
+    # What the step and the callbacks use.
+
+    def feed(self) -> Feed:
+        return Feed(
+            self.source,
+            self.method.batching,
+            self.settings.batch_size,
+            self.settings.seed,
+            self.settings.accumulate,
+            self.trainer.global_rank,
+            self.trainer.world_size,
+        )
+
+    def progress(self) -> Progress:
+        generator = torch.Generator(self.device)
+        generator.manual_seed(seeded(self.settings.seed, "views", self.updates, self._micro, self.global_rank))
+        return Progress(self.updates, self.total, self.updates // max(1, self.epoch_steps), generator)
+
+    def set_rates(self) -> None:
+        """Learning rate of every parameter group for the coming update."""
+        rate = self.settings.lr * self._multiplier(self.updates, self.total)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate * group["lr_scale"]
+
+    def draw(self) -> Batch:
+        batch = self.feed().extra(self.draws)
+        self.draws += 1
+        return self.transfer_batch_to_device(batch, self.device, 0)
+
+    def sweep(self, function: Callable[[Batch], Mapping[str, Any]]) -> dict[str, Any]:
+        """Visit the whole source in order, in eval mode without gradient; see `autodidact.methods.Sweep`."""
+        parts: list[Mapping[str, Any]] = []
+        with self._eval(), torch.no_grad():
+            for batch in self.source.in_order(self.settings.batch_size):
+                moved = self.transfer_batch_to_device(batch, self.device, 0)
+                parts.append({"ids": batch.ids, **function(moved)})
+        return {name: _join([part[name] for part in parts]) for name in parts[0]}
+
+    @contextmanager
+    def _eval(self) -> Iterator[None]:
+        modes = {module: module.training for module in self.method.modules()}
+        self.method.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes.items():
+                module.training = training
+
+    def _refreshes(self) -> bool:
+        return type(self.method).refresh is not Method.refresh
+
+    def _follow(self) -> None:
+        decay = self.settings.average
+        if not decay:
+            return
+        with torch.no_grad():
+            for name, value in self.method.state_dict().items():
+                kept = self.average[name]
+                if kept.is_floating_point():
+                    kept.lerp_(value, 1 - decay)
+                else:
+                    kept.copy_(value)
+
+    def kept(self) -> Model:
+        """The method's result, from the averaged weights where an average is kept."""
+        if not self.average:
+            return self.method.kept()
+        method = deepcopy(self.method)
+        method.load_state_dict(self.average)
+        return method.kept()
+
+    # Checkpoints.
+
+    def snapshot(self) -> Checkpoint:
+        """Everything from which training goes on exactly."""
+        tensors, scalars = checkpoints.optimiser_tensors(self.optimiser)
+        tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
+        tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        progress = {
+            "updates": self.updates,
+            "total": self.total,
+            "draws": self.draws,
+            "meter": self.meter,
+            "optimiser": scalars,
+            "settings": self.settings.identity(),
+            "samples": len(self.source),
+        }
+        return Checkpoint(tensors, progress)
+
+    def resume(self, saved: Checkpoint) -> None:
+        """Go on from a checkpoint when training starts; settings that change the result must be the same."""
+        mine, theirs = self.settings.identity(), saved.progress["settings"]
+        different = [
+            f"{name} was {theirs.get(name)}, is {value}" for name, value in mine.items() if theirs.get(name) != value
+        ]
+        if len(self.source) != saved.progress["samples"]:
+            different.append(f"the data had {saved.progress['samples']} samples, has {len(self.source)}")
+        if different:
+            raise ValueError("this run was started differently: " + "; ".join(different) + " (use --fresh --force)")
+        self.updates = int(saved.progress["updates"])
+        self._restored = saved
+
+    def _load(self, saved: Checkpoint) -> None:
+        self.method.load_state_dict(checkpoints.by_prefix(saved.tensors, "method"))
+        optimiser = {name: tensor for name, tensor in saved.tensors.items() if name.startswith("optimiser.")}
+        checkpoints.restore_optimiser(self.optimiser, optimiser, saved.progress["optimiser"])
+        average = checkpoints.by_prefix(saved.tensors, "average")
+        self.average = {name: tensor.to(self.device) for name, tensor in average.items()}
+        self.draws = int(saved.progress["draws"])
+        self.meter = dict(saved.progress["meter"])
+
+
+def on_device(value: Any, device: torch.device) -> Any:
+    """A context value on the device, whatever it is."""
+    return value.to(device) if hasattr(value, "to") else value
+
+
+def _join(values: list[Any]) -> Any:
+    if isinstance(values[0], Tensor):
+        return torch.cat(values)
+    if isinstance(values[0], Ragged):
+        return Ragged(torch.cat([v.values for v in values]), torch.cat([v.lengths for v in values]))
+    if isinstance(values[0], np.ndarray):
+        return np.concatenate(values)
+    return [item for value in values for item in value]

@@ -1,0 +1,126 @@
+"""train: (method, source, settings) -> Model."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+
+from autodidact.data.source import Source
+from autodidact.methods.method import Method
+from autodidact.model import Model
+from autodidact.training import checkpoint as checkpoints
+from autodidact.training.callbacks import Checkpoints, Monitors, ProgressLine
+from autodidact.training.journal import Journal, further_loggers
+from autodidact.training.learner import Learner
+from autodidact.training.settings import Settings
+
+
+class ReplicatedStrategy(DDPStrategy):
+    """One replica a process without the DDP wrapper: a method may descend several times, in parts and on trial, so its
+    `Step` averages the gradients itself."""
+
+    def configure_ddp(self) -> None:
+        for tensor in (*self.model.parameters(), *self.model.buffers()):  # type: ignore[union-attr]
+            torch.distributed.broadcast(tensor.detach(), src=0)
+
+
+def train(
+    method: Method,
+    source: Source,
+    settings: Settings | None = None,
+    *,
+    out: str | Path | None = None,
+    quiet: bool = False,
+    title: str = "train",
+) -> Model:
+    """Train a method on a source and return what it keeps.
+
+    Parameters
+    ----------
+    method : with its networks.
+    source : has the fields that the method needs; ValueError names what is missing.
+    settings : default `Settings()`.
+    out : folder for checkpoints and logs. A training found there is gone on with, exactly: on one machine with the same
+        settings the final weights equal those of a training that was never interrupted.
+    quiet : no progress line.
+    title : what the progress line says.
+
+    Raises
+    ------
+    autodidact.training.descent.NonFinite
+        The loss became NaN or infinite; the last good checkpoint stays.
+    ValueError
+        The data is smaller than a batch, or the checkpoint in `out` belongs to other settings.
+    """
+    settings = settings or Settings()
+    if not source.ids.size and not getattr(source, "streaming", False):
+        raise ValueError(f"'{source.name}' has no samples")
+    learner = Learner(method, source, settings)
+    folder = Path(out) if out is not None else None
+    if folder is not None and (saved := checkpoints.read(folder / "checkpoints")) is not None:
+        learner.resume(saved)
+    journal = Journal(folder / "log", learner.updates) if folder is not None and _first_process() else None
+    monitors = Monitors(journal)
+    callbacks: list[Any] = [monitors]
+    if folder is not None:
+        callbacks.append(Checkpoints(folder / "checkpoints"))
+    if not quiet:
+        callbacks.append(ProgressLine(monitors, title))
+    loggers = further_loggers(settings.loggers, folder / "log", learner.updates) if folder is not None else []
+    if learner.updates < learner.total or folder is None:
+        _trainer(settings, callbacks, loggers).fit(learner)
+    else:
+        assert saved is not None
+        method.load_state_dict(checkpoints.by_prefix(saved.tensors, "method"))
+        learner.average = checkpoints.by_prefix(saved.tensors, "average")
+    return learner.kept().eval().cpu()
+
+
+def _first_process() -> bool:
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
+def _trainer(settings: Settings, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    gpu = settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
+    if settings.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ValueError("no GPU was found; use --accelerator cpu")
+    devices = settings.devices or (torch.cuda.device_count() if gpu else 1)
+    if gpu and devices > torch.cuda.device_count():
+        raise ValueError(f"{devices} devices asked for, {torch.cuda.device_count()} found")
+    world = devices * settings.nodes
+    if settings.batch_size % (world * settings.accumulate):
+        raise ValueError(
+            f"batch size {settings.batch_size} cannot be shared equally by {world} processes"
+            + (f" in {settings.accumulate} parts" if settings.accumulate > 1 else "")
+        )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return L.Trainer(
+            accelerator="gpu" if gpu else "cpu",
+            devices=devices,
+            num_nodes=settings.nodes,
+            strategy=strategy() if world > 1 else "auto",
+            precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
+            max_epochs=1,
+            logger=loggers,
+            callbacks=callbacks,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            deterministic=settings.deterministic or None,
+            log_every_n_steps=1,
+        )
+
+
+def strategy(start_method: str = "popen") -> ReplicatedStrategy:
+    """How several processes train together; "fork" starts them from a running program (tests, notebooks)."""
+    return ReplicatedStrategy(start_method=start_method)  # type: ignore[arg-type]

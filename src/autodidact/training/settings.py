@@ -1,0 +1,86 @@
+"""How to train, as plain data: every field is a command-line option."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+
+@dataclass
+class Settings:
+    """Settings of one training.
+
+    Parameters
+    ----------
+    epochs : passes over the data; default 100, unless `steps` is given.
+    steps : updates, instead of epochs.
+    batch_size : samples in an update, over all devices and accumulated parts together.
+    accumulate : parts into which an update's batch is cut, to save memory; each part's loss sees its own samples only.
+    optimizer : "adamw", "sgd" (momentum 0.9) or "lars" (momentum 0.9, for batches above 1,024).
+    lr : peak learning rate, for exactly this batch size (it is not rescaled).
+    weight_decay : decoupled for adamw; norms and biases are exempt.
+    momentum : of sgd and lars; of adamw it is beta1 = 0.9 always.
+    schedule : "cosine", "linear" (both to 0) or "constant", after the warm-up.
+    warmup : share of the updates during which the rate rises linearly from 0, in [0, 1).
+    clip_norm : largest gradient norm; larger ones are scaled down. 0 for none.
+    average : decay of an exponential moving average of all weights, which is then what is kept. 0 for none.
+    precision : "32" or "bf16" (mixed: weights stay float32).
+    devices : number of devices, or 0 for all there are (one process on a CPU).
+    nodes : number of machines.
+    accelerator : "auto", "cpu" or "gpu".
+    compile : compile the encoders with torch.compile.
+    deterministic : use deterministic algorithms only, where a faster one is not.
+    workers : processes that read data; 0 reads in the training process, which is fastest from the packed cache.
+    seed : seed of data order, views and dropout.
+    checkpoint_seconds : seconds between checkpoints.
+    checkpoint_steps : updates between checkpoints, beside those by time; 0 for none.
+    monitor_steps : updates between looks at the embeddings (rank, spread, kNN); 0 for 10 looks an epoch at most.
+    loggers : further loggers beside CSV and TensorBoard: "wandb", "mlflow".
+    """
+
+    epochs: int | None = None
+    steps: int | None = None
+    batch_size: int = 256
+    accumulate: int = 1
+    optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
+    lr: float = 1e-3
+    weight_decay: float = 1e-4
+    momentum: float = 0.9
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = 0.05
+    clip_norm: float = 0.0
+    average: float = 0.0
+    precision: Literal["32", "bf16"] = "32"
+    devices: int = 0
+    nodes: int = 1
+    accelerator: Literal["auto", "cpu", "gpu"] = "auto"
+    compile: bool = False
+    deterministic: bool = False
+    workers: int = 0
+    seed: int = 0
+    checkpoint_seconds: float = 60.0
+    checkpoint_steps: int = 0
+    monitor_steps: int = 0
+    loggers: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        self.loggers = tuple(self.loggers)
+        if self.epochs is None and self.steps is None:
+            self.epochs = 100
+        for name, low in (("epochs", 1), ("steps", 1), ("batch_size", 1), ("accumulate", 1), ("nodes", 1)):
+            value = getattr(self, name)
+            if value is not None and value < low:
+                raise ValueError(f"{name} must be at least {low}, got {value}")
+        if self.lr <= 0:
+            raise ValueError(f"lr must be positive, got {self.lr}")
+        if not 0 <= self.warmup < 1:
+            raise ValueError(f"warmup is a share of the updates in [0, 1), got {self.warmup}")
+        if not 0 <= self.average < 1:
+            raise ValueError(f"average is a decay in [0, 1), got {self.average}")
+        if self.batch_size % self.accumulate:
+            raise ValueError(f"batch size {self.batch_size} cannot be cut into {self.accumulate} equal parts")
+
+    def identity(self) -> dict[str, Any]:
+        """The settings that change the result; a resumed run must have the same ones."""
+        indifferent = {"checkpoint_seconds", "checkpoint_steps", "monitor_steps", "loggers", "workers"}
+        return {name: value for name, value in asdict(self).items() if name not in indifferent}

@@ -1,0 +1,202 @@
+"""pretrain: from unlabelled data to a model in a run folder."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+import autodidact
+from autodidact.data import open_source
+from autodidact.data.source import Source
+from autodidact.methods.method import Method
+from autodidact.model import Model, load_model
+from autodidact.model.model import SETTINGS, write_aside
+from autodidact.recipes.names import check_options, encoder_maker, encoder_names, find, make_method
+from autodidact.recipes.stages import Run, Site
+from autodidact.training import Settings, train
+
+CONFIG, RECORD = "config.yaml", "run.json"
+PACKAGES = ("torch", "lightning", "numpy", "timm", "transformers", "scikit-learn", "safetensors")
+
+
+def pretrain(
+    method: str,
+    data: str | Path | Source,
+    *,
+    out: str | Path | None = None,
+    encoder: str | Mapping[str, str] | None = None,
+    encoder_arguments: Mapping[str, Any] | None = None,
+    image_size: int | None = None,
+    channels: int | None = None,
+    pretrained: bool | str = False,
+    settings: Settings | None = None,
+    method_arguments: Mapping[str, Any] | None = None,
+    labels: str | None = None,
+    cache: bool = True,
+    fresh: bool = False,
+    force: bool = False,
+    report: bool = True,
+    quiet: bool = False,
+) -> Model:
+    """Pretrain a method on data, and write the run folder.
+
+    Parameters
+    ----------
+    method : name of a method or recipe (`autodidact methods` lists them), or ``file.py:Class`` for one's own.
+    data : what `autodidact.data.open_source` accepts, or a source.
+    out : run folder; default ``runs/METHOD-DATA``. A run found there is resumed, or returned when it is finished.
+    encoder : name, or slot -> name; default the method's own.
+    encoder_arguments : further arguments of the encoder.
+    image_size : side of the views in pixels; default by the data: its own size up to 64, else 224.
+    channels : channels of the images; default those of the data.
+    pretrained : start from the encoder's published weights, or from a file of weights.
+    settings : how to train.
+    method_arguments : the method's options.
+    labels : where labels come from, for the online kNN monitor only; they never enter the training of a method that
+        does not declare that it needs them.
+    cache : pack images into the cache first; otherwise files are read as they are needed.
+    fresh : do not resume: an existing `out` is an error.
+    force : with `fresh`, delete what is in `out`.
+    report : write ``report.html`` at the end.
+    quiet : no progress lines.
+
+    Returns
+    -------
+    Model
+        What the method keeps, also saved in ``OUT/model``.
+    """
+    settings = settings or Settings()
+    given = dict(method_arguments or {})
+    cls, card = find(method)
+    check_options(cls, given)
+    name = data.name if isinstance(data, Source) else Path(str(data)).name
+    folder = Path(out) if out is not None else Path("runs") / f"{Path(method).stem.split(':')[0]}-{name}"
+    config = {
+        "verb": "pretrain",
+        "method": method,
+        "data": str(data) if not isinstance(data, Source) else data.name,
+        "encoder": dict(encoder) if isinstance(encoder, Mapping) else encoder,
+        "encoder_arguments": dict(encoder_arguments or {}),
+        "image_size": image_size,
+        "channels": channels,
+        "pretrained": pretrained,
+        "labels": labels,
+        "cache": cache,
+        "method_arguments": given,
+        "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()},
+    }
+    claim_folder(folder, config, fresh=fresh, force=force)
+    if (folder / "model" / SETTINGS).exists():
+        return load_model(folder)
+
+    source = (
+        data
+        if isinstance(data, Source)
+        else open_source(
+            data,
+            labels=labels,
+            image_size=image_size,
+            channels=channels,
+            cache=cache,
+            progress=not quiet,
+            skipped=folder / "skipped.jsonl",
+        )
+    )
+    source.schema.require(cls.needs, f"method '{method}'")
+    names = encoder_names(encoder, cls.slots, card.encoder if card else "")
+    arguments = {
+        **(encoder_arguments or {}),
+        "image_size": image_size,
+        "channels": channels,
+        "pretrained": pretrained,
+        "statistics": statistics_of(source),
+    }
+    maker = encoder_maker(names, source, settings.seed, arguments)
+    record(folder, {"status": "training", "method": method, "encoder": names, "samples": len(source)})
+    started = time.monotonic()
+    if issubclass(cls, Method):
+        made = make_method(cls, maker, given, source, settings.seed)
+        model: Any = train(made, source, settings, out=folder, quiet=quiet, title=method)
+    else:
+        site = Site(source, maker, settings, folder, quiet)
+        model = Run(cls(**given).stages(site), folder).result()
+        if not isinstance(model, Model):
+            raise ValueError(f"recipe '{method}' ended with a {type(model).__name__}, not a model")
+    model.save(folder / "model")
+    record(folder, {"status": "finished", "seconds": round(time.monotonic() - started, 1)})
+    if report:
+        from autodidact.report import write_report
+
+        write_report(folder, source=source)
+    return model
+
+
+def statistics_of(source: Source) -> Any:
+    """Channel or column statistics of a source, which encoders normalise by; None where neither makes sense."""
+    from autodidact.data import channel_statistics, table_statistics
+
+    if source.schema.first("image"):
+        return channel_statistics(source)
+    if source.schema.first("numeric") or source.schema.first("categorical"):
+        return table_statistics(source)
+    return None
+
+
+def claim_folder(folder: Path, config: Mapping[str, Any], *, fresh: bool, force: bool) -> None:
+    """Make the run folder and write its configuration, or make sure that it is a run of the same configuration."""
+    written = folder / CONFIG
+    if fresh and folder.exists() and any(folder.iterdir()):
+        if not force:
+            raise ValueError(f"{folder} exists; leave out --fresh to resume it, or add --force to delete it")
+        if not written.exists():
+            raise ValueError(f"{folder} is not a run folder ({CONFIG} is missing), so it is not deleted")
+        shutil.rmtree(folder)
+    if written.exists():
+        _same_run(yaml.safe_load(written.read_text()), config, folder)
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and is not a run folder; choose another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_aside(written, yaml.safe_dump(dict(config), sort_keys=False).encode())
+
+
+def _same_run(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    free = {"checkpoint_seconds", "checkpoint_steps", "monitor_steps", "loggers", "workers"}
+    old = {**before, **before.get("settings", {})}
+    new = {**now, **now["settings"]}
+    different = [
+        f"{key} was {old.get(key)}, is {value}"
+        for key, value in new.items()
+        if key not in free | {"settings"} and old.get(key) != value
+    ]
+    if different:
+        raise ValueError(f"{folder} is another run ({'; '.join(different)}); choose another --out, or --fresh --force")
+
+
+def record(folder: Path, facts: Mapping[str, Any]) -> None:
+    """Add facts to ``run.json``, beside the versions and the machine."""
+    path = folder / RECORD
+    known = json.loads(path.read_text()) if path.exists() else {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
+    known |= {"versions": versions(), "machine": platform.machine(), "python": sys.version.split()[0], **facts}
+    write_aside(path, json.dumps(known, indent=1).encode())
+
+
+def versions() -> dict[str, str]:
+    """Versions of autodidact and of what results depend on."""
+    found = {"autodidact": autodidact.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
