@@ -1,5 +1,27 @@
 """Measures of embeddings and predictions: functions of tensors, without training."""
 
-from autodidact.measures.spectrum import rankme
+from autodidact.measures.agreement import accuracy, cluster_purity
+from autodidact.measures.collapse import collapse_verdict, per_dimension_std
+from autodidact.measures.intervals import Interval, mean_interval, paired_interval
+from autodidact.measures.lidar import lidar
+from autodidact.measures.neighbours import knn_predict, nearest
+from autodidact.measures.spectrum import Spectrum, effective_rank, rankme
+from autodidact.measures.sphere import alignment, uniformity
 
-__all__ = ["rankme"]
+__all__ = [
+    "Interval",
+    "Spectrum",
+    "accuracy",
+    "alignment",
+    "cluster_purity",
+    "collapse_verdict",
+    "effective_rank",
+    "knn_predict",
+    "lidar",
+    "mean_interval",
+    "nearest",
+    "paired_interval",
+    "per_dimension_std",
+    "rankme",
+    "uniformity",
+]

@@ -50,9 +50,9 @@ def barlow_twins(
 
 
 def standardised(z: Float[Tensor, "n d"], *, eps: float = 1e-5, gather: bool = True) -> Float[Tensor, "n d"]:
-    """Columns with mean 0 and biased variance v / (v + eps) over the batch of all processes, differentiable through both.
+    """Columns with mean 0 and biased variance v / (v + eps) over the batch of all processes.
 
-    A constant column becomes 0 rather than NaN.
+    Gradient flows through both statistics. A constant column becomes 0 rather than NaN.
     """
     with full_precision_region(z.device):
         z = full_precision(z)

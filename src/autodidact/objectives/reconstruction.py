@@ -76,5 +76,6 @@ def latent_mse(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shap
 def _check_same_shape(name: str, prediction: Tensor, target: Tensor) -> None:
     if prediction.shape != target.shape:
         raise ValueError(
-            f"{name}: prediction and target must have one shape, got {tuple(prediction.shape)} and {tuple(target.shape)}"
+            f"{name}: prediction and target must have one shape, "
+            f"got {tuple(prediction.shape)} and {tuple(target.shape)}"
         )

@@ -1,0 +1,7 @@
+"""What a student learns from: moving-average teachers, memories of embeddings, clusters."""
+
+from autodidact.targets.clusters import KMeans, kmeans
+from autodidact.targets.ema import EMATeacher
+from autodidact.targets.queue import Queue
+
+__all__ = ["EMATeacher", "KMeans", "Queue", "kmeans"]
