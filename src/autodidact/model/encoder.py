@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from autodidact.data.schema import Kind
+from autodidact.data.schema import Kind, Schema
 
 
 @dataclass
@@ -38,14 +38,14 @@ class Encoder(nn.Module, ABC):
 
     Attributes
     ----------
-    accepts : kind of field that it reads ("image", "numeric", "sequence", ...).
+    accepts : kind of field that it reads. Table encoders say "numeric" and read the categorical columns beside it.
     width : size of the pooled embedding.
     token_width : size of a token; 0 where there are no tokens.
     depth : number of layers that `taps` can name.
-    spec : JSON-ready settings from which `autodidact.encoders.build` makes the same network again.
+    spec : JSON-ready settings from which `autodidact.encoders.build_from_spec` makes the same network again.
     """
 
-    accepts: ClassVar[Kind]
+    accepts: Kind
     width: int
     token_width: int = 0
     depth: int = 0
@@ -66,3 +66,22 @@ class Encoder(nn.Module, ABC):
             Encoders without tokens raise ValueError.
         taps : layers whose outputs are wanted, 0-based.
         """
+
+    @abstractmethod
+    def fits(self, schema: Schema) -> None:
+        """Raise ValueError where data of this schema cannot be given to the encoder (other columns, other channels)."""
+
+    @property
+    def name(self) -> str:
+        """What was typed to get it, such as ``timm:resnet18``."""
+        return str(self.spec["name"])
+
+    def need_tap(self, taps: Sequence[int]) -> None:
+        """Raise ValueError for a layer that does not exist."""
+        if wrong := [tap for tap in taps if not 0 <= tap < self.depth]:
+            raise ValueError(f"{self.name} has layers 0 to {self.depth - 1}, not {', '.join(map(str, wrong))}")
+
+    def no_keep(self, keep: Tensor | None) -> None:
+        """Raise ValueError when tokens are to be dropped and this encoder cannot."""
+        if keep is not None:
+            raise ValueError(f"{self.name} cannot drop tokens; use a plain vision transformer or small:tabular")

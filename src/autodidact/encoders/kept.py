@@ -1,0 +1,184 @@
+"""What remains after training: encoders that embed, and predictors that name classes or values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from autodidact.data.batch import Batch
+from autodidact.encoders.build import build_from_spec
+from autodidact.heads import LinearHead
+from autodidact.model import Ability, Encoded, Encoder, Model
+
+Tap = int | Literal["mean", "flat"] | None
+
+
+class EncoderModel(Model):
+    """One or several encoders, by slot.
+
+    Parameters
+    ----------
+    encoders : slot -> encoder.
+    primary : slot of the one that `encoder` names; by default the first.
+    merge : "primary" embeds with that one alone, "concat" with all of them side by side.
+    tap : what the embedding is. None: the encoder's own pooled output; "mean": mean of the last tokens or positions;
+        "flat": the last tokens side by side; a number: mean of that layer's tokens or positions.
+    """
+
+    kind: ClassVar[str] = "encoder"
+
+    def __init__(
+        self,
+        encoders: Mapping[str, Encoder],
+        *,
+        primary: str | None = None,
+        merge: Literal["primary", "concat"] = "primary",
+        tap: Tap = None,
+    ) -> None:
+        super().__init__()
+        if not encoders:
+            raise ValueError("an encoder model needs at least one encoder")
+        self.primary = primary or next(iter(encoders))
+        if self.primary not in encoders:
+            raise ValueError(f"no encoder in slot '{self.primary}'; there is {', '.join(encoders)}")
+        if merge not in ("primary", "concat"):
+            raise ValueError(f"merge must be primary or concat, got {merge!r}")
+        self.merge, self.tap = merge, tap
+        self.abilities: tuple[Ability, ...] = ("embed",)
+        self.encoders = nn.ModuleDict(encoders)
+
+    @property
+    def settings(self) -> dict[str, Any]:  # type: ignore[override]
+        return {
+            "encoders": {slot: encoder.spec for slot, encoder in self.encoders.items()},
+            "primary": self.primary,
+            "merge": self.merge,
+            "tap": self.tap,
+        }
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        return cls(
+            {slot: build_from_spec(spec) for slot, spec in settings["encoders"].items()},
+            primary=settings["primary"],
+            merge=settings["merge"],
+            tap=settings["tap"],
+        )
+
+    @property
+    def encoder(self) -> Encoder:
+        """The primary encoder."""
+        return self[self.primary]
+
+    def __getitem__(self, slot: str) -> Encoder:
+        encoder = self.encoders[slot]
+        assert isinstance(encoder, Encoder)
+        return encoder
+
+    def embed(self, batch: Batch) -> Float[Tensor, "n d"]:
+        """One embedding a sample, float32."""
+        slots = list(self.encoders) if self.merge == "concat" else [self.primary]
+        return torch.cat([read_out(self[slot], batch, self.tap) for slot in slots], dim=1).float()
+
+    def tokens(self, batch: Batch) -> Float[Tensor, "n t d"]:
+        """The primary encoder's tokens (patches, columns, time steps); without tokens, the positions of its map."""
+        encoded = self.encoder(self.encoder.prepare(batch.fields))
+        return _tokens(encoded, self.encoder)
+
+
+def read_out(encoder: Encoder, batch: Batch, tap: Tap = None) -> Float[Tensor, "n d"]:
+    """The embedding that `tap` names, see `EncoderModel`."""
+    inputs = encoder.prepare(batch.fields)
+    if isinstance(tap, int):
+        tapped = encoder(inputs, taps=(tap,)).taps[tap]
+        return tapped.mean(dim=(2, 3)) if tapped.ndim == 4 else tapped.mean(dim=1) if tapped.ndim == 3 else tapped
+    encoded: Encoded = encoder(inputs)
+    if tap is None:
+        if encoded.pooled is None:
+            raise ValueError(f"{encoder.name} has no pooled embedding; use tap='mean'")
+        return encoded.pooled
+    tokens = _tokens(encoded, encoder)
+    return tokens.mean(dim=1) if tap == "mean" else tokens.flatten(1)
+
+
+def _tokens(encoded: Encoded, encoder: Encoder) -> Float[Tensor, "n t d"]:
+    if encoded.tokens is not None:
+        return encoded.tokens
+    if encoded.map is not None:
+        return encoded.map.flatten(2).transpose(1, 2)
+    raise ValueError(f"{encoder.name} has neither tokens nor a map")
+
+
+class PredictorModel(Model):
+    """An encoder with a head: class probabilities, or values.
+
+    Parameters
+    ----------
+    encoder : what embeds.
+    classes : names of the classes, in the order of the label's integers; empty for a regression.
+    outputs : number of regression values; ignored for classes.
+    head : arguments of `LinearHead`.
+    mean, std : of the training targets, which the head's outputs are scaled by.
+    """
+
+    kind: ClassVar[str] = "predictor"
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        classes: Sequence[str] = (),
+        outputs: int = 1,
+        head: Mapping[str, Any] | None = None,
+        mean: float = 0.0,
+        std: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if len(classes) == 1 or outputs < 1:
+            raise ValueError("a predictor needs at least two classes, or at least one regression value")
+        self.classes, self.outputs = tuple(classes), outputs
+        self.head_args = dict(head or {})
+        self.abilities: tuple[Ability, ...] = ("embed", "predict")
+        self.encoder = encoder
+        self.head = LinearHead(encoder.width, len(self.classes) or outputs, **self.head_args)
+        self.register_buffer("mean", torch.tensor(float(mean)))
+        self.register_buffer("std", torch.tensor(float(std)))
+
+    @property
+    def settings(self) -> dict[str, Any]:  # type: ignore[override]
+        return {
+            "encoder": self.encoder.spec,
+            "classes": list(self.classes),
+            "outputs": self.outputs,
+            "head": self.head_args,
+        }
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        return cls(
+            build_from_spec(settings["encoder"]),
+            classes=settings["classes"],
+            outputs=settings["outputs"],
+            head=settings["head"],
+        )
+
+    def forward(self, inputs: Any) -> Float[Tensor, "n out"]:
+        """Logits of the classes, or standardised values, of an encoder's inputs: what training descends on."""
+        return self.head(self.encoder(inputs).pooled)
+
+    def embed(self, batch: Batch) -> Float[Tensor, "n d"]:
+        return read_out(self.encoder, batch).float()
+
+    def predict(self, batch: Batch) -> Float[Tensor, "n classes"] | Float[Tensor, " n"]:
+        """Probabilities of the classes, which sum to 1; or the value in the target's unit, one a row for one output."""
+        out = self(self.encoder.prepare(batch.fields)).float()
+        if self.classes:
+            return out.softmax(dim=1)
+        values = out * self.std + self.mean
+        return values[:, 0] if self.outputs == 1 else values

@@ -1,0 +1,375 @@
+"""Any image model of timm as an encoder, at any size and number of channels."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from autodidact.data.schema import Schema
+from autodidact.encoders.extras import need
+from autodidact.encoders.image import ImageEncoder, image_spec
+from autodidact.model import Encoded
+from autodidact.views import gather_tokens
+
+
+class TimmEncoder(ImageEncoder):
+    """A timm model without its classifier.
+
+    ``pooled`` is what timm gives its classifier (class token or average, after the last norm). Vision transformers have
+    ``tokens``, ``prefix`` (class, then register tokens) and ``map``; convolutional networks have ``map``. ``taps``
+    index the blocks of a transformer (before its last norm), or the levels of a convolutional network.
+
+    Parameters
+    ----------
+    spec : "timm": the model's name; "model_args": what `timm.create_model` gets beside it; "stem"; and what
+        `ImageEncoder` needs.
+    model : that model.
+    """
+
+    def __init__(self, spec: Mapping[str, Any], model: nn.Module) -> None:
+        super().__init__(spec)
+        self.model: Any = model
+        self.prefix_count = int(getattr(model, "num_prefix_tokens", 0))
+        self.grid = _grid(model)
+        self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
+        self.depth = len(getattr(model, "blocks", ())) if self.plain_vit else len(getattr(model, "feature_info", ()))
+        with _evaluating(model), torch.no_grad():
+            probe = self(torch.zeros(1, self.channels, *self.image_size))
+        assert probe.pooled is not None
+        self.width = probe.pooled.shape[1]
+        self.token_width = 0 if probe.tokens is None else probe.tokens.shape[2]
+
+    @property
+    def plain_vit(self) -> bool:
+        """Whether the model is timm's VisionTransformer, whose blocks take any set of tokens."""
+        from timm.models.vision_transformer import VisionTransformer
+
+        return isinstance(self.model, VisionTransformer)
+
+    def forward(
+        self, inputs: Float[Tensor, "n c h w"], *, keep: Int[Tensor, "n k"] | None = None, taps: Sequence[int] = ()
+    ) -> Encoded:
+        self.need_tap(taps)
+        x = self.normalise(inputs)
+        if self.plain_vit:
+            return self._vit(x, keep, taps)
+        self.no_keep(keep)
+        if not taps:
+            return self._encoded(self.model.forward_features(x), {})
+        features, tapped = self.model.forward_intermediates(x, indices=sorted(set(taps)))
+        return self._encoded(features, dict(zip(sorted(set(taps)), tapped, strict=True)))
+
+    def _vit(self, x: Tensor, keep: Tensor | None, taps: Sequence[int]) -> Encoded:
+        model = self.model
+        x = model._pos_embed(model.patch_embed(x))
+        if keep is not None:
+            x = torch.cat((x[:, : self.prefix_count], gather_tokens(x[:, self.prefix_count :], keep)), dim=1)
+        x = model.norm_pre(model.patch_drop(x))
+        tapped = {}
+        for index, block in enumerate(model.blocks):
+            x = block(x)
+            if index in taps:
+                tapped[index] = x[:, self.prefix_count :]
+        return self._encoded(model.norm(x), tapped)
+
+    def _encoded(self, features: Tensor, taps: dict[int, Tensor]) -> Encoded:
+        pooled = self.model.forward_head(features, pre_logits=True)
+        if features.ndim == 4:
+            channels_first = features.permute(0, 3, 1, 2) if self.channels_last else features
+            tokens = channels_first.flatten(2).transpose(1, 2) if self.channels_last else None
+            return Encoded(pooled=pooled, tokens=tokens, map=channels_first, taps=taps)
+        if features.ndim != 3:
+            return Encoded(pooled=pooled, taps=taps)
+        prefix, tokens = features[:, : self.prefix_count], features[:, self.prefix_count :]
+        spatial = None
+        if self.grid is not None and self.grid[0] * self.grid[1] == tokens.shape[1]:
+            spatial = tokens.transpose(1, 2).unflatten(2, self.grid)
+        return Encoded(pooled=pooled, tokens=tokens, prefix=prefix, map=spatial, taps=taps)
+
+
+def build(
+    name: str,
+    args: Mapping[str, Any],
+    *,
+    schema: Schema | None = None,
+    image_size: int | Sequence[int] | None = None,
+    channels: int | None = None,
+    statistics: Mapping[str, Any] | None = None,
+    pretrained: bool | str | Path = False,
+) -> TimmEncoder:
+    """A new encoder.
+
+    Small images (at most 64 pixels, no pretrained weights) would leave most convolutional networks a map of one
+    position. Unless ``stem="plain"`` asks for the network as it is, and unless the arguments already say otherwise:
+
+    - a ResNet with the 7x7 stem gets a 3x3 convolution of stride 1 and no max-pool (as SimCLR's appendix B.9 does for
+      CIFAR-10); ``stem="small"`` asks for it at any size;
+    - another network whose map would be 1x1, or which would not run at all, gets the first of ``output_stride=8``,
+      ``patch_size=1`` (ConvNeXt) and ``output_stride=16`` that it knows and that gives a larger map.
+
+    What was chosen is written into the spec.
+
+    Parameters
+    ----------
+    name : as it was typed.
+    args : further arguments of the model ("patch_size", "drop_path_rate", "global_pool", ...), and "stem": "auto",
+        "plain" or "small".
+    pretrained : True for timm's own weights (from its cache or the hub), or the path of a safetensors or pth file, or
+        of a folder that holds model.safetensors.
+    """
+    timm = need("timm", "vision", name)
+    timm_name = name.removeprefix("timm:")
+    if not timm.is_model(timm_name.split(".")[0]):
+        close = get_close_matches(timm_name, timm.list_models(), n=3, cutoff=0.5)
+        hint = f"; did you mean {' or '.join(f'timm:{c}' for c in close)}?" if close else ""
+        raise ValueError(f"timm has no model '{timm_name}'{hint} (`timm.list_models()` lists them all)")
+    default = timm.get_pretrained_cfg(timm_name)
+    weights = _weights(pretrained, name)
+    if weights is not None and default is not None and default.mean:
+        # Weights expect the normalisation they were trained with, whatever the data looks like.
+        statistics = _for_channels(default, channels or _channels(schema))
+    args = dict(args)
+    stem = args.pop("stem", "auto")
+    if stem not in ("auto", "plain", "small"):
+        raise ValueError(f"stem must be auto, plain or small, got {stem!r}")
+    if "img_size" in args:
+        raise ValueError("the image size is set by image_size (--image-size PX), not by img_size")
+    size = default.input_size[-1] if default is not None and default.input_size else 224
+    spec = image_spec(
+        name,
+        args,
+        schema=schema,
+        image_size=image_size,
+        channels=channels,
+        statistics=statistics,
+        default_size=size,
+    )
+    return build_sized(spec, timm_name, args, "plain" if weights is not None and stem == "auto" else stem, weights)
+
+
+def build_sized(
+    spec: Mapping[str, Any],
+    timm_name: str,
+    args: Mapping[str, Any],
+    stem: str = "auto",
+    weights: Mapping[str, Any] | None = None,
+) -> TimmEncoder:
+    """The encoder of a timm model once size, channels and normalisation are known: completes the spec."""
+    timm = need("timm", "vision", str(spec["name"]))
+    spec = {**spec, "timm": timm_name}
+    spec["model_args"], spec["stem"] = _fitted(timm, spec, dict(args), stem)
+    return TimmEncoder(spec, _create(timm, spec, weights))
+
+
+def rebuild(spec: Mapping[str, Any]) -> TimmEncoder:
+    """The encoder of a spec, with weights at random."""
+    return TimmEncoder(spec, _create(need("timm", "vision", str(spec["name"])), spec))
+
+
+def _create(timm: Any, spec: Mapping[str, Any], weights: Mapping[str, Any] | None = None) -> nn.Module:
+    """The timm model of a spec; with `weights`, those of timm or of a file."""
+    args = {key: tuple(value) if isinstance(value, list) else value for key, value in spec["model_args"].items()}
+    try:
+        model = timm.create_model(
+            spec["timm"],
+            pretrained=weights is not None,
+            pretrained_cfg_overlay=weights or None,
+            num_classes=0,
+            in_chans=spec["channels"],
+            **args,
+        )
+    except (OSError, RuntimeError) as error:
+        if weights is None:
+            raise
+        where = weights.get("file", "timm's cache or the hub")
+        raise ValueError(f"no weights for {spec['name']} from {where}: {_one_line(error)}") from error
+    if spec["stem"] == "small":
+        small_stem(model)
+    return model
+
+
+def small_stem(model: Any) -> None:
+    """Replace a ResNet's 7x7 stride-2 stem and its max-pool by a 3x3 convolution of stride 1, in place."""
+    old = model.conv1
+    model.conv1 = nn.Conv2d(old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=False)
+    nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()
+
+
+def _has_plain_stem(model: Any) -> bool:
+    from timm.models.resnet import ResNet
+
+    return (
+        isinstance(model, ResNet)
+        and isinstance(model.conv1, nn.Conv2d)
+        and model.conv1.kernel_size == (7, 7)
+        and isinstance(model.maxpool, nn.MaxPool2d)
+    )
+
+
+def _fitted(timm: Any, spec: Mapping[str, Any], args: dict[str, Any], stem: str) -> tuple[dict[str, Any], str]:
+    """Arguments and stem with which the model takes images of the spec's size; see `build`."""
+    height, width = spec["image_size"]
+    args = _with_size(timm, spec, args)
+    attempt = {**spec, "model_args": args, "stem": "plain"}
+    with torch.device("meta"):
+        model = _create_named(timm, attempt)
+    if stem == "small" and not _has_plain_stem(model):
+        raise ValueError(f"stem='small' is for ResNets with a 7x7 stem; {spec['name']} has another")
+    _check_patch(model, spec)
+    small = min(height, width) <= 64
+    if stem == "small" or (stem == "auto" and small and _has_plain_stem(model) and "output_stride" not in args):
+        return args, "small"
+    found, why = _positions(model, spec)
+    if stem == "auto" and small and found <= 1 and not hasattr(model, "blocks"):
+        for remedy in ({"output_stride": 8}, {"patch_size": 1}, {"output_stride": 16}):
+            if set(remedy) & set(args):
+                continue
+            better = _try(timm, {**attempt, "model_args": {**args, **remedy}})
+            if better > found:
+                return {**args, **remedy}, "plain"
+    if found:
+        return args, "plain"
+    sides = (16, 24, 32, 48, 64, 96, 128, 160, 192, 224, 256, 384)
+    works = (s for s in sides if s > min(height, width) and _try(timm, {**attempt, "image_size": [s, s]}))
+    smallest = next(works, None)
+    advice = f"the smallest it takes is about {smallest} (--image-size {smallest})" if smallest else "try another size"
+    raise ValueError(
+        f"{spec['name']} does not run on images of {height}x{width} pixels ({why}); {advice}, "
+        "or use a network made for small images, such as small:convnet"
+    )
+
+
+def _with_size(timm: Any, spec: Mapping[str, Any], args: dict[str, Any]) -> dict[str, Any]:
+    """The arguments, with img_size where the model has one (transformers, mixers)."""
+    sized = {**args, "img_size": list(spec["image_size"])}
+    try:
+        with torch.device("meta"):
+            _create(timm, {**spec, "model_args": sized, "stem": "plain"})
+    except TypeError as error:
+        if "img_size" not in str(error):
+            raise _unknown_argument(timm, spec, error) from error
+        return args
+    except AssertionError as error:
+        raise ValueError(f"{spec['name']} cannot be built for {spec['image_size']}: {_one_line(error)}") from error
+    return sized
+
+
+def _create_named(timm: Any, spec: Mapping[str, Any]) -> nn.Module:
+    try:
+        return _create(timm, spec)
+    except TypeError as error:
+        raise _unknown_argument(timm, spec, error) from error
+
+
+def _unknown_argument(timm: Any, spec: Mapping[str, Any], error: TypeError) -> ValueError:
+    with torch.device("meta"):
+        plain = timm.create_model(spec["timm"], num_classes=0)
+    known = [name for name in inspect.signature(type(plain).__init__).parameters if name not in ("self", "kwargs")]
+    wrong = [name for name in spec["args"] if name not in known]
+    close = get_close_matches(wrong[0], known, n=1) if wrong else []
+    hint = f"; did you mean '{close[0]}'?" if close else ""
+    return ValueError(f"{spec['name']} does not take these arguments: {_one_line(error)}{hint}")
+
+
+def _check_patch(model: Any, spec: Mapping[str, Any]) -> None:
+    """timm silently drops the pixels that do not fill a patch; here that is an error."""
+    patch = getattr(getattr(model, "patch_embed", None), "patch_size", None)
+    if patch is None or getattr(model.patch_embed, "dynamic_img_pad", False):
+        return
+    patch = (patch, patch) if isinstance(patch, int) else tuple(patch)
+    height, width = spec["image_size"]
+    if height % patch[0] == 0 and width % patch[1] == 0 and height > patch[0]:
+        return
+    if height % patch[0] or width % patch[1]:
+        problem = f"images of {height}x{width} pixels are not divisible by the patch size {patch[0]} of {spec['name']}"
+    else:
+        problem = f"images of {height}x{width} pixels are a single patch of {spec['name']}"
+    divisors = [p for p in range(2, min(height, width) // 2 + 1) if height % p == 0 and width % p == 0]
+    nearest = sorted(divisors, key=lambda p: (abs(max(height, width) / p - 7), p))[:2]
+    larger = max(2, -(-max(height, width) // patch[0])) * patch[0]
+    patches = "".join(f"--encoder.patch_size {p}, " for p in nearest)
+    raise ValueError(f"{problem}; use {patches}or --image-size {larger}")
+
+
+def _positions(model: Any, spec: Mapping[str, Any]) -> tuple[int, str]:
+    """Number of positions of the last map (0 where the model does not run), and why it does not."""
+    try:
+        # Shapes are all that is asked, so nothing is computed: the model is on the meta device.
+        with _evaluating(model), torch.no_grad():
+            features = model.forward_features(torch.empty(1, spec["channels"], *spec["image_size"], device="meta"))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        return 0, _one_line(error)
+    if features.ndim == 4:
+        spatial = features.shape[1:3] if getattr(model, "output_fmt", "NCHW") == "NHWC" else features.shape[2:]
+        return spatial[0] * spatial[1], ""
+    return int(features.shape[1]) if features.ndim == 3 else 1, ""
+
+
+def _try(timm: Any, spec: Mapping[str, Any]) -> int:
+    args = dict(spec["model_args"])
+    if "img_size" in args:
+        args["img_size"] = list(spec["image_size"])
+    try:
+        with torch.device("meta"):
+            model = _create(timm, {**spec, "model_args": args})
+    except (TypeError, AssertionError, RuntimeError, ValueError):
+        return 0
+    return _positions(model, spec)[0]
+
+
+def _grid(model: Any) -> tuple[int, int] | None:
+    grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+    return None if grid is None else (int(grid[0]), int(grid[1]))
+
+
+class _evaluating:
+    """A module in eval mode for a while."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self.module, self.training = module, module.training
+
+    def __enter__(self) -> None:
+        self.module.eval()
+
+    def __exit__(self, *_: object) -> None:
+        self.module.train(self.training)
+
+
+def _weights(pretrained: bool | str | Path, name: str) -> dict[str, Any] | None:
+    """How timm is told where weights come from: {} for its own, {"file": path}, or None for random ones."""
+    if pretrained is False or pretrained is None:
+        return None
+    if pretrained is True:
+        return {}
+    path = Path(pretrained)
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights for {name} at {path}")
+    return {"file": str(path)}
+
+
+def _channels(schema: Schema | None) -> int | None:
+    field = schema.first("image") if schema is not None else None
+    return schema[field].shape[0] if schema is not None and field and schema[field].shape else None
+
+
+def _for_channels(config: Any, channels: int | None) -> dict[str, Any]:
+    """Mean and std of pretrained weights; their averages for another number of channels, as timm adapts the weights."""
+    if channels in (None, len(config.mean)):
+        return {"mean": list(config.mean), "std": list(config.std)}
+    average: Any = lambda values: [sum(values) / len(values)]  # noqa: E731
+    return {"mean": average(config.mean), "std": average(config.std)}
+
+
+def _one_line(error: BaseException) -> str:
+    lines: Iterable[str] = str(error).strip().splitlines() or [type(error).__name__]
+    return next(iter(lines)).rstrip(".")

@@ -1,0 +1,44 @@
+"""Weights of a file into a network; nothing in the file is executed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Tensors by name from a safetensors file, a pth file, or a folder that holds model.safetensors."""
+    if path.is_dir():
+        path = path / "model.safetensors"
+    if not path.is_file():
+        raise FileNotFoundError(f"no weights at {path}")
+    if path.suffix == ".safetensors":
+        return load_file(path)
+    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
+    return {name.removeprefix("module."): value for name, value in loaded.items()}
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load the weights of a file, all of them, into a network of the same shape.
+
+    The names may carry the prefix under which a saved model holds its encoder.
+    """
+    weights = read_weights(path)
+    wanted = set(network.state_dict())
+    for prefix in (
+        "",
+        *sorted({name[: -len(want)] for want in list(wanted)[:1] for name in weights if name.endswith(want)}),
+    ):
+        stripped = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        if wanted <= set(stripped):
+            network.load_state_dict({name: stripped[name] for name in wanted})
+            return
+    missing = sorted(wanted - set(weights))
+    raise ValueError(f"{path} lacks {len(missing)} of {len(wanted)} weights, first '{missing[0]}'")
