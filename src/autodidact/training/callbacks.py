@@ -14,7 +14,7 @@ from tqdm import tqdm
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.journal import Journal
 from autodidact.training.learner import Learner
-from autodidact.training.monitors import Window, look, warning
+from autodidact.training.monitors import Window, look
 
 
 class Checkpoints(Callback):
@@ -82,11 +82,10 @@ class Monitors(Callback):
             rate = learner.optimiser.param_groups[0]["lr"]
             self._publish(trainer, learner.updates, {**means, "lr": rate})
         if learner.updates % self.look_every == 0 or learner.updates == learner.total:
-            figures = look(self.window)
+            figures, said = look(self.window)
             if learner.last_gradient_norm is not None:
                 figures["gradient_norm"] = learner.last_gradient_norm
             self._publish(trainer, learner.updates, figures)
-            said = warning(figures)
             if said and not self.warned:
                 self.warned = True
                 tqdm.write(f"warning: {said}", file=sys.stderr)

@@ -16,7 +16,6 @@ from torch.optim import Optimizer
 
 from autodidact.data.batch import Batch, Ragged
 from autodidact.data.source import Source
-from autodidact.heads import synchronised
 from autodidact.methods.method import Loss, Method, Progress
 from autodidact.model import Model
 from autodidact.schedules import schedule
@@ -75,6 +74,8 @@ class Learner(L.LightningModule):
 
     def configure_optimizers(self) -> Optimizer:
         if self.trainer.world_size > 1:
+            from autodidact.heads import synchronised
+
             synchronised(self.method)
         self.optimiser = build_optimiser(self.method, self.settings)
         return self.optimiser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -10,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from autodidact.data.batch import Batch
-from autodidact.measures import alignment, collapse_verdict, per_dimension_std, rankme, uniformity
+from autodidact.measures import Spectrum, alignment, collapse_verdict, uniformity
 from autodidact.methods.method import Loss
 
 
@@ -46,32 +47,38 @@ class Window:
         return torch.cat(kept)[-self.rows :] if kept else None
 
 
-def look(window: Window) -> dict[str, float]:
-    """All figures that the window allows: rank, spread, alignment, uniformity, online kNN."""
+WIDEST = 1024
+"""Columns above which the spectrum is left out: its cost grows with their cube."""
+
+
+def look(window: Window) -> tuple[dict[str, float], str | None]:
+    """All figures that the window allows (rank, spread, alignment, uniformity, online kNN), and a plain warning where
+    the embedding has collapsed."""
     figures: dict[str, float] = {}
+    warning = None
     for name in ("embedding", "projection"):
         rows = window.get(name)
-        if rows is None or len(rows) < 2:
+        if rows is None or len(rows) < 2 or not bool(torch.isfinite(rows).all()):
             continue
         rows = rows.flatten(1).float()
-        figures[f"rankme/{name}"] = rankme_quiet(rows)
-        figures[f"std/{name}"] = float(per_dimension_std(rows).mean())
+        if rows.shape[1] > WIDEST:
+            figures[f"std/{name}"] = float(rows.std(0, unbiased=False).mean())
+            continue
+        spectrum = Spectrum().update(rows)
+        figures[f"std/{name}"] = float(spectrum.per_dimension_std().mean())
+        if bool(rows.any()):
+            figures[f"rankme/{name}"] = spectrum.rankme()
+        if name == "embedding":
+            warning = collapse_verdict(spectrum)
     first, second = window.get("projection"), window.get("projection_b")
-    if first is not None:
-        figures["uniformity"] = float(uniformity(first.float()))
-    if first is not None and second is not None:
-        figures["alignment"] = float(alignment(first.float(), second.float()))
+    if first is not None and len(first) > 1:
+        figures["uniformity"] = uniformity(first.float())
+        if second is not None:
+            figures["alignment"] = alignment(first.float(), second.float())
     embedding, ids, labels = window.get("embedding"), window.get("ids"), window.get("label")
     if embedding is not None and ids is not None and labels is not None and len(labels) == len(embedding):
         figures["knn"] = left_out_knn(embedding.flatten(1).float(), ids, labels)
-    return figures
-
-
-def rankme_quiet(rows: Float[Tensor, "n d"]) -> float:
-    """RankMe of the window; 0 where all rows are zero, which has no rank."""
-    if not bool(torch.isfinite(rows).all()) or not bool(rows.any()):
-        return 0.0
-    return float(rankme(rows[:, : len(rows)] if rows.shape[1] > len(rows) else rows))
+    return {name: value for name, value in figures.items() if math.isfinite(value)}, warning
 
 
 def left_out_knn(rows: Float[Tensor, "n d"], ids: Int[Tensor, " n"], labels: Int[Tensor, " n"], k: int = 10) -> float:
@@ -87,10 +94,3 @@ def left_out_knn(rows: Float[Tensor, "n d"], ids: Int[Tensor, " n"], labels: Int
     votes = torch.zeros(len(rows), classes, device=rows.device)
     votes.scatter_add_(1, labels[near.indices], (near.values / 0.1).exp())
     return float((votes.argmax(1) == labels).float().mean())
-
-
-def warning(figures: dict[str, float]) -> str | None:
-    """A plain sentence where the figures say that the representation has collapsed."""
-    if "std/embedding" not in figures:
-        return None
-    return collapse_verdict(std=figures["std/embedding"], rank=figures.get("rankme/embedding"))

@@ -74,7 +74,10 @@ def train(
         callbacks.append(ProgressLine(monitors, title))
     loggers = further_loggers(settings.loggers, folder / "log", learner.updates) if folder is not None else []
     if learner.updates < learner.total or folder is None:
-        _trainer(settings, callbacks, loggers).fit(learner)
+        with warnings.catch_warnings():
+            # Reading from the packed cache is faster in this process than in workers; Lightning cannot know.
+            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            _trainer(settings, callbacks, loggers).fit(learner)
     else:
         assert saved is not None
         method.load_state_dict(checkpoints.by_prefix(saved.tensors, "method"))

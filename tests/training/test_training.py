@@ -1,0 +1,389 @@
+"""Training: exact resume, descents, trials, groups, averaging, errors."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from autodidact.data import ArraySource, Batch, Field, RandomBatching, Schema
+from autodidact.methods.method import Group, Loss, Method, Progress, Step, Views
+from autodidact.model import Model
+from autodidact.training import NonFinite, Settings, train
+from autodidact.training import checkpoint as checkpoints
+from autodidact.training.callbacks import Checkpoints
+from autodidact.training.groups import optimiser
+from autodidact.training.journal import read_metrics
+
+
+class Weights(Model):
+    """Keeps a linear map: something other than an embedding."""
+
+    kind = "weights"
+    abilities = ("predict",)
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 1)
+        self.settings = {"width": width}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Weights:
+        return cls(int(settings["width"]))
+
+    def predict(self, batch: Batch) -> torch.Tensor:
+        return self.linear(batch["x"])
+
+
+class Regression(Method):
+    """A tiny method with dropout, batch norm and random views, so that every source of chance is in play."""
+
+    needs: ClassVar = {"x": "vector"}
+    slots = ()
+
+    def __init__(self, width: int = 4) -> None:
+        super().__init__()
+        self.model = Weights(width)
+        self.hidden = nn.Sequential(nn.Linear(width, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.ReLU(), nn.Linear(8, 1))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+
+    def views(self, batch: Batch, progress: Progress) -> Views:
+        noise = torch.randn(batch["x"].shape, generator=progress.generator)
+        return Views({"x": batch["x"] + 0.1 * noise, "y": batch["y"]}, batch.ids)
+
+    def loss(self, views: Views, progress: Progress) -> Loss:
+        error = self.model.linear(views["x"]) + self.hidden(views["x"]) - views["y"][:, None]
+        total = error.square().mean()
+        return Loss(total, {"mse": total}, {"embedding": self.hidden[:2](views["x"])})
+
+    def after_update(self, progress: Progress) -> None:
+        self.seen += 1
+
+    def kept(self) -> Model:
+        return self.model
+
+
+def toy(rows: int = 50, width: int = 4) -> ArraySource:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(rows, width)).astype(np.float32)
+    y = (x @ np.arange(1, width + 1)).astype(np.float32)
+    schema = Schema(x=Field("vector", (width,)), y=Field("target"))
+    return ArraySource("toy", {"x": x, "y": y}, schema, np.arange(rows))
+
+
+def made(**changes: Any) -> Regression:
+    torch.manual_seed(0)
+    return Regression(**changes)
+
+
+SHORT = Settings(epochs=3, batch_size=8, lr=1e-2, accelerator="cpu", checkpoint_steps=1)
+
+
+class Interrupted(RuntimeError):
+    pass
+
+
+def interrupted_after(updates: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the checkpoint writer fail right after a given update was saved."""
+    save = Checkpoints.save
+
+    def saving(self: Checkpoints, learner: Any) -> None:
+        save(self, learner)
+        if learner.updates == updates:
+            raise Interrupted
+
+    monkeypatch.setattr(Checkpoints, "save", saving)
+
+
+@pytest.mark.parametrize("updates", [1, 5, 6, 13])
+@pytest.mark.parametrize(
+    "changes", [{}, {"average": 0.9}, {"accumulate": 2}, {"optimizer": "sgd"}, {"optimizer": "lars"}]
+)
+def test_a_resumed_training_ends_with_the_weights_of_one_never_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, updates: int, changes: dict[str, Any]
+) -> None:
+    settings = dataclasses.replace(SHORT, **changes)
+    whole = train(made(), toy(), settings, quiet=True).state_dict()
+    with monkeypatch.context() as patched:
+        interrupted_after(updates, patched)
+        with pytest.raises(Interrupted):
+            train(made(), toy(), settings, out=tmp_path, quiet=True)
+    resumed = train(made(), toy(), settings, out=tmp_path, quiet=True).state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_finished_training_is_read_back_and_not_repeated(tmp_path: Path) -> None:
+    first = train(made(), toy(), SHORT, out=tmp_path, quiet=True).state_dict()
+    before = read_metrics(tmp_path / "log" / "metrics.csv")
+    again = train(made(), toy(), SHORT, out=tmp_path, quiet=True).state_dict()
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    assert read_metrics(tmp_path / "log" / "metrics.csv") == before
+
+
+def test_other_settings_are_refused_on_resume(tmp_path: Path) -> None:
+    train(made(), toy(), SHORT, out=tmp_path, quiet=True)
+    with pytest.raises(ValueError, match=r"lr was 0.01, is 0.5"):
+        train(made(), toy(), dataclasses.replace(SHORT, lr=0.5), out=tmp_path, quiet=True)
+
+
+def test_a_truncated_checkpoint_falls_back_to_the_one_before(tmp_path: Path) -> None:
+    train(made(), toy(), SHORT, out=tmp_path, quiet=True)
+    last = tmp_path / "checkpoints" / checkpoints.LAST
+    last.write_bytes(last.read_bytes()[:100])
+    saved = checkpoints.read(tmp_path / "checkpoints")
+    assert saved is not None
+    assert 0 < saved.progress["updates"] <= 18
+
+
+def test_accumulated_parts_add_up_to_the_gradient_of_the_whole_batch() -> None:
+    class Plain(Regression):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden = nn.Sequential(nn.Identity(), nn.Identity(), nn.Linear(4, 1))
+
+        def views(self, batch: Batch, progress: Progress) -> Views:
+            return Views({"x": batch["x"], "y": batch["y"]})
+
+    def trained(accumulate: int) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        settings = dataclasses.replace(SHORT, accumulate=accumulate, optimizer="sgd", clip_norm=1.0)
+        return train(Plain(), toy(), settings, quiet=True).state_dict()
+
+    whole, parts = trained(1), trained(4)
+    assert all(torch.allclose(whole[name], parts[name], atol=1e-6) for name in whole)
+
+
+def test_norms_and_biases_do_not_decay() -> None:
+    groups = optimiser(made(), Settings(weight_decay=0.1)).param_groups
+    for group in groups:
+        assert all((p.ndim > 1) == (group["weight_decay"] == 0.1) for p in group["params"])
+    assert {group["weight_decay"] for group in groups} == {0.0, 0.1}
+
+
+def test_a_loss_that_is_not_finite_stops_at_once_names_its_term_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:
+    class Breaks(Regression):
+        def loss(self, views: Views, progress: Progress) -> Loss:
+            loss = super().loss(views, progress)
+            bad = loss.total * float("nan") if progress.step == 7 else loss.total
+            return Loss(bad, {"mse": loss.total, "broken": bad})
+
+    with pytest.raises(NonFinite, match="broken"):
+        train(Breaks(), toy(), SHORT, out=tmp_path, quiet=True)
+    saved = checkpoints.read(tmp_path / "checkpoints")
+    assert saved is not None
+    assert saved.progress["updates"] == 7
+    assert checkpoints.finite(saved.tensors)
+
+
+def test_a_batch_larger_than_the_data_is_one_clear_error() -> None:
+    with pytest.raises(ValueError, match=r"batch size 64 is larger than the data: 'toy' has 50 samples"):
+        train(made(), toy(), dataclasses.replace(SHORT, batch_size=64), quiet=True)
+
+
+def test_the_average_follows_the_weights_with_its_decay() -> None:
+    history: list[torch.Tensor] = []
+
+    class Watched(Regression):
+        def after_update(self, progress: Progress) -> None:
+            history.append(self.model.linear.weight.detach().clone())
+
+    torch.manual_seed(0)
+    method = Watched()
+    start = method.model.linear.weight.detach().clone()
+    kept = train(method, toy(), dataclasses.replace(SHORT, average=0.8), quiet=True)
+    expected = start.double()
+    for weight in history:
+        expected = 0.8 * expected + 0.2 * weight.double()
+    assert torch.allclose(kept.linear.weight.double(), expected, atol=1e-6)  # type: ignore[union-attr]
+
+
+class Two(Regression):
+    """Two groups: `model` and `hidden`, optimised apart."""
+
+    def groups(self) -> list[Group]:
+        return [Group("model", self.model.parameters(), lr_scale=0.5), Group("hidden", self.hidden.parameters())]
+
+
+def test_one_group_descends_and_the_other_stays() -> None:
+    class OnlyHidden(Two):
+        def update(self, batch: Batch, step: Step) -> Loss:
+            return step.descend(self.loss(self.views(batch, step.progress), step.progress), only="hidden")
+
+    torch.manual_seed(0)
+    method = OnlyHidden()
+    model = {k: v.clone() for k, v in method.model.state_dict().items()}
+    hidden = {k: v.clone() for k, v in method.hidden.state_dict().items()}
+    train(method, toy(), SHORT, quiet=True)
+    assert all(torch.equal(v, model[k]) for k, v in method.model.state_dict().items())
+    assert not torch.equal(method.hidden[0].weight, hidden["0.weight"])
+
+
+def test_descending_group_by_group_equals_descending_together() -> None:
+    class Apart(Two):
+        def update(self, batch: Batch, step: Step) -> Loss:
+            views = self.views(batch, step.progress)
+            loss = self.loss(views, step.progress)
+            grads = torch.autograd.grad(loss.total, list(self.model.parameters()), retain_graph=True)
+            surrogate = sum((g * p).sum() for g, p in zip(grads, self.model.parameters(), strict=True))
+            step.descend(loss, only="hidden")
+            step.descend(Loss(surrogate), only="model")
+            return loss
+
+    def trained(cls: type[Method]) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        method = cls()
+        train(method, toy(), SHORT, quiet=True)
+        return method.state_dict()
+
+    together, apart = trained(Two), trained(Apart)
+    assert all(torch.allclose(together[name], apart[name], atol=1e-6) for name in together)
+
+
+def test_an_unknown_group_is_named_with_the_nearest() -> None:
+    class Wrong(Two):
+        def update(self, batch: Batch, step: Step) -> Loss:
+            return step.descend(self.loss(self.views(batch, step.progress), step.progress), only="hiden")
+
+    with pytest.raises(ValueError, match="did you mean 'hidden'"):
+        train(Wrong(), toy(), SHORT, quiet=True)
+
+
+def test_a_frozen_group_moves_only_from_its_update_on() -> None:
+    moved: list[bool] = []
+
+    class Frozen(Two):
+        def groups(self) -> list[Group]:
+            return [Group("model", self.model.parameters(), frozen_until=4), Group("hidden", self.hidden.parameters())]
+
+        def after_update(self, progress: Progress) -> None:
+            moved.append(not torch.equal(self.model.linear.weight.detach(), first))
+
+    torch.manual_seed(0)
+    method = Frozen()
+    first = method.model.linear.weight.detach().clone()
+    train(method, toy(), SHORT, quiet=True)
+    assert moved[:4] == [False] * 4
+    assert all(moved[4:])
+
+
+def test_trial_steps_are_undone_on_exit_and_leave_no_trace() -> None:
+    class Tries(Regression):
+        def update(self, batch: Batch, step: Step) -> Loss:
+            before = {k: v.clone() for k, v in self.state_dict().items()}
+            with step.trial():
+                extra = step.draw()
+                step.descend(self.loss(self.views(extra, step.progress), step.progress))
+                step.descend(self.loss(self.views(batch, step.progress), step.progress))
+                assert not torch.equal(before["model.linear.weight"], self.model.linear.weight)
+            assert all(torch.equal(v, before[k]) for k, v in self.state_dict().items())
+            return step.descend(self.calm(batch))
+
+        def calm(self, batch: Batch) -> Loss:
+            total = (self.model.linear(batch["x"]) - batch["y"][:, None]).square().mean()
+            return Loss(total)
+
+    class Plain(Tries):
+        def update(self, batch: Batch, step: Step) -> Loss:
+            return step.descend(self.calm(batch))
+
+    def trained(cls: type[Method]) -> dict[str, torch.Tensor]:
+        torch.manual_seed(0)
+        method = cls()
+        train(method, toy(), SHORT, quiet=True)
+        return method.state_dict()
+
+    tried, plain = trained(Tries), trained(Plain)
+    assert all(torch.equal(tried[name], plain[name]) for name in plain)
+
+
+def test_extra_draws_survive_a_resume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Draws(Regression):
+        def update(self, batch: Batch, step: Step) -> Loss:
+            extra = step.draw()
+            first = self.loss(self.views(batch, step.progress), step.progress)
+            second = self.loss(self.views(extra, step.progress), step.progress)
+            return step.descend(Loss(first.total + second.total))
+
+    def fresh() -> Method:
+        torch.manual_seed(0)
+        return Draws()
+
+    whole = train(fresh(), toy(), SHORT, quiet=True).state_dict()
+    with monkeypatch.context() as patched:
+        interrupted_after(7, patched)
+        with pytest.raises(Interrupted):
+            train(fresh(), toy(), SHORT, out=tmp_path, quiet=True)
+    resumed = train(fresh(), toy(), SHORT, out=tmp_path, quiet=True).state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_refresh_runs_before_the_first_step_and_on_its_period_over_the_whole_source_in_order() -> None:
+    calls: list[tuple[int, list[int], bool]] = []
+
+    class Refreshes(Regression):
+        refresh_every = 6
+
+        def refresh(self, sweep: Any, progress: Progress) -> None:
+            swept = sweep(lambda batch: {"out": self.hidden(batch["x"])})
+            calls.append((progress.step, swept["ids"].tolist(), self.hidden.training))
+            assert len(swept["out"]) == 50
+
+    method = Refreshes()
+    train(method, toy(), SHORT, quiet=True)
+    assert [step for step, _, _ in calls] == [0, 6, 12]
+    assert all(ids == list(range(50)) for _, ids, _ in calls)
+    assert method.hidden.training
+
+
+def test_the_log_has_the_loss_the_rate_and_the_figures_of_the_embedding(tmp_path: Path) -> None:
+    train(made(), toy(), dataclasses.replace(SHORT, monitor_steps=6), out=tmp_path, quiet=True)
+    names = {name for _, name, _ in read_metrics(tmp_path / "log" / "metrics.csv")}
+    assert {"loss", "loss/mse", "lr", "rankme/embedding", "std/embedding", "gradient_norm"} <= names
+
+
+def test_a_method_that_keeps_a_predictor_is_saved_and_loaded_with_its_ability(tmp_path: Path) -> None:
+    from autodidact.model import load_model
+
+    kept = train(made(), toy(), SHORT, quiet=True)
+    kept.save(tmp_path)
+    loaded = load_model(tmp_path, kinds={"weights": Weights})
+    batch = toy().batch(np.arange(5))
+    assert torch.equal(loaded.predict(batch), kept.predict(batch))  # type: ignore[operator]
+    with pytest.raises(ValueError, match="cannot embed; it can predict"):
+        loaded.can("embed")
+
+
+def test_bf16_keeps_float32_weights_and_learns() -> None:
+    batch = toy().batch(np.arange(50))
+    views = Views({"x": batch["x"], "y": batch["y"]})
+    progress = Progress(0, 1, 0, torch.Generator())
+
+    def error(method: Regression) -> float:
+        return method.eval().loss(views, progress).total.item()
+
+    method = made()
+    first = error(method)
+    train(method, toy(), dataclasses.replace(SHORT, precision="bf16", epochs=20), quiet=True)
+    assert all(p.dtype == torch.float32 for p in method.parameters())
+    assert error(method) < first / 2
+
+
+def test_steps_may_be_asked_for_instead_of_epochs() -> None:
+    method = made()
+    train(method, toy(), dataclasses.replace(SHORT, epochs=None, steps=4), quiet=True)
+    assert int(method.seen) == 4
+
+
+def test_the_incomplete_last_batch_is_trained_on_when_the_method_wants_it() -> None:
+    class All(Regression):
+        batching = RandomBatching(drop_last=False)
+
+    method = All()
+    train(method, toy(), dataclasses.replace(SHORT, epochs=1), quiet=True)
+    assert int(method.seen) == 7
