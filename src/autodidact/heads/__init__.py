@@ -1,6 +1,22 @@
 """Heads: what stands between an encoder and an objective, and is mostly thrown away afterwards."""
 
+from autodidact.heads.jepa import JEPAPredictor
 from autodidact.heads.mlp import LinearHead, predictor, projector
+from autodidact.heads.pixels import MirroredDecoder, PixelHead
+from autodidact.heads.synced_norm import SyncedBatchNorm, synchronised
 from autodidact.heads.transformer import Tail, TransformerLayer, initialise, sinusoidal
 
-__all__ = ["LinearHead", "Tail", "TransformerLayer", "initialise", "predictor", "projector", "sinusoidal"]
+__all__ = [
+    "JEPAPredictor",
+    "LinearHead",
+    "MirroredDecoder",
+    "PixelHead",
+    "SyncedBatchNorm",
+    "Tail",
+    "TransformerLayer",
+    "initialise",
+    "predictor",
+    "projector",
+    "sinusoidal",
+    "synchronised",
+]
