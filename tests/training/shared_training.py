@@ -1,0 +1,48 @@
+"""Trains DCL or Barlow Twins on fixed views with any number of processes; run by test_two_processes.py.
+
+Usage: python shared_training.py METHOD PROCESSES FOLDER
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from autodidact.data import ArraySource, Batch, Field, Schema
+from autodidact.encoders import build
+from autodidact.methods.image.barlow_twins import BarlowTwins
+from autodidact.methods.image.dcl import DCL
+from autodidact.methods.method import Progress, Views
+from autodidact.training import Settings, train
+
+
+class FixedDCL(DCL):
+    def views(self, batch: Batch, progress: Progress) -> Views:
+        return Views({"a": batch["image"], "b": batch["image"].flip(-1)}, batch.ids)
+
+
+class FixedBarlowTwins(BarlowTwins):
+    def views(self, batch: Batch, progress: Progress) -> Views:
+        return Views({"a": batch["image"], "b": batch["image"].flip(-1)}, batch.ids)
+
+
+def main(name: str, processes: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    images = np.random.default_rng(0).random((64, 1, 12, 12)).astype(np.float32)
+    source = ArraySource("noise", {"image": images}, Schema(image=Field("image", (1, 12, 12))), np.arange(64))
+    torch.manual_seed(0)
+    encoder = build("small:convnet", schema=source.schema, image_size=12, width=8)
+    method = FixedDCL(encoder) if name == "dcl" else FixedBarlowTwins(encoder, dimensions=16)
+    # Barlow Twins' loss is a sum, so its gradients are large: a rate at which rounding is not blown up step by step.
+    rate = 0.05 if name == "dcl" else 1e-4
+    settings = Settings(
+        steps=4, batch_size=32, optimizer="sgd", lr=rate, accelerator="cpu", devices=processes, checkpoint_steps=1
+    )
+    train(method, source, settings, out=folder, quiet=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
