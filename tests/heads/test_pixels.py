@@ -35,21 +35,19 @@ def test_decoder_restores_the_size_that_three_poolings_took_away(size: tuple[int
     bottom = (size[0] // 8, size[1] // 8)
     image = MirroredDecoder(16, 3, size)(torch.randn(2, 16, *bottom))
     assert image.shape == (2, 3, *size)
-    assert image.min() >= 0
-    assert image.max() <= 1
 
 
 def test_decoder_repeats_each_position_before_it_convolves() -> None:
     torch.manual_seed(0)
     decoder = MirroredDecoder(4, 1, (4, 4), stages=1).double()
     nn.init.zeros_(decoder.last.weight)
-    # Only the centre tap of the first channel: the output is the sigmoid of the enlarged channel itself.
+    # Only the centre tap of the first channel: the output is the enlarged channel itself.
     with torch.no_grad():
         decoder.last.weight[0, 0, 1, 1] = 1
         decoder.last.bias.zero_()
     x = torch.randn(2, 4, 2, 2, dtype=torch.float64)
     enlarged = x[:, :1].repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    torch.testing.assert_close(decoder(x), 1 / (1 + torch.exp(-enlarged)))
+    torch.testing.assert_close(decoder(x), enlarged)
 
 
 def test_decoder_of_too_small_an_image_is_refused() -> None:

@@ -22,7 +22,7 @@ def build(
     schema: Schema | None = None,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
-    statistics: Mapping[str, Any] | None = None,
+    statistics: Any = None,
     pretrained: bool | str | Path = False,
     **args: Any,
 ) -> Encoder:
@@ -42,7 +42,8 @@ def build(
     schema : fields of the data; tells channels, image size and columns.
     image_size : side or (height, width) of the input in pixels; by default that of the schema, else the model's own.
     channels : number of image channels; by default that of the schema, else 3.
-    statistics : "mean" and "std" per channel of images in [0, 1]; "minimum" and "maximum" per numeric column.
+    statistics : "mean" and "std" per channel of images in [0, 1], or "minimum" and "maximum" per numeric column; as a
+        mapping, as attributes, or the pair (mean, std).
     pretrained : True for the weights behind the name; or the path of a safetensors or pth file, or a folder with one.
     **args : arguments of the encoder, see its class.
 

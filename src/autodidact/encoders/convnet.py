@@ -33,6 +33,11 @@ class _Stages(ImageEncoder):
                 tapped[index] = x
         return Encoded(pooled=x.mean(dim=(2, 3)), map=x, taps=tapped)
 
+    def _settle(self, channels: Sequence[int], size: tuple[int, int]) -> None:
+        """Take note of the shapes, and lay the weights out for channels-last."""
+        self.width, self.depth, self.map_shape = channels[-1], len(self.stages), (channels[-1], *size)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
 
 class SmallConvNet(_Stages):
     """3x3 convolution, BatchNorm, ReLU, four times; for images of 8 to 96 pixels.
@@ -53,27 +58,21 @@ class SmallConvNet(_Stages):
         side = min(self.image_size)
         halvings = max(0, round(math.log2(side / 4)))
         first = 1 if side < 24 else 0
+        strides = [2 if first <= index < first + halvings else 1 for index in range(layers)]
         channels = [self.channels, *(width * min(2**index, 4) for index in range(layers))]
         self.stages = nn.ModuleList(
             nn.Sequential(
-                nn.Conv2d(
-                    channels[index],
-                    channels[index + 1],
-                    3,
-                    stride=2 if first <= index < first + halvings else 1,
-                    padding=1,
-                    bias=False,
-                ),
+                nn.Conv2d(channels[index], channels[index + 1], 3, stride=stride, padding=1, bias=False),
                 nn.BatchNorm2d(channels[index + 1]),
                 nn.ReLU(inplace=True),
             )
-            for index in range(layers)
+            for index, stride in enumerate(strides)
         )
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        self.width, self.depth = channels[-1], layers
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        factor = math.prod(strides)
+        self._settle(channels, (-(-self.image_size[0] // factor), -(-self.image_size[1] // factor)))
 
 
 class ConvPool(_Stages):
@@ -102,5 +101,4 @@ class ConvPool(_Stages):
             )
             for index in range(stages)
         )
-        self.width, self.depth = channels[-1], stages
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._settle(channels, (self.image_size[0] >> stages, self.image_size[1] >> stages))

@@ -36,9 +36,9 @@ class HFImageEncoder(ImageEncoder):
         self.model: Any = model
         config = model.config
         patch = getattr(config, "patch_size", None)
-        self.grid: tuple[int, int] | None = None
+        self._patches: tuple[int, int] | None = None
         if isinstance(patch, int):
-            self.grid = (self.image_size[0] // patch, self.image_size[1] // patch)
+            self._patches = (self.image_size[0] // patch, self.image_size[1] // patch)
         training = model.training
         model.eval()
         with torch.no_grad():
@@ -51,11 +51,14 @@ class HFImageEncoder(ImageEncoder):
         self.prefix_count = 0
         if last.ndim == 3:
             self.token_width = self.width
-            patches = self.grid[0] * self.grid[1] if self.grid else last.shape[1]
+            patches = self._patches[0] * self._patches[1] if self._patches else last.shape[1]
             self.prefix_count = last.shape[1] - patches
             if self.prefix_count < 0:
                 # A hierarchical model: its last tokens are fewer than its first patches.
-                self.prefix_count, self.grid = 0, None
+                self.prefix_count, self._patches = 0, None
+            self.map_shape = None if self._patches is None else (self.width, *self._patches)
+        else:
+            self.map_shape = (last.shape[1], last.shape[2], last.shape[3])
 
     def forward(
         self, inputs: Float[Tensor, "n c h w"], *, keep: Int[Tensor, "n k"] | None = None, taps: Sequence[int] = ()
@@ -69,7 +72,7 @@ class HFImageEncoder(ImageEncoder):
             return Encoded(pooled=last.mean(dim=(2, 3)), map=last, taps=tapped)
         skip = self.prefix_count
         prefix, tokens = last[:, :skip], last[:, skip:]
-        spatial = None if self.grid is None else tokens.transpose(1, 2).unflatten(2, self.grid)
+        spatial = None if self._patches is None else tokens.transpose(1, 2).unflatten(2, self._patches)
         pooled = prefix[:, 0] if skip else tokens.mean(dim=1)
         tapped = {tap: value[:, skip:] if value.ndim == 3 else value for tap, value in tapped.items()}
         return Encoded(pooled=pooled, tokens=tokens, prefix=prefix, map=spatial, taps=tapped)
@@ -143,7 +146,7 @@ def build(
     schema: Schema | None = None,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
-    statistics: Mapping[str, Any] | None = None,
+    statistics: Any = None,
     pretrained: bool | str | Path = False,
 ) -> HFImageEncoder | HFSequenceEncoder:
     """A new encoder from a configuration of transformers.
@@ -242,9 +245,7 @@ def _set_shape(config: Any, spec: Mapping[str, Any]) -> None:
         )
 
 
-def _statistics(
-    transformers: Any, where: str, pretrained: bool | str | Path, statistics: Mapping[str, Any] | None
-) -> Mapping[str, Any] | None:
+def _statistics(transformers: Any, where: str, pretrained: bool | str | Path, statistics: Any) -> Any:
     """Pretrained weights expect the normalisation in their folder's preprocessor_config.json."""
     if pretrained is False:
         return statistics

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autodidact.data.schema import Kind, Schema
+from autodidact.encoders.statistics import statistic
 from autodidact.model import Encoder
 from autodidact.views import eval_view
 
@@ -69,7 +70,7 @@ def image_spec(
     schema: Schema | None,
     image_size: int | Sequence[int] | None,
     channels: int | None,
-    statistics: Mapping[str, Any] | None,
+    statistics: Any,
     default_size: int | None = None,
 ) -> dict[str, Any]:
     """The spec of an image encoder, from what was asked and what the data says.
@@ -101,12 +102,13 @@ def image_spec(
     }
 
 
-def _per_channel(statistics: Mapping[str, Any] | None, key: str, default: float, channels: int) -> list[float]:
-    if statistics is None or key not in statistics:
+def _per_channel(statistics: Any, key: str, default: float, channels: int) -> list[float]:
+    known = statistic(statistics, key)
+    if known is None:
         return [default] * channels
-    values = torch.as_tensor(statistics[key], dtype=torch.float64).flatten()
+    values = torch.as_tensor(known, dtype=torch.float64).flatten()
     if len(values) not in (1, channels):
-        raise ValueError(f"statistics['{key}'] has {len(values)} values for {channels} channels")
+        raise ValueError(f"there are {len(values)} values of the {key} for {channels} channels")
     # A channel that never varies must not divide by zero.
     values = values.expand(channels).clamp(min=1e-3) if key == "std" else values.expand(channels)
     return [float(value) for value in values]

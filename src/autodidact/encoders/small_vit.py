@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from autodidact.data.schema import Schema
@@ -23,7 +23,7 @@ def build(
     schema: Schema | None = None,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
-    statistics: Mapping[str, Any] | None = None,
+    statistics: Any = None,
 ) -> timm_encoder.TimmEncoder:
     """A plain pre-norm ViT with a class token and learned positions.
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autodidact.data.schema import Field, Kind, Schema
 from autodidact.encoders.rows import Rows
+from autodidact.encoders.statistics import statistic
 from autodidact.heads import Tail, TransformerLayer, initialise, sinusoidal
 from autodidact.model import Encoded, Encoder
 from autodidact.views import gather_tokens
@@ -224,9 +225,7 @@ class TabularMLP(TableEncoder):
         return Encoded(pooled=x, taps=tapped)
 
 
-def table_spec(
-    name: str, args: Mapping[str, Any], *, schema: Schema | None, statistics: Mapping[str, Any] | None
-) -> dict[str, Any]:
+def table_spec(name: str, args: Mapping[str, Any], *, schema: Schema | None, statistics: Any) -> dict[str, Any]:
     """The spec of a table encoder, from the data's schema and statistics.
 
     Parameters
@@ -238,12 +237,12 @@ def table_spec(
     if not table:
         raise ValueError(f"{name} needs a table; this data has {', '.join(schema or {}) or 'no schema'}")
     columns = len(_names(table.get("numeric"), "numeric"))
-    given = statistics or {}
     ranges = {}
     for key, default in (("minimum", 0.0), ("maximum", 1.0)):
-        values = torch.as_tensor(given.get(key, [default] * columns), dtype=torch.float64).flatten()
+        known = statistic(statistics, key)
+        values = torch.as_tensor([default] * columns if known is None else known, dtype=torch.float64).flatten()
         if len(values) != columns:
-            raise ValueError(f"statistics['{key}'] has {len(values)} values for {columns} numeric columns")
+            raise ValueError(f"there are {len(values)} values of the {key} for {columns} numeric columns")
         # A column without a single value has no range; it is all missing tokens.
         ranges[key] = torch.where(values.isfinite(), values, torch.full_like(values, default)).tolist()
     return {"name": name, "args": dict(args), "table": table.plain(), **ranges}

@@ -37,7 +37,7 @@ class TimmEncoder(ImageEncoder):
         super().__init__(spec)
         self.model: Any = model
         self.prefix_count = int(getattr(model, "num_prefix_tokens", 0))
-        self.grid = _grid(model)
+        self._patches = _grid(model)
         self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         self.depth = len(getattr(model, "blocks", ())) if self.plain_vit else len(getattr(model, "feature_info", ()))
         with _evaluating(model), torch.no_grad():
@@ -45,6 +45,7 @@ class TimmEncoder(ImageEncoder):
         assert probe.pooled is not None
         self.width = probe.pooled.shape[1]
         self.token_width = 0 if probe.tokens is None else probe.tokens.shape[2]
+        self.map_shape = None if probe.map is None else tuple(probe.map.shape[1:])
 
     @property
     def plain_vit(self) -> bool:
@@ -89,8 +90,8 @@ class TimmEncoder(ImageEncoder):
             return Encoded(pooled=pooled, taps=taps)
         prefix, tokens = features[:, : self.prefix_count], features[:, self.prefix_count :]
         spatial = None
-        if self.grid is not None and self.grid[0] * self.grid[1] == tokens.shape[1]:
-            spatial = tokens.transpose(1, 2).unflatten(2, self.grid)
+        if self._patches is not None and self._patches[0] * self._patches[1] == tokens.shape[1]:
+            spatial = tokens.transpose(1, 2).unflatten(2, self._patches)
         return Encoded(pooled=pooled, tokens=tokens, prefix=prefix, map=spatial, taps=taps)
 
 
@@ -101,7 +102,7 @@ def build(
     schema: Schema | None = None,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
-    statistics: Mapping[str, Any] | None = None,
+    statistics: Any = None,
     pretrained: bool | str | Path = False,
 ) -> TimmEncoder:
     """A new encoder.

@@ -2,7 +2,7 @@
 
 from autodidact.heads.jepa import JEPAPredictor
 from autodidact.heads.mlp import LinearHead, predictor, projector
-from autodidact.heads.pixels import MirroredDecoder, PixelHead
+from autodidact.heads.pixels import MirroredDecoder, PixelHead, convolutional_decoder
 from autodidact.heads.synced_norm import SyncedBatchNorm, synchronised
 from autodidact.heads.transformer import Tail, TransformerLayer, initialise, sinusoidal
 
@@ -14,6 +14,7 @@ __all__ = [
     "SyncedBatchNorm",
     "Tail",
     "TransformerLayer",
+    "convolutional_decoder",
     "initialise",
     "predictor",
     "projector",

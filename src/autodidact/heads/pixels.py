@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any, Protocol
+
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
@@ -32,10 +35,10 @@ class PixelHead(nn.Module):
 
 
 class MirroredDecoder(nn.Module):
-    """Nearest up-sampling and a 3x3 convolution a stage, back through the sizes of the encoder; sigmoid at the end.
+    """Nearest up-sampling and a 3x3 convolution a stage, back through the sizes of the encoder.
 
     The other half of ``small:convpool`` (G-SimCLR, 2009.12007, section III): channels fall by half a stage with
-    BatchNorm and ReLU, and the last convolution gives the image in [0, 1].
+    BatchNorm and ReLU, and the last convolution gives logits of the image, whose sigmoid is in [0, 1].
 
     Parameters
     ----------
@@ -63,4 +66,21 @@ class MirroredDecoder(nn.Module):
     def forward(self, x: Float[Tensor, "n d h w"]) -> Float[Tensor, "n c height width"]:
         for size, stage in zip(self.sizes, (*self.stages, self.last), strict=True):
             x = stage(functional.interpolate(x, size=size, mode="nearest"))
-        return x.sigmoid()
+        return x
+
+
+class SpatialEncoder(Protocol):
+    """What `convolutional_decoder` needs to know of an image encoder."""
+
+    spec: dict[str, Any]
+    map_shape: tuple[int, int, int] | None
+
+
+def convolutional_decoder(encoder: SpatialEncoder) -> MirroredDecoder:
+    """The `MirroredDecoder` for the map of an image encoder, with a stage for every time that the encoder halved."""
+    if encoder.map_shape is None:
+        raise ValueError(f"{encoder.spec['name']} has no spatial map to decode from; use small:convpool")
+    width, *map_size = encoder.map_shape
+    height, side = encoder.spec["image_size"]
+    halvings = max(1, round(math.log2(min(height, side) / min(map_size))))
+    return MirroredDecoder(width, encoder.spec["channels"], (height, side), halvings)

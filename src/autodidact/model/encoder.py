@@ -42,6 +42,7 @@ class Encoder(nn.Module, ABC):
     width : size of the pooled embedding.
     token_width : size of a token; 0 where there are no tokens.
     depth : number of layers that `taps` can name.
+    map_shape : channels, rows and columns of the spatial map; None where there is none.
     spec : JSON-ready settings from which `autodidact.encoders.build_from_spec` makes the same network again.
     """
 
@@ -49,6 +50,7 @@ class Encoder(nn.Module, ABC):
     width: int
     token_width: int = 0
     depth: int = 0
+    map_shape: tuple[int, int, int] | None = None
     spec: dict[str, Any]
 
     @abstractmethod
@@ -75,6 +77,11 @@ class Encoder(nn.Module, ABC):
     def name(self) -> str:
         """What was typed to get it, such as ``timm:resnet18``."""
         return str(self.spec["name"])
+
+    @property
+    def grid(self) -> tuple[int, int] | None:
+        """Rows and columns of the map, which are those of the tokens where there are tokens."""
+        return None if self.map_shape is None else self.map_shape[1:]
 
     def need_tap(self, taps: Sequence[int]) -> None:
         """Raise ValueError for a layer that does not exist."""
