@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autodidact.objectives.embeddings import check_views, full_precision, full_precision_region
-from autodidact.objectives.shards import summed
+from autodidact.objectives.shards import gathered, shard_sizes, summed
 
 
 def barlow_twins(
@@ -43,10 +43,21 @@ def barlow_twins(
         raise ValueError("barlow_twins: needs at least 2 dimensions to decorrelate, got D = 1")
     if not lambd >= 0:
         raise ValueError(f"barlow_twins: lambd must be >= 0, got {lambd}")
-    correlation = cross_correlation(standardised(z1, gather=gather), standardised(z2, gather=gather), gather=gather)
-    diagonal = correlation.diagonal()
-    off_diagonal = correlation - torch.diag(diagonal)
-    return (1 - diagonal).square().sum() + lambd * off_diagonal.square().sum()
+    with full_precision_region(z1.device):
+        a, b = standardised(z1, gather=gather), standardised(z2, gather=gather)
+        sizes = shard_sizes(len(a), a.device, gather)
+        n, d = sum(sizes), a.shape[1]
+        if d > 2 * n:
+            # ||Z1^T Z2||_F^2 = <Z1 Z1^T, Z2 Z2^T>: (N, N) products in place of (D, D) ones. With D well above the rank
+            # the off-diagonal part outweighs the diagonal (`barlow_twins_floor`), so taking that off loses no digits.
+            diagonal = summed((a * b).sum(0), gather) / n
+            products = (a @ torch.cat(gathered(a, sizes)).T) * (b @ torch.cat(gathered(b, sizes)).T)
+            off_diagonal = summed(products.sum(), gather) / n**2 - diagonal.square().sum()
+        else:
+            correlation = cross_correlation(a, b, gather=gather)
+            diagonal = correlation.diagonal()
+            off_diagonal = (correlation - torch.diag(diagonal)).square().sum()
+        return (1 - diagonal).square().sum() + lambd * off_diagonal
 
 
 def standardised(z: Float[Tensor, "n d"], *, eps: float = 1e-5, gather: bool = True) -> Float[Tensor, "n d"]:
@@ -76,8 +87,9 @@ def barlow_twins_floor(n: int, d: int, lambd: float = 0.005) -> float:
 
     C has rank r <= min(D, N - 1), hence :math:`\|C\|_F^2 \ge (\mathrm{tr}\,C)^2 / r`. With :math:`C_{ii} = c` and
     :math:`k = \lambda (D / r - 1)` the loss is at least :math:`D ((1 - c)^2 + k c^2)`, smallest at
-    :math:`c = 1 / (1 + k)`, where it is :math:`D k / (1 + k)`. (Held to c = 1 the redundancy term alone is at least
-    :math:`\lambda (D^2 / (N - 1) - D) = D k`.) Attained for lambd <= 1; above 1 the bound of lambd = 1 is returned.
+    :math:`c = 1 / (1 + k)`, where it is :math:`D k / (1 + k)`. Two free views attain it for lambd <= 1; above 1 the
+    bound of lambd = 1 is returned. Identical views, which hold c at 1, cannot fall below
+    :math:`D k = \lambda (D^2 / (N - 1) - D)`.
 
     Parameters
     ----------

@@ -231,6 +231,8 @@ def info_nce(
     check_temperature("contrastive loss", temperature)
     if reduction not in ("mean", "none"):
         raise ValueError(f"reduction must be 'mean' or 'none', got {reduction!r}")
+    if block is not None and block < 1:
+        raise ValueError(f"block must be at least 1, got {block}")
     with full_precision_region(z1.device):
         n, device = len(z1), z1.device
         sizes = shard_sizes(n, device, gather)
@@ -248,7 +250,7 @@ def info_nce(
             allowed=_rule(allowed, 2 * total, 2 * total + (0 if negatives is None else len(negatives))),
             anchor_index=_pair_index(sizes, rank, device),
             other_index=other_index,
-            block=block or (1024 if device.type == "cpu" else 4096),
+            block=block if block is not None else (1024 if device.type == "cpu" else 4096),
         )
         log_negatives = _LogPartition.apply(z, others, plan)
         similarity = (z[:n] * z[n:]).sum(1) / temperature

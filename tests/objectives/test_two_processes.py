@@ -1,0 +1,141 @@
+"""Two gloo processes that share a batch: losses, gradients, spectra and queues equal those of one process.
+
+One pair of processes is started for all tests; each test reads its figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from autodidact.measures import Spectrum
+from autodidact.objectives import barlow_twins, coupling, dcl, dclw, dclw_weights, info_nce, nt_xent
+from autodidact.targets import Queue
+
+
+def under_a_rule(z1: Tensor, z2: Tensor) -> Tensor:
+    return info_nce(z1, z2, allowed=lambda a, b: (2 * a[:, None] + b) % 3 != 0)
+
+
+def with_queue(z1: Tensor, z2: Tensor) -> Tensor:
+    queue = torch.randn(5, z1.shape[1], dtype=z1.dtype, generator=torch.Generator().manual_seed(9))
+    return info_nce(z1, z2, 0.02, negatives=queue)
+
+
+OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "nt_xent": nt_xent,
+    "dcl": dcl,
+    "dcl at a cold temperature": lambda a, b: dcl(a, b, 0.001),
+    "dclw": lambda a, b: dclw(a, b, 0.1, 0.5, True),
+    "dclw with attached weights": lambda a, b: dclw(a, b, 0.1, 0.5, False),
+    "nt_xent under a rule of pairs": under_a_rule,
+    "nt_xent with a queue": with_queue,
+    "barlow_twins": lambda a, b: barlow_twins(a[:, :3], b[:, :3]),
+    "barlow_twins, more dimensions than samples": barlow_twins,
+}
+SPLITS = {"equal": (3, 3), "unequal": (5, 2)}
+
+
+def batch(rows: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn(rows, 4, dtype=torch.float64, generator=generator)
+    return first, first + 0.5 * torch.randn(rows, 4, dtype=torch.float64, generator=generator)
+
+
+def weights() -> Tensor:
+    return torch.randn(4, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(1)).requires_grad_()
+
+
+def loss_and_gradient(objective: Callable[[Tensor, Tensor], Tensor], x1: Tensor, x2: Tensor) -> tuple[float, Tensor]:
+    """Through one weight matrix, as an encoder would stand between the data and the loss."""
+    w = weights()
+    loss = objective(x1 @ w, x2 @ w)
+    loss.backward()
+    return float(loss.detach()), w.grad
+
+
+def worker(rank: int, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    found: dict[str, Any] = {}
+    for split, sizes in SPLITS.items():
+        mine = slice(0, sizes[0]) if rank == 0 else slice(sizes[0], sum(sizes))
+        x1, x2 = (x[mine] for x in batch(sum(sizes)))
+        for name, objective in OBJECTIVES.items():
+            loss, gradient = loss_and_gradient(objective, x1, x2)
+            dist.all_reduce(gradient)
+            found[f"{name}/{split}"] = (loss, gradient / 2)
+        found[f"weights/{split}"] = dclw_weights(x1, x2)
+        found[f"coupling/{split}"] = coupling(x1, x2)
+        found[f"alone/{split}"] = float(nt_xent(x1, x2, gather=False))
+        spectrum = Spectrum().update(x1).all_reduce()
+        found[f"spectrum/{split}"] = (spectrum.count, spectrum.mean, spectrum.scatter)
+        queue = Queue(8, 4)
+        for shift in range(2):
+            queue.push(x1 + shift, torch.arange(mine.start, mine.stop) + 100 * shift)
+        found[f"queue/{split}"] = (queue.embeddings.clone(), queue.ids.clone())
+    torch.save(found, Path(folder) / f"{rank}.pt")
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("ranks")
+    torch.multiprocessing.spawn(worker, args=(str(folder),), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+@pytest.mark.parametrize("split", SPLITS)
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_loss_and_averaged_gradient_are_those_of_the_whole_batch(
+    ranks: list[dict[str, Any]], name: str, split: str
+) -> None:
+    loss, gradient = loss_and_gradient(OBJECTIVES[name], *batch(sum(SPLITS[split])))
+    for found in ranks:
+        assert found[f"{name}/{split}"][0] == pytest.approx(loss, rel=1e-10)
+        torch.testing.assert_close(found[f"{name}/{split}"][1], gradient, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_each_process_gets_the_weights_and_couplings_of_its_own_pairs(ranks: list[dict[str, Any]], split: str) -> None:
+    x1, x2 = batch(sum(SPLITS[split]))
+    torch.testing.assert_close(torch.cat([found[f"weights/{split}"] for found in ranks]), dclw_weights(x1, x2))
+    by_view = [found[f"coupling/{split}"].chunk(2) for found in ranks]
+    together = torch.cat([views[0] for views in by_view] + [views[1] for views in by_view])
+    torch.testing.assert_close(together, coupling(x1, x2))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_without_gathering_a_process_contrasts_its_own_shard(ranks: list[dict[str, Any]], split: str) -> None:
+    first = SPLITS[split][0]
+    x1, x2 = batch(sum(SPLITS[split]))
+    assert ranks[0][f"alone/{split}"] == pytest.approx(float(nt_xent(x1[:first], x2[:first])), rel=1e-12)
+    assert ranks[1][f"alone/{split}"] == pytest.approx(float(nt_xent(x1[first:], x2[first:])), rel=1e-12)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_spectrum_reduced_over_processes_is_that_of_all_rows(ranks: list[dict[str, Any]], split: str) -> None:
+    whole = Spectrum().update(batch(sum(SPLITS[split]))[0])
+    for found in ranks:
+        count, mean, scatter = found[f"spectrum/{split}"]
+        assert count == whole.count
+        torch.testing.assert_close(mean, whole.mean)
+        torch.testing.assert_close(scatter, whole.scatter)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_process_holds_the_same_queue(ranks: list[dict[str, Any]], split: str) -> None:
+    x1 = batch(sum(SPLITS[split]))[0]
+    queue = Queue(8, 4)
+    for shift in range(2):
+        queue.push(x1 + shift, torch.arange(len(x1)) + 100 * shift)
+    for found in ranks:
+        embeddings, ids = found[f"queue/{split}"]
+        torch.testing.assert_close(embeddings, queue.embeddings)
+        assert torch.equal(ids, queue.ids)
