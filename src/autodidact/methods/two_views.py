@@ -59,7 +59,7 @@ class TwoViews(Method):
         """The loss on the projections, and its named terms."""
 
     def views(self, batch: Batch, progress: Progress) -> Views:
-        box = batch.fields.get("box")
+        box = batch.get("box")
         made = {
             name: augment(batch["image"], progress.generator, box)
             for name, augment in zip(("a", "b"), self.augments, strict=True)

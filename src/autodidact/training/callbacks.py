@@ -52,7 +52,7 @@ class Monitors(Callback):
         self.window = Window()
         self.figures: dict[str, float] = {}
         self.warned = False
-        self._sums: dict[str, float] = {}
+        self._sums: dict[str, Any] = {}
         self._count = 0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:

@@ -64,5 +64,5 @@ class BarlowTwins(TwoViews):
         self.lambd = lambd
 
     def objective(self, z1: Tensor, z2: Tensor, views: Views, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
-        floor = barlow_twins_floor(*z1.shape, self.lambd)
+        floor = barlow_twins_floor(z1.shape[0], z1.shape[1], self.lambd)
         return barlow_twins(z1, z2, self.lambd), {"floor": z1.new_tensor(floor)}
