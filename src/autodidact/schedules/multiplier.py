@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
+from autodidact.catalog.nearest import unknown
 from autodidact.schedules.ramps import cosine_ramp, fraction, linear_ramp
 
 SCHEDULES = ("cosine", "constant", "linear")
@@ -36,9 +36,7 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if self.name not in SCHEDULES:
-            near = difflib.get_close_matches(str(self.name), SCHEDULES, n=1, cutoff=0.4)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise ValueError(f"unknown schedule {self.name!r}, choose from {', '.join(SCHEDULES)}{hint}")
+            raise unknown("schedule", self.name, SCHEDULES)
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps must be >= 0, got {self.warmup_steps}")
         if not 0.0 <= self.final <= 1.0:
