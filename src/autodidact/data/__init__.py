@@ -10,8 +10,11 @@ from autodidact.data.batching import (
     SameBatching,
     WholeBatching,
 )
+from autodidact.data.open import open_source
 from autodidact.data.schema import Field, Schema
 from autodidact.data.source import ArraySource, Source, chained, mixed, together
+from autodidact.data.splits import label_fraction, split
+from autodidact.data.statistics import channel_statistics, describe, fingerprint, table_statistics
 from autodidact.data.store import Store, derive
 
 __all__ = [
@@ -30,7 +33,14 @@ __all__ = [
     "Store",
     "WholeBatching",
     "chained",
+    "channel_statistics",
     "derive",
+    "describe",
+    "fingerprint",
+    "label_fraction",
     "mixed",
+    "open_source",
+    "split",
+    "table_statistics",
     "together",
 ]

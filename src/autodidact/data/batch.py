@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Self
 
 import torch
@@ -36,10 +37,21 @@ class Ragged:
     def __iter__(self) -> Iterator[Tensor]:
         return iter(self.values.split(self.lengths.tolist()))
 
+    @cached_property
+    def starts(self) -> Int[Tensor, " n"]:
+        """(n,) where each sequence begins in `values`."""
+        return self.lengths.cumsum(0) - self.lengths
+
     def select(self, index: Tensor) -> Ragged:
         """The sequences at positions `index`."""
-        parts = list(self)
-        return Ragged.of([parts[i] for i in index.tolist()])
+        lengths = self.lengths[index]
+        shift = self.starts[index] - (lengths.cumsum(0) - lengths)
+        return Ragged(
+            self.values[
+                torch.repeat_interleave(shift, lengths) + torch.arange(int(lengths.sum()), device=shift.device)
+            ],
+            lengths,
+        )
 
     def padded(self, value: float = 0) -> tuple[Tensor, Bool[Tensor, "n longest"]]:
         """Dense (n, longest, ...) tensor and the mask of its real elements."""
@@ -83,6 +95,10 @@ class Batch:
             return self.streams[name]
         raise KeyError(f"batch has no '{name}'; it has {', '.join([*self.fields, *self.streams]) or 'nothing'}")
 
+    def get(self, name: str) -> Any:
+        """A field or stream by name, None where the batch lacks it."""
+        return self.fields.get(name, self.streams.get(name))
+
     def __contains__(self, name: str) -> bool:
         return name in self.fields or name in self.streams
 
@@ -107,4 +123,6 @@ class Batch:
                 return value.select(index)
             return [value[i] for i in index.tolist()] if isinstance(value, list) else value[index]
 
+        if self.streams:
+            raise TypeError("a batch of several streams has no common positions; select from one of its .streams")
         return Batch(self.ids[index], {name: pick(v) for name, v in self.fields.items()}, self.context)

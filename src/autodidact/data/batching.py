@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,14 @@ Plan = list[Positions]
 
 
 class Batching(ABC):
-    """A rule that cuts a source into batches."""
+    """A rule that cuts a source into batches.
+
+    Attributes
+    ----------
+    sharded : whether several processes share each batch; otherwise every one of them gets the whole batch.
+    """
+
+    sharded: ClassVar[bool] = True
 
     @abstractmethod
     def plan(self, source: Source, size: int, seed: int) -> Plan:
@@ -130,6 +137,8 @@ class SameBatching(Batching):
 @dataclass(frozen=True)
 class WholeBatching(Batching):
     """All samples in every step, once an epoch (one graph, one small table). Sheets 46, 56."""
+
+    sharded: ClassVar[bool] = False
 
     def plan(self, source: Source, size: int, seed: int) -> Plan:
         return [np.arange(len(source))]

@@ -20,8 +20,8 @@ def sample_id(source: str, name: str, index: int | None = None) -> int:
     name : name of the sample inside the source, with ``/`` between folders.
     index : inner index where one name holds many samples (a row of an array, a frame, a slice).
     """
-    text = "\0".join((source, name) if index is None else (source, name, str(index)))
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).digest()) >> 1
+    origin = _digest(source, name)
+    return origin >> 1 if index is None else int(scrambled(np.array([index], dtype=np.int64), origin)[0])
 
 
 def sample_ids(source: str, names: Iterable[str]) -> Ids:
@@ -30,8 +30,24 @@ def sample_ids(source: str, names: Iterable[str]) -> Ids:
 
 
 def row_ids(source: str, name: str, rows: int) -> Ids:
-    """Ids of the rows of one array or table, shape (rows,)."""
-    return np.fromiter((sample_id(source, name, row) for row in range(rows)), dtype=np.int64, count=rows)
+    """Ids of the rows of one array or table, shape (rows,): ``sample_id(source, name, row)`` for every row."""
+    return scrambled(np.arange(rows, dtype=np.int64), _digest(source, name))
+
+
+def _digest(*parts: str) -> int:
+    text = "\0".join(parts).encode("utf-8", "surrogateescape")
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+
+
+def scrambled(values: NDArray[np.int64], key: int) -> Ids:
+    """63-bit pseudo-random numbers, shape of `values`: a keyed hash of each integer.
+
+    The finaliser of SplitMix64 (Steele, Lea, Flood 2014) on ``values * golden + key``, one to one in 64 bits.
+    """
+    x = values.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(key)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return ((x ^ (x >> np.uint64(31))) >> np.uint64(1)).astype(np.int64)
 
 
 def positions_of(ids: Ids, wanted: Sequence[int] | Ids) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Kind = Literal[
     "image",  # (C, H, W) uint8 or float in [0, 1]
@@ -33,7 +33,9 @@ class Field:
     unit : physical unit, where there is one ("Hz", "mm", "USD").
     classes : names of the classes of a label, in the order of its integers.
     columns : names of the columns of a table field.
+    units : unit of each column of a numeric field, None where unknown; "days" marks a date (days since 1970-01-01 UTC).
     cardinalities : number of categories of each column of a categorical field.
+    categories : names of the categories of each column of a categorical field, in the order of its integers.
     time_axis : axis along which a cut of the sample also cuts this field; None where there is none.
     """
 
@@ -42,7 +44,9 @@ class Field:
     unit: str | None = None
     classes: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    units: tuple[str | None, ...] = ()
     cardinalities: tuple[int, ...] = ()
+    categories: tuple[tuple[str, ...], ...] = ()
     time_axis: int | None = None
 
 
@@ -53,31 +57,35 @@ class Schema(dict[str, Field]):
         """Name of the first field of a kind, None where there is none."""
         return next((name for name, field in self.items() if field.kind == kind), None)
 
-    def require(self, needs: Mapping[str, Kind], who: str) -> None:
-        """Raise ValueError naming the first field that `who` needs and this schema lacks."""
-        for name, kind in needs.items():
-            if name in self and self[name].kind == kind:
-                continue
-            has = ", ".join(f"{n} ({f.kind})" for n, f in self.items()) or "no field"
-            raise ValueError(f"{who} needs a field '{name}' of kind {kind}; this data has {has}")
+    def require(self, needs: Mapping[str, Kind], who: str, *, one_suffices: bool = False) -> None:
+        """Raise ValueError naming the first field that `who` needs and this schema lacks.
 
-    def plain(self) -> dict[str, dict[str, object]]:
+        With `one_suffices`, one of the fields is enough (a table with numeric columns, categorical ones, or both).
+        """
+        missing = {name: kind for name, kind in needs.items() if name not in self or self[name].kind != kind}
+        if one_suffices and len(missing) < len(needs):
+            return
+        if missing:
+            wanted = [f"a field '{name}' of kind {kind}" for name, kind in missing.items()]
+            has = ", ".join(f"{n} ({f.kind})" for n, f in self.items()) or "no field"
+            raise ValueError(f"{who} needs {' or '.join(wanted) if one_suffices else wanted[0]}; this data has {has}")
+
+    def plain(self) -> dict[str, dict[str, Any]]:
         """The schema as JSON-ready dictionaries."""
         return {
-            name: {
-                key: list(value) if isinstance(value, tuple) else value
-                for key, value in vars(field).items()
-                if value not in ((), None)
-            }
+            name: {key: _listed(value) for key, value in vars(field).items() if value not in ((), None)}
             for name, field in self.items()
         }
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Mapping[str, object]]) -> Schema:
+    def from_plain(cls, plain: Mapping[str, Mapping[str, Any]]) -> Schema:
         """Read back what `plain` wrote."""
-        return cls(
-            {
-                name: Field(**{k: tuple(v) if isinstance(v, list) else v for k, v in entry.items()})  # type: ignore[arg-type]
-                for name, entry in plain.items()
-            }
-        )
+        return cls({name: Field(**{k: _frozen(v) for k, v in entry.items()}) for name, entry in plain.items()})
+
+
+def _listed(value: Any) -> Any:
+    return [_listed(item) for item in value] if isinstance(value, tuple) else value
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(_frozen(item) for item in value) if isinstance(value, list) else value

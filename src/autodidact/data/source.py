@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from autodidact.data.batch import Batch, Ragged, Value
 from autodidact.data.ids import Ids, positions_of
-from autodidact.data.schema import Field, Schema
+from autodidact.data.schema import Schema
 
 if TYPE_CHECKING:
     from autodidact.data.store import Store
@@ -30,6 +31,9 @@ class Source(ABC):
     ids : (n,) stable ids.
     names : n human-readable names (file name, row number), unique inside the source.
     context : values that stand behind every batch.
+    streaming : whether samples come in sequence only (`StreamSource`), so that nothing can be read by position.
+    skipped : what could not be read, one ``{"name": ..., "reason": ...}`` each.
+    notes : plain sentences on how the data was taken, for a person to read.
     """
 
     name: str
@@ -37,6 +41,9 @@ class Source(ABC):
     ids: Ids
     names: Sequence[str]
     context: Mapping[str, Any]
+    streaming: ClassVar[bool] = False
+    skipped: Sequence[Mapping[str, str]] = ()
+    notes: Sequence[str] = ()
 
     @abstractmethod
     def read(self, positions: Positions) -> dict[str, Value]:
@@ -90,7 +97,7 @@ class ArraySource(Source):
             if len(value) != len(ids):
                 raise ValueError(f"field '{field}' has {len(value)} rows, the source has {len(ids)}")
         self.name, self.schema, self.ids = name, schema, np.asarray(ids, dtype=np.int64)
-        self.names = names if names is not None else [str(i) for i in range(len(ids))]
+        self.names = names if names is not None else RowNames(len(ids))
         self.context = context or {}
         self._fields = fields
 
@@ -111,6 +118,44 @@ def _take(value: Any, positions: Positions) -> Value:
     return torch.from_numpy(np.ascontiguousarray(value[positions]))
 
 
+class RowNames(Sequence[str]):
+    """Names of numbered rows, made when asked for: ``prefix`` and the row number."""
+
+    def __init__(self, rows: int, prefix: str = "") -> None:
+        self.rows, self.prefix = range(rows), prefix
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [f"{self.prefix}{row}" for row in self.rows[index]]
+        return f"{self.prefix}{self.rows[index]}"
+
+
+class PickedNames(Sequence[str]):
+    """Some of a longer sequence of names, in a given order."""
+
+    def __init__(self, names: Sequence[str], positions: Positions) -> None:
+        self.base, self.positions = names, positions
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return [self.base[i] for i in self.positions[index].tolist()]
+        return self.base[int(self.positions[index])]
+
+
 def _need(fields: Mapping[str, Any], field: str, source: str) -> Any:
     if field not in fields:
         raise ValueError(f"source '{source}' has no field '{field}'; it has {', '.join(fields) or 'none'}")
@@ -121,13 +166,11 @@ class Subset(Source):
     """Some samples of another source, in a given order."""
 
     def __init__(self, base: Source, positions: Positions) -> None:
-        self.base, self.positions = base, positions
+        self.base: Source = base.base if isinstance(base, Subset) else base
+        self.positions: Positions = base.positions[positions] if isinstance(base, Subset) else positions
         self.name, self.schema, self.context = base.name, base.schema, base.context
-        self.ids = base.ids[positions]
-
-    @property
-    def names(self) -> Sequence[str]:  # type: ignore[override]
-        return [self.base.names[i] for i in self.positions]
+        self.skipped, self.notes = base.skipped, base.notes
+        self.ids, self.names = base.ids[positions], PickedNames(base.names, positions)
 
     def read(self, positions: Positions) -> dict[str, Value]:
         return self.base.read(self.positions[positions])
@@ -152,11 +195,11 @@ class Joined(Source):
         self.base = base if self.missing == 0 else Subset(base, keep)
         rows = rows[keep]
         self.name, self.context = base.name, base.context
+        self.skipped, self.notes = base.skipped, base.notes
         self.ids, self.names = self.base.ids, self.base.names
-        self._columns = {name: _rows(store.column(name), rows) for name in columns or store.columns}
-        self.schema = Schema(base.schema)
-        for name in self._columns:
-            self.schema[name] = store.schema.get(name, Field("vector"))
+        wanted = store.columns if columns is None else columns
+        self._columns = {name: _rows(store.column(name), rows) for name in wanted}
+        self.schema = Schema({**base.schema, **{name: store.schema[name] for name in wanted}})
 
     def read(self, positions: Positions) -> dict[str, Value]:
         own: dict[str, Value] = {name: _take(value, positions) for name, value in self._columns.items()}
@@ -173,7 +216,13 @@ def _rows(values: Any, rows: Positions) -> Any:
 
 
 class Together(Source):
-    """Several sources, one batch of each in every step (labelled beside unlabelled, catalogue beside clicks)."""
+    """Several sources, one batch of each in every step (labelled beside unlabelled, catalogue beside clicks).
+
+    Attributes
+    ----------
+    sources : streams by name.
+    shares : positive weight of each stream.
+    """
 
     def __init__(self, sources: Mapping[str, Source], shares: Mapping[str, float]) -> None:
         self.sources, self.shares = dict(sources), dict(shares)
@@ -181,13 +230,15 @@ class Together(Source):
         self.schema = Schema({f"{k}.{f}": field for k, s in sources.items() for f, field in s.schema.items()})
         self.ids = np.concatenate([source.ids for source in sources.values()])
         self.context = {k: v for source in sources.values() for k, v in source.context.items()}
+        self.skipped = [entry for source in sources.values() for entry in source.skipped]
+        self.notes = [f"{k}: {note}" for k, source in sources.items() for note in source.notes]
 
     @property
     def names(self) -> Sequence[str]:  # type: ignore[override]
         return [f"{k}/{name}" for k, source in self.sources.items() for name in source.names]
 
     def read(self, positions: Positions) -> dict[str, Value]:
-        raise TypeError("a source of several streams is read stream by stream; its batches have .streams")
+        raise TypeError("a source of several streams is read stream by stream from .sources; its batches have .streams")
 
     def column(self, field: str) -> NDArray[Any]:
         stream, _, name = field.partition(".")
@@ -199,7 +250,44 @@ class Mixed(Together):
 
 
 class Chained(Together):
-    """Several sources in sequence: an epoch passes over the first, then the second, and so on."""
+    """Several sources in sequence: an epoch passes over the first, then the second, and so on.
+
+    A batch is the own batch of the source whose turn it is. Read by position, the sources lie one after another, as far
+    as they have the same fields.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], shares: Mapping[str, float]) -> None:
+        super().__init__(sources, shares)
+        self._starts = np.cumsum([0, *(len(source) for source in sources.values())])
+        self.schema = Schema()
+        for name, source in sources.items():
+            for field, entry in source.schema.items():
+                known = self.schema.setdefault(field, entry)
+                if known.kind != entry.kind or known.classes != entry.classes:
+                    raise ValueError(f"field '{field}' of '{name}' is {entry}, in an earlier source it is {known}")
+                if known.shape != entry.shape:
+                    self.schema[field] = replace(known, shape=())
+
+    def read(self, positions: Positions) -> dict[str, Value]:
+        owner = np.searchsorted(self._starts, positions, side="right") - 1
+        parts = [
+            source.read(positions[owner == k] - self._starts[k])
+            for k, source in enumerate(self.sources.values())
+            if (owner == k).any()
+        ]
+        if any(part.keys() != parts[0].keys() for part in parts):
+            raise TypeError(f"the sources of '{self.name}' have different fields; read them one by one from .sources")
+        back = np.argsort(np.argsort(owner, kind="stable"), kind="stable")
+        return {name: _take(_concatenated([part[name] for part in parts]), back) for name in parts[0]}
+
+    def column(self, field: str) -> NDArray[Any]:
+        return np.concatenate([source.column(field) for source in self.sources.values()])
+
+
+def _concatenated(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], Ragged):
+        return Ragged(torch.cat([v.values for v in values]), torch.cat([v.lengths for v in values]))
+    return [item for value in values for item in value] if isinstance(values[0], list) else torch.cat(list(values))
 
 
 def together(shares: Mapping[str, float] | None = None, **sources: Source) -> Together:
@@ -216,6 +304,8 @@ def together(shares: Mapping[str, float] | None = None, **sources: Source) -> To
 def mixed(rates: Mapping[str, float] | None = None, **sources: Source) -> Mixed:
     """Each batch from one source, in an order drawn at `rates` (default: as many as each source holds)."""
     rates = rates if rates is not None else {name: len(source) for name, source in sources.items()}
+    if absent := set(sources) - set(rates):
+        raise ValueError(f"no rate for {', '.join(sorted(absent))}; give one for each source, or none")
     return Mixed(_some(sources), _weights(sources, rates))
 
 

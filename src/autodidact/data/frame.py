@@ -1,0 +1,101 @@
+"""The canvas that all images of a source share, chosen from a look at some headers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from autodidact.data.folder import evenly
+from autodidact.data.images import Channels, Header, Origin, UnreadableImage, fitted, read_header
+
+LOOKED_AT = 512
+DEFAULT_LIMIT = 256
+
+
+class Pictures(Protocol):
+    """Undecoded images: files of a folder, or cells of a dataset."""
+
+    digest: str
+
+    def __len__(self) -> int: ...
+
+    def origin(self, index: int) -> Origin: ...
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Channels, height and width of the canvas in pixels, and the mean number of pixels of the images as they are."""
+
+    channels: Channels
+    height: int
+    width: int
+    pixels: float
+
+    @property
+    def size(self) -> int:
+        """Bytes of one image."""
+        return self.channels * self.height * self.width
+
+
+def choose_frame(
+    pictures: Pictures,
+    image_size: int | None = None,
+    canvas: int | tuple[int, int] | None = None,
+    channels: int | None = None,
+) -> Frame:
+    """A canvas for these images, from up to 512 headers evenly spread over them.
+
+    The limit of a side is `canvas`, else 1.5 times `image_size` rounded up to 8 (a 4:3 photograph then keeps a shorter
+    side of 1.125 times the training size, so that random crops seldom enlarge), else 256. Images that fit are kept as
+    they are: where all of them have one size, or fit the limit, nothing is resized. The canvas is the bounding box of
+    the images after reduction, so a folder of landscape photographs does not pay for a square.
+
+    Parameters
+    ----------
+    image_size : side in pixels at which the data will be used.
+    canvas : fixed canvas, a side or (height, width).
+    channels : 1 or 3; default 1 where every image is grey.
+
+    Raises
+    ------
+    ValueError
+        Sizes below 1, channels other than 1 and 3, or no readable image at all.
+    """
+    if channels is not None and channels not in (1, 3):
+        raise ValueError(f"image files are read with 1 or 3 channels, not {channels}")
+    for what, value in (("image_size", image_size), ("canvas", canvas)):
+        if value is not None and min(value if isinstance(value, tuple) else (value,)) < 1:
+            raise ValueError(f"{what} must be at least 1 pixel, got {value}")
+    fixed = (canvas, canvas) if isinstance(canvas, int) else canvas
+    headers = _headers(pictures)
+    limit = fixed
+    if limit is None:
+        side = DEFAULT_LIMIT if image_size is None else -(-int(1.5 * image_size) // 8) * 8
+        limit = (side, side)
+    sizes = [fitted(header.height, header.width, limit) for header in headers]
+    height, width = fixed or (max(h for h, _ in sizes), max(w for _, w in sizes))
+    return Frame(
+        channels or (1 if all(header.grey for header in headers) else 3),  # type: ignore[arg-type]
+        height,
+        width,
+        sum(header.height * header.width for header in headers) / len(headers),
+    )
+
+
+def _headers(pictures: Pictures) -> list[Header]:
+    found: list[Header] = []
+    reason = ""
+    for index in evenly(len(pictures), LOOKED_AT):
+        try:
+            found.append(read_header(pictures.origin(index)))
+        except UnreadableImage as error:
+            reason = str(error)
+    if found:
+        return found
+    # Every image looked at is damaged: the first one that is not speaks for the rest.
+    for index in range(len(pictures)):
+        try:
+            return [read_header(pictures.origin(index))]
+        except UnreadableImage as error:
+            reason = str(error)
+    raise ValueError(f"none of the {len(pictures):,} images can be read; the last one: {reason}")

@@ -1,0 +1,205 @@
+"""From the bytes of an image file to a small uint8 array: every kind of file people have, one way to fail.
+
+Knows nothing of folders, labels or caches.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+MAX_PIXELS = 89_478_485
+"""Images with more pixels are refused before decoding: where Pillow suspects a decompression bomb."""
+
+Pixels = NDArray[np.uint8]
+Origin = str | Path | bytes
+Channels = Literal[1, 3]
+
+
+class UnreadableImage(Exception):
+    """An image that cannot be had; the message is the reason, in plain words."""
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes of an image file tell: upright height and width in pixels, and whether it is grey."""
+
+    height: int
+    width: int
+    grey: bool
+
+
+def read_header(origin: Origin) -> Header:
+    """Size and colour of an image without decoding it; UnreadableImage where that fails."""
+    with _opened(origin) as image:
+        width, height = image.size
+        if _sideways(image):
+            width, height = height, width
+        return Header(height, width, image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"))
+
+
+def decode(origin: Origin, channels: Channels, limit: tuple[int, int]) -> Pixels:
+    """An image as (channels, height, width) uint8, upright, made smaller where it does not fit `limit`.
+
+    The first frame of an animation is taken. EXIF orientation is applied. Transparency is laid over white. 16 bits are
+    scaled by 1/257 (65535 becomes 255), whatever range an image uses, so that brightness stays comparable between
+    files; float images must lie in [0, 1] or [0, 255]. CMYK, palette and other colour spaces go through Pillow's
+    conversion to RGB, colour to grey by ITU-R 601-2 luma. Reduction keeps the aspect ratio and is antialiased
+    (bicubic); nothing is ever enlarged.
+
+    Parameters
+    ----------
+    origin : path of a file, or its bytes.
+    channels : 1 (grey) or 3 (RGB).
+    limit : largest height and width in pixels.
+
+    Raises
+    ------
+    UnreadableImage
+        With the reason in plain words.
+    """
+    from PIL import Image
+
+    with _opened(origin) as image:
+        try:
+            turned = _sideways(image)
+            height, width = image.size[::-1] if not turned else image.size
+            target = fitted(height, width, limit)
+            if image.format in ("JPEG", "MPO"):
+                # Twice the target: the decoder then drops only detail that the antialiased reduction would drop too.
+                draft = target[::-1] if not turned else target
+                image.draft(None, (2 * draft[0], 2 * draft[1]))
+            image.load()
+            upright = _upright(_as_eight_bit(image, "L" if channels == 1 else "RGB"), image)
+            if upright.size != target[::-1]:
+                upright = upright.resize(target[::-1], Image.Resampling.BICUBIC, reducing_gap=3.0)
+            array = np.asarray(upright)
+        except UnreadableImage:
+            raise
+        except MemoryError as error:
+            raise UnreadableImage("not enough memory to decode it") from error
+        except Exception as error:  # decoders raise anything on hostile bytes, and one file must not end a run
+            raise UnreadableImage(_reason(error)) from error
+    return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def fitted(height: int, width: int, limit: tuple[int, int]) -> tuple[int, int]:
+    """Height and width after reduction into `limit` with the aspect ratio kept; at least one pixel a side."""
+    scale = min(1.0, limit[0] / height, limit[1] / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+class _opened:
+    """An image of one of the accepted formats, checked for size, closed on exit."""
+
+    def __init__(self, origin: Origin) -> None:
+        self.origin = origin
+
+    def __enter__(self) -> Image:
+        from PIL import Image, UnidentifiedImageError
+
+        origin = self.origin
+        try:
+            if isinstance(origin, bytes):
+                size = len(origin)
+            else:
+                size = Path(origin).stat().st_size
+            if size == 0:
+                raise UnreadableImage("the file is empty (0 bytes)")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                self.image = Image.open(io.BytesIO(origin) if isinstance(origin, bytes) else origin, formats=FORMATS)
+        except UnreadableImage:
+            raise
+        except FileNotFoundError as error:
+            dangling = isinstance(origin, str | Path) and Path(origin).is_symlink()
+            raise UnreadableImage("a link to a file that is not there" if dangling else "no such file") from error
+        except PermissionError as error:
+            raise UnreadableImage("no permission to read it") from error
+        except UnidentifiedImageError as error:
+            raise UnreadableImage("not an image of a known format") from error
+        except Exception as error:  # as in `decode`: headers are hostile too
+            raise UnreadableImage(_reason(error)) from error
+        width, height = self.image.size
+        if width * height > MAX_PIXELS:
+            self.image.close()
+            raise UnreadableImage(f"{width} x {height} pixels are more than the limit of {MAX_PIXELS:,}")
+        return self.image
+
+    def __exit__(self, *_: Any) -> None:
+        self.image.close()
+
+
+def _sideways(image: Image) -> bool:
+    """Whether the EXIF orientation (tag 0x0112) swaps height and width; Pillow turns TIFF files on its own."""
+    if image.format == "TIFF":
+        return False
+    try:
+        return image.getexif().get(0x0112) in (5, 6, 7, 8)
+    except Exception:  # noqa: BLE001 (a damaged EXIF block raises anything)
+        return False
+
+
+def _upright(small: Image, image: Image) -> Image:
+    from PIL import Image as Pillow
+
+    turns = {
+        2: Pillow.Transpose.FLIP_LEFT_RIGHT,
+        3: Pillow.Transpose.ROTATE_180,
+        4: Pillow.Transpose.FLIP_TOP_BOTTOM,
+        5: Pillow.Transpose.TRANSPOSE,
+        6: Pillow.Transpose.ROTATE_270,
+        7: Pillow.Transpose.TRANSVERSE,
+        8: Pillow.Transpose.ROTATE_90,
+    }
+    try:
+        turn = turns.get(image.getexif().get(0x0112, 1))
+    except Exception:  # noqa: BLE001 (as in `_sideways`)
+        turn = None
+    return small if turn is None else small.transpose(turn)
+
+
+def _as_eight_bit(image: Image, mode: str) -> Image:
+    from PIL import Image as Pillow
+
+    if image.mode.startswith("I") or image.mode == "F":
+        return Pillow.fromarray(_eight_bit(np.asarray(image))).convert(mode)
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        white = Pillow.new("RGBA", image.size, (255, 255, 255, 255))
+        return Pillow.alpha_composite(white, image).convert(mode)
+    if image.mode == mode:
+        return image
+    # Grey of a colour space that has no direct way to L (LAB, HSV) goes through RGB.
+    return image.convert(mode) if image.mode in ("1", "L", "P", "RGB", "RGBX") else image.convert("RGB").convert(mode)
+
+
+def _eight_bit(values: NDArray[Any]) -> Pixels:
+    if not np.isfinite(values).all():
+        raise UnreadableImage("it has pixels that are NaN or infinite")
+    low, high = float(values.min()), float(values.max())
+    if np.issubdtype(values.dtype, np.floating):
+        if low >= 0 and high <= 1:
+            return np.rint(values * 255).astype(np.uint8)
+        if low >= 0 and high <= 255:
+            return np.rint(values).astype(np.uint8)
+        raise UnreadableImage(f"a float image with values from {low:g} to {high:g}; accepted are [0, 1] and [0, 255]")
+    if low < 0 or high > 65535:
+        raise UnreadableImage(f"an integer image with values from {low:g} to {high:g}; accepted are 16 bits")
+    return np.rint(values / 257).astype(np.uint8)
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text[:200]

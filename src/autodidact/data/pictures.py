@@ -1,0 +1,80 @@
+"""A source of images, wherever their pixels lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autodidact.catalog.nearest import unknown
+from autodidact.data.batch import Value
+from autodidact.data.ids import sample_ids
+from autodidact.data.labels import Labels
+from autodidact.data.packed import PackedPixels, PixelStore, box_field, megabytes
+from autodidact.data.schema import Field, Schema
+from autodidact.data.source import PickedNames, Positions, Source
+
+
+class ImageSource(Source):
+    """Images with whatever is known of each.
+
+    Fields: "image" (channels, height, width) uint8; "box", only where some image does not fill the canvas; "label" or
+    "target" where there are labels.
+
+    Parameters
+    ----------
+    name : name of the source.
+    pixels : where the pixels come from; pictures that it could not read are left out and listed in `skipped`.
+    names : names of all pictures, readable or not.
+    labels : labels of all pictures, readable or not.
+    skipped, notes : what was found before any picture was opened.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        pixels: PixelStore,
+        names: Sequence[str],
+        labels: Labels | None = None,
+        *,
+        skipped: Sequence[Mapping[str, str]] = (),
+        notes: Sequence[str] = (),
+    ) -> None:
+        self.name, self.pixels, self.context = name, pixels, {}
+        frame = pixels.frame
+        self.places: Positions = np.flatnonzero(pixels.boxes[:, 2] > 0)
+        self.names = PickedNames(names, self.places)
+        self.ids = sample_ids(name, self.names)
+        self.schema = Schema(image=Field("image", shape=(frame.channels, frame.height, frame.width)))
+        whole = (pixels.boxes[self.places] == np.array([0, 0, frame.height, frame.width])).all()
+        self.boxed = not bool(whole)
+        if self.boxed:
+            self.schema["box"] = Field("box", shape=(4,), unit="px")
+        self.labels = labels
+        if labels is not None:
+            self.schema[labels.field] = labels.about
+        self.skipped = [
+            *skipped,
+            *({"name": names[place], "reason": why} for place, why in sorted(pixels.reasons.items())),
+        ]
+        self.notes = [*notes, *(labels.notes if labels else [])]
+        if isinstance(pixels, PackedPixels):
+            size = megabytes(len(pixels.boxes) * frame.size)
+            self.notes.append(f"packed: {frame.channels} x {frame.height} x {frame.width}, {size} in {pixels.entry}")
+
+    def read(self, positions: Positions) -> dict[str, Value]:
+        places = self.places[positions]
+        fields: dict[str, Value] = {"image": self.pixels.read(places)}
+        if self.boxed:
+            fields["box"] = box_field(self.pixels.boxes, places)
+        if self.labels is not None:
+            fields[self.labels.field] = torch.from_numpy(self.labels.values[places])
+        return fields
+
+    def column(self, field: str) -> NDArray[Any]:
+        if self.labels is None or field != self.labels.field:
+            raise unknown(f"scalar field of '{self.name}'", field, [self.labels.field] if self.labels else [])
+        return self.labels.values[self.places]
