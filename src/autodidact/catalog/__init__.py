@@ -1,7 +1,7 @@
 """The catalogue: cards and names as plain data; imports nothing heavy."""
 
 from autodidact.catalog.card import Card, CardKind
-from autodidact.catalog.cards import card, cards, target
+from autodidact.catalog.cards import card, cards, options, target
 from autodidact.catalog.nearest import unknown
 
-__all__ = ["Card", "CardKind", "card", "cards", "target", "unknown"]
+__all__ = ["Card", "CardKind", "card", "cards", "options", "target", "unknown"]

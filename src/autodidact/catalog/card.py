@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 CardKind = Literal["method", "recipe", "encoder", "schedule", "meter", "tool", "procedure", "suite"]
 
@@ -30,6 +30,7 @@ class Card:
     extra : name of the optional dependencies that it needs, empty where the core suffices.
     encoder : the encoder that is used when none is named.
     members : names of the variants, for a suite.
+    module : dotted name of the file, filled in by the catalogue.
     """
 
     name: str
@@ -47,3 +48,10 @@ class Card:
     encoder: str = ""
     members: tuple[str, ...] = ()
     module: str = ""
+
+    def plain(self) -> dict[str, Any]:
+        """JSON-ready: tuples as lists, `needs` as field -> kind."""
+        return {
+            name: dict(value) if name == "needs" else list(value) if isinstance(value, tuple) else value
+            for name, value in asdict(self).items()
+        }

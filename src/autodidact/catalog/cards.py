@@ -10,8 +10,8 @@ from typing import Any
 
 from autodidact.catalog.card import Card
 from autodidact.catalog.nearest import unknown
+from autodidact.catalog.signature import ROOT, Option, options_of
 
-ROOT = Path(__file__).parent.parent
 ROOMS = ("methods", "recipes", "measures", "schedules")
 _OPENING = "CARD = Card("
 
@@ -59,3 +59,8 @@ def target(of: Card) -> Any:
                 f"'{of.name}' needs {missing.name}, which is not installed: pip install 'autodidact[{of.extra}]'"
             ) from missing
         raise
+
+
+def options(of: Card) -> dict[str, Option]:
+    """What a user may set of a card's class, read without importing it: the keyword arguments of its constructor."""
+    return {name: option for name, option in options_of(of.module, of.target).items() if not option.positional}

@@ -1,0 +1,134 @@
+"""The entry point: finds the verb, and turns whatever goes wrong into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+
+from autodidact import __version__
+from autodidact.catalog import unknown
+
+VERBS = {
+    "pretrain": "train an encoder on unlabelled data",
+    "evaluate": "measure a run with few labels, beside baselines",
+    "compare": "methods x settings x seeds under one budget, in one table",
+    "apply": "use one ability of a run's model on data",
+    "embed": "write the embeddings of data to Parquet or npy",
+    "export": "hand a run's model to timm, transformers, plain PyTorch or ONNX",
+    "report": "draw a run as one self-contained HTML file",
+    "methods": "list the methods, or describe one",
+    "claim": "test a paper's claim: method against baseline, several seeds, a verdict",
+    "demo": "learn from real digits without labels, in a few minutes",
+    "doctor": "say what is installed, which devices there are, and what would make it faster",
+}
+EPILOGUE = """\
+autodidact VERB --help explains every option; autodidact pretrain METHOD --help those of a method.
+--debug (or AUTODIDACT_DEBUG=1) shows where an error comes from."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code.
+
+    0 is success, 2 an input that cannot be used (one line on stderr says which and what is valid), 1 a training that
+    failed, 130 an interruption.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in words or os.environ.get("AUTODIDACT_DEBUG", "0") not in ("", "0")
+    words = [word for word in words if word != "--debug"]
+    if not first_process():
+        # The processes that Lightning starts beside this one run the same command; one of them speaks for all.
+        sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
+    if not debug:
+        # What our dependencies will change one day is not the user's to act upon.
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.simplefilter("ignore", category)
+    try:
+        return _run(words)
+    except KeyboardInterrupt:
+        _complain("interrupted; the same command goes on from the last checkpoint")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (as in `autodidact methods | head`); nothing is left to say to it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as wrong:
+        if debug:
+            traceback.print_exc()
+        _complain(f"error: {_one_line(wrong)}")
+        return 2
+    except ModuleNotFoundError as missing:
+        if str(missing.name).startswith("autodidact"):
+            raise
+        if debug:
+            traceback.print_exc()
+        _complain(f"error: {missing.name} is not installed; autodidact doctor says what adds it")
+        return 2
+    except RuntimeError as failed:
+        line = _failure(failed)
+        if not line:
+            raise
+        if debug:
+            traceback.print_exc()
+        _complain(f"error: {line}")
+        return 1
+
+
+def _run(words: list[str]) -> int:
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(overview())
+        return 0
+    verb, *rest = words
+    if verb == "--version":
+        print(f"autodidact {__version__}")
+        return 0
+    if verb not in VERBS:
+        if verb.startswith("-"):
+            raise ValueError(f"unknown option {verb}; an option follows its verb (autodidact --help lists the verbs)")
+        raise unknown("verb", verb, VERBS)
+    try:
+        import_module(f"autodidact.cli.{verb}").run(rest)
+    except SystemExit as done:
+        # Lightning answers Ctrl-C by an orderly shutdown and then leaves the program.
+        if isinstance(done.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from done
+        return done.code if isinstance(done.code, int) else 0
+    return 0
+
+
+def overview() -> str:
+    """What `autodidact --help` prints."""
+    width = max(map(len, VERBS))
+    listed = "\n".join(f"  {verb:<{width}}  {summary}" for verb, summary in VERBS.items())
+    return (
+        f"usage: autodidact VERB ...\n\nFrom unlabelled data of any kind to a useful model.\n\n{listed}\n\n{EPILOGUE}"
+    )
+
+
+def first_process() -> bool:
+    """Whether this process speaks: of those that train together, only the first does."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0"
+
+
+def _one_line(error: BaseException) -> str:
+    if isinstance(error, OSError) and error.strerror and error.filename:
+        return f"{error.strerror[:1].lower()}{error.strerror[1:]}: {error.filename}"
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _failure(error: RuntimeError) -> str:
+    """What to say of a training that failed; empty for an error that nobody foresaw."""
+    import torch
+
+    from autodidact.training import NonFinite
+
+    if isinstance(error, torch.OutOfMemoryError):
+        return "the device ran out of memory; take a smaller --batch-size, or cut it into parts with --accumulate"
+    return _one_line(error) if isinstance(error, NonFinite) else ""
+
+
+def _complain(line: str) -> None:
+    print(f"autodidact: {line}", file=sys.stderr)

@@ -1,0 +1,126 @@
+"""``autodidact pretrain METHOD --data D --encoder E --out DIR``."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from autodidact.catalog import card, options
+from autodidact.catalog.signature import Option, options_of
+from autodidact.cli.main import first_process
+from autodidact.cli.parser import Parser
+from autodidact.cli.words import DATA, ENCODER
+
+APART = ("method", "settings", "method_arguments")
+DOCS = {
+    "data": DATA,
+    "encoder": ENCODER,
+    "encoder_arguments": "further arguments of the encoder, each as --encoder.NAME VALUE",
+}
+SHOWN = {"data": "DATA", "encoder": "NAME", "out": "DIR", "image_size": "PX", "pretrained": "[FILE]"}
+
+
+def run(argv: Sequence[str]) -> None:
+    """Parse, train, say where the result is."""
+    words = encoder_words(argv)
+    method = method_of(words)
+    given = make_parser(method).take(words)
+    from autodidact.training import Settings
+    from autodidact.verbs.pretrain import pretrain, run_folder
+
+    for name in ("config", "verb"):
+        given.pop(name, None)
+    if not method:
+        raise ValueError("which method? autodidact pretrain METHOD ...; autodidact methods lists them")
+    if given["data"] is None:
+        raise ValueError(f"pretrain needs data: autodidact pretrain {method} --data FOLDER")
+    arguments = {**given, "method": method, "settings": Settings(**given["settings"])}
+    out = Path(given["out"]) if given["out"] else run_folder(method, given["data"])
+    if not first_process():
+        # What the first process has made anew by now is the run to take part in.
+        arguments |= {"fresh": False, "force": False}
+    pretrain(**{**arguments, "out": out})
+    drawn = out / "report.html"
+    print(f"{method}: the model is in {out / 'model'}" + (f", the report is {drawn}" if drawn.exists() else ""))
+    print(f"next: autodidact evaluate {out} --data LABELLED --labels 1%")
+
+
+def method_of(words: Sequence[str]) -> str:
+    """The method that a command line names: its first bare word, else the entry of its configuration file."""
+    rest = make_parser("").canonical([w for w in words if w not in ("-h", "--help")], free=("--",))
+    config = ""
+    while rest:
+        word = rest.pop(0)
+        if not word.startswith("-"):
+            return word
+        value = word.partition("=")[2] if "=" in word else rest.pop(0) if rest and word != "--print-config" else ""
+        if word.partition("=")[0] == "--config":
+            config = value
+    return _configured(config) if config else ""
+
+
+def _configured(path: str) -> str:
+    import yaml
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such configuration file: {path}")
+    try:
+        read = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as broken:
+        raise ValueError(f"{path} is not YAML: {broken}") from broken
+    return str(read.get("method") or "") if isinstance(read, dict) else ""
+
+
+def encoder_words(argv: Sequence[str]) -> list[str]:
+    """``--encoder SLOT=NAME`` as the slot's own option, ``--encoder.KEY VALUE`` as an argument of the encoder."""
+    words = list(argv)
+    for i, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        following = words[i + 1] if i + 1 < len(words) else ""
+        if name == "--encoder" and equals and re.match(r"[A-Za-z_]\w*=", value):
+            words[i] = f"--encoder.{value}"
+        elif name == "--encoder" and not equals and re.match(r"[A-Za-z_]\w*=", following):
+            words[i : i + 2] = [f"--encoder.{following}"]
+        elif name.startswith("--encoder."):
+            words[i] = f"--encoder_arguments.{word.removeprefix('--encoder.')}"
+    return words
+
+
+def make_parser(method: str) -> Parser:
+    """The options of pretraining, and of one method where it is named."""
+    about = "Pretrain an encoder on unlabelled data. A run that exists in --out is gone on with."
+    parser = Parser("pretrain", f"{method or 'METHOD'} --data DATA [options]", about)
+    parser.positional("method", "name of the method (autodidact methods lists them), or file.py:Class for your own")
+    parser.add_argument("--verb", type=str, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    own = {
+        name: option
+        for name, option in options_of("autodidact.verbs.pretrain", "pretrain").items()
+        if name not in APART
+    }
+    parser.options(own, docs=DOCS, shown=SHOWN, group=parser.add_argument_group("data, encoder and run folder"))
+    training = parser.add_argument_group("training")
+    for option in options_of("autodidact.training.settings", "Settings").values():
+        parser.option(option, entry=f"settings.{option.name}", group=training)
+    if not method:
+        parser.epilog = "autodidact pretrain METHOD --help explains the options of a method, --method.NAME VALUE."
+        return parser
+    listed = parser.add_argument_group(f"options of {method}")
+    for option in method_options(method).values():
+        entry = f"method_arguments.{option.name}"
+        parser.option(option, prefix="--method.", entry=entry, group=listed, given_only=True)
+    return parser
+
+
+def method_options(method: str) -> dict[str, Option]:
+    """What a user may set of a method or recipe, from its source."""
+    path, own, cls = method.rpartition(".py:")
+    if own:
+        if not Path(f"{path}.py").is_file():
+            raise FileNotFoundError(f"no such file: {path}.py")
+        return {n: option for n, option in options_of(Path(f"{path}.py"), cls).items() if not option.positional}
+    known = card(method)
+    if known.kind not in ("method", "recipe"):
+        raise ValueError(f"'{method}' is a {known.kind}, not something to pretrain with")
+    return options(known)
