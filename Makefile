@@ -1,0 +1,61 @@
+# Every target does the set-up that it needs, once: a virtual environment in .venv with the versions of constraints.txt.
+#
+#   make demo     learn to read digits without labels            make test     lint, types and tests
+#   make claims   every paper's claim, into results/             make readme   the generated parts of README and docs
+#
+# PYTHON=python3.12 chooses the interpreter of the environment, WORKERS=4 the processes of the tests.
+
+# The first of these that is new enough; looked up only when the environment is made.
+PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11,$(if $(shell $(p) -c '$(NEW_ENOUGH)' 2>&1 || echo no),,$(p))))
+NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
+WORKERS ?= 2
+SEEDS ?= 5
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+CLAIMS := dcl t_jepa rankme barlow_twins gmml g_simclr
+
+.PHONY: demo test lint format types claims readme lock clean
+
+demo: $(READY)
+	$(BIN)/autodidact demo
+
+test: lint types
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(READY)
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+types: $(READY)
+	$(BIN)/mypy
+
+claims: $(READY)
+	set -e; for name in $(CLAIMS); do $(BIN)/autodidact claim $$name --seeds $(SEEDS) --json results/$$name.json; done
+	$(BIN)/python -m autodidact.catalog.readme
+
+readme: $(READY)
+	$(BIN)/python -m autodidact.catalog.readme
+
+# uv installs several times faster than pip; pip steps in where uv does not reach the package index that pip is set up for.
+$(READY): pyproject.toml constraints.txt
+	@test -n '$(PYTHON)' || { echo 'autodidact needs Python 3.11 or 3.12; name one: make PYTHON=/path/to/python $(MAKECMDGOALS)'; exit 1; }
+	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo '$(PYTHON) is too old, autodidact needs Python 3.11 or 3.12'; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo '$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[dev]' || \
+		$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# Newest versions that pyproject.toml allows, for every platform and Python from 3.11.
+lock: $(READY)
+	printf 'uv\nhatchling\neditables\ntorch==2.12.1\ntorchvision==0.27.1\n' | $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --upgrade \
+		--no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file constraints.txt pyproject.toml -
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
