@@ -1,0 +1,165 @@
+"""GMML: groups of connected pixels are corrupted, and a vision transformer paints them back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from autodidact.catalog import Card
+from autodidact.data.batch import Batch
+from autodidact.encoders.image import ImageEncoder
+from autodidact.encoders.kept import EncoderModel
+from autodidact.heads import PixelHead
+from autodidact.methods.method import Loss, Method, Progress, Views
+from autodidact.model import Encoder, Model
+from autodidact.objectives import masked_reconstruction
+from autodidact.views import Augment, gmml_corruption
+from autodidact.views.corruption import FILLS, Corrupted, Fill
+
+CARD = Card(
+    name="gmml",
+    target="GMML",
+    kind="method",
+    number=50,
+    title="GMML",
+    paper="Atito, Awais, Kittler: GMML is All you Need, Group Masked Model Learning (2205.14986, 2022)",
+    summary="Trains a vision transformer from scratch on few images: it repaints corrupted blocks of pixels.",
+    needs=(("image", "image"),),
+    arguments=("fill", "share", "alien_p", "align", "max_block"),
+    claim="gmml",
+    encoder="small:vit",
+)
+
+SMALL = 64
+
+
+class GMML(Method):
+    """Group masked model learning (arXiv 2205.14986, section 3).
+
+    Blocks of a lightly augmented image are replaced by noise, or with probability `alien_p` by the same blocks of
+    another image. The encoder sees all tokens; the patch tokens of four of its blocks, averaged and normalised, go
+    through a light head that predicts all pixels. The loss is the L1 distance to the clean image over the corrupted
+    pixels, in units of the images' standard deviation.
+
+    Where the authors use blocks 6, 8, 10 and 12 of 12, a transformer of another depth takes the four that are evenly
+    spaced from its middle to its end. The authors show two crops of each image in a step, only to equalise the number
+    of updates with other methods; here it is one. What is kept embeds by the mean of the last patch tokens, since
+    nothing trains the class token.
+
+    Parameters
+    ----------
+    encoder : vision transformer of images.
+    fill : what blocks become: "noise" (paper), "zeros" (the mean colour), "self" (another place of the same image) or
+        "alien" (the same place of another image).
+    share : largest share of the area that is corrupted, in (0, 1]; the share is drawn from min(0.5, share) to here.
+        Paper: 0.75.
+    align : blocks begin and end at multiples of this many pixels; 1 leaves them free (authors' code), the side of a
+        patch corrupts whole tokens.
+    max_block : longest side of a block as a share of the image's side, in (0, 1]. Paper: 0.3. A block is never shorter
+        than `align`, so the side of a patch for `align` and 0.01 here corrupt isolated patches as SimMIM does: the
+        opposite of what the paper's name is about, for comparison.
+    alien_p : probability that an image is instead taken clean and gets blocks of another image. Authors: 0.5 with one
+        fill. It needs batches of at least two images.
+    alien_share : `share` of those images. Authors: 0.3.
+    region : pixels that the loss averages over: "masked" (paper) or "all".
+    view : light augmentation by name. "auto" is the authors' "gmml", except that the crops of images up to 64 pixels
+        keep at least 0.4 of the area instead of 0.05 (which of 28 x 28 pixels would be 6 x 6).
+    view_changes : fields of `autodidact.views.Augment` to change.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        fill: Literal["noise", "zeros", "self", "alien"] = "noise",
+        share: float = 0.75,
+        align: int = 1,
+        max_block: float = 0.3,
+        alien_p: float = 0.5,
+        alien_share: float = 0.3,
+        region: Literal["masked", "all"] = "masked",
+        view: str = "auto",
+        view_changes: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        grid = getattr(encoder, "grid", None)
+        if not isinstance(encoder, ImageEncoder) or not encoder.token_width or grid is None:
+            raise ValueError(f"gmml needs a vision transformer such as small:vit; {encoder.name} has no patch tokens")
+        self.encoder = encoder
+        if fill not in FILLS:
+            raise ValueError(f"fill must be one of {', '.join(FILLS)}, got '{fill}'")
+        if region not in ("masked", "all"):
+            raise ValueError(f"region must be masked or all, got '{region}'")
+        self.fill: Fill = fill
+        self.region: Literal["masked", "all"] = region
+        self.share, self.align, self.max_block = share, align, max_block
+        self.alien_p, self.alien_share = alien_p, alien_share
+        # Options that the corruption refuses are refused now, not at the first step.
+        self._corrupt(torch.zeros(2, encoder.channels, *encoder.image_size), torch.Generator())
+        self.augment = light_augment(encoder, view, view_changes or {})
+        self.taps = averaged_blocks(encoder.depth)
+        self.norm = nn.LayerNorm(encoder.token_width)
+        patch = (encoder.image_size[0] // grid[0], encoder.image_size[1] // grid[1])
+        self.head = PixelHead(encoder.token_width, encoder.channels, grid, patch)
+
+    def views(self, batch: Batch, progress: Progress) -> Views:
+        box = batch.fields.get("box")
+        assert box is None or isinstance(box, Tensor)
+        images = self.augment(batch["image"], progress.generator, box)
+        clean = self.encoder.normalise(images)
+        corrupted, mask = self._corrupt(clean, progress.generator)
+        # The encoder normalises its input itself, so it gets the corrupted image in the units of an image.
+        return Views({"clean": clean, "seen": self._as_image(corrupted), "mask": mask}, batch.ids)
+
+    def _corrupt(self, clean: Float[Tensor, "n c h w"], generator: torch.Generator) -> Corrupted:
+        return gmml_corruption(
+            clean,
+            generator,
+            fill=self.fill,
+            r_max=self.share,
+            align=self.align,
+            max_block=self.max_block,
+            alien_p=self.alien_p,
+            alien_r_max=self.alien_share,
+        )
+
+    def loss(self, views: Views, progress: Progress) -> Loss:
+        tokens = self.features(views["seen"])
+        total = masked_reconstruction(self.head(tokens), views["clean"], views["mask"], region=self.region)
+        return Loss(total, {"corrupted": views["mask"].float().mean()}, {"embedding": tokens.mean(dim=1)})
+
+    def pictures(self, views: Views) -> dict[str, Float[Tensor, "n c h w"]]:
+        clean, mask = views["clean"], views["mask"]
+        painted = self.head(self.features(views["seen"])).where(mask, clean)
+        return {
+            "augmented": self._as_image(clean),
+            "corrupted": views["seen"],
+            "repainted": self._as_image(painted),
+        }
+
+    def _as_image(self, normalised: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        return normalised * self.encoder.std + self.encoder.mean
+
+    def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n t d"]:
+        """Patch tokens of the chosen blocks, averaged, then normalised: what the head reads."""
+        taps = self.encoder(images, taps=self.taps).taps
+        return self.norm(torch.stack([taps[index] for index in self.taps]).mean(dim=0))
+
+    def kept(self) -> Model:
+        return EncoderModel({"encoder": self._slot("encoder")}, tap="mean")
+
+
+def averaged_blocks(depth: int) -> tuple[int, ...]:
+    """Four blocks, 0-based, evenly spaced from the middle of `depth` to its end: 5, 7, 9, 11 of 12."""
+    return tuple(sorted({round(depth / 2 + depth / 2 * step / 3) - 1 for step in range(4)} - {-1}))
+
+
+def light_augment(encoder: ImageEncoder, view: str, changes: Mapping[str, Any]) -> Augment:
+    """The augmentation before corruption, in the size of the encoder's input."""
+    gentle = {"crop_scale": (0.4, 1.0)} if view == "auto" and min(encoder.image_size) <= SMALL else {}
+    own = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
+    return Augment.preset("gmml" if view == "auto" else view, encoder.image_size, **{**gentle, **own})

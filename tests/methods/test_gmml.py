@@ -1,0 +1,137 @@
+"""GMML repaints corrupted blocks: the loss looks at them alone, and the head reads the mean of four blocks."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from autodidact.data import open_source
+from autodidact.encoders import build
+from autodidact.methods.masked.gmml import GMML, averaged_blocks
+from autodidact.methods.method import Progress
+from autodidact.model import load_model
+from autodidact.training import Settings, train
+
+
+def gmml(size=(8, 12), **options):
+    torch.manual_seed(0)
+    encoder = build(
+        "small:vit?width=16&depth=4&heads=2&patch=2", image_size=size, channels=1, statistics=([0.4], [0.2])
+    )
+    return GMML(encoder, **options)
+
+
+def views_of(method, n=6, seed=0):
+    images = torch.rand(n, 1, 10, 10, generator=torch.Generator().manual_seed(5))
+    batch = type("B", (), {"__getitem__": lambda self, name: images, "fields": {}, "ids": torch.arange(n)})()
+    return method.views(batch, Progress(0, 10, 0, torch.Generator().manual_seed(seed)))
+
+
+def test_the_loss_is_the_mean_absolute_error_of_the_corrupted_pixels_in_units_of_the_standard_deviation():
+    method = gmml().eval()
+    views = views_of(method)
+    painted = method.head(method.features(views["seen"])).detach().double()
+    loss = float(method.loss(views, Progress(0, 1, 0, torch.Generator())).total.detach())
+    clean, mask = views["clean"].double(), views["mask"]
+    total, count = 0.0, 0
+    for n, y, x in mask[:, 0].nonzero().tolist():
+        total += float((painted[n, 0, y, x] - clean[n, 0, y, x]).abs())
+        count += 1
+    assert loss == pytest.approx(total / count, rel=1e-5)
+
+
+def test_what_the_encoder_sees_equals_the_clean_image_outside_the_mask_and_noise_inside():
+    method = gmml(alien_p=0.0)
+    views = views_of(method)
+    seen = (views["seen"] - 0.4) / 0.2
+    assert torch.allclose(seen.where(~views["mask"], 0), views["clean"].where(~views["mask"], 0), atol=1e-5)
+    assert not (seen == views["clean"])[views["mask"]].any()
+
+
+def test_alien_blocks_show_the_same_place_of_another_image_of_the_batch():
+    method = gmml(alien_p=1.0)
+    views = views_of(method)
+    seen, clean, mask = (views["seen"] - 0.4) / 0.2, views["clean"], views["mask"]
+    for n in range(len(seen)):
+        differences = [(seen[n] - other).abs()[mask[n]].max() for other in clean]
+        assert min(differences) < 1e-5
+    assert mask.float().mean() == pytest.approx(0.3, abs=0.06)
+
+
+def test_features_are_the_normalised_mean_of_what_hooks_see_behind_four_blocks():
+    method = gmml().eval()
+    images, caught = torch.rand(3, 1, 8, 12), []
+    for block in method.encoder.model.blocks:
+        block.register_forward_hook(lambda _m, _i, out: caught.append(out))
+    features = method.features(images)
+    tokens = torch.stack([caught[i] for i in method.taps])[:, :, method.encoder.prefix_count :]
+    expected = nn.functional.layer_norm(tokens.mean(0), (16,), method.norm.weight, method.norm.bias)
+    assert torch.allclose(features, expected, atol=1e-6)
+
+
+def test_the_authors_blocks_are_averaged_where_there_are_twelve():
+    assert averaged_blocks(12) == (5, 7, 9, 11)
+    assert averaged_blocks(6) == (2, 3, 4, 5)
+    assert averaged_blocks(1) == (0,)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (8, 12), (12, 8)])
+def test_the_head_paints_an_image_of_the_size_of_the_input(size):
+    method = gmml(size)
+    images = torch.rand(2, 1, *size)
+    assert method.head(method.features(images)).shape == images.shape
+
+
+def test_small_blocks_on_patches_corrupt_isolated_patches_at_the_same_share():
+    def components(mask):
+        from skimage.measure import label
+
+        return sum(int(label(m.numpy(), connectivity=1).max()) for m in mask[:, 0])
+
+    def masks(**options):
+        method = gmml((32, 32), align=2, alien_p=0.0, share=0.5, **options)
+        return views_of(method, 32)["mask"]
+
+    blocks, patches = masks(), masks(max_block=0.01)
+    assert blocks.float().mean() == pytest.approx(float(patches.float().mean()), abs=0.05)
+    assert components(patches) > 2 * components(blocks)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"share": 0.0}, "r_max"),
+        ({"share": 1.5}, "r_max"),
+        ({"align": 9}, "align"),
+        ({"alien_p": 2.0}, "alien_p"),
+        ({"max_block": 0.0}, "max_block"),
+        ({"fill": "fog"}, "fill"),
+    ],
+)
+def test_options_out_of_range_are_refused_before_training(options, said):
+    with pytest.raises(ValueError, match=said):
+        gmml(**options)
+
+
+def test_an_encoder_without_patch_tokens_is_refused():
+    with pytest.raises(ValueError, match="vision transformer"):
+        GMML(build("small:convnet", image_size=8, channels=1))
+
+
+def test_it_learns_to_repaint_digits_and_keeps_an_encoder(tmp_path):
+    digits = open_source("digits", progress=False)
+    torch.manual_seed(0)
+    encoder = build("small:vit?width=32&depth=2&heads=2", schema=digits.schema)
+    method = GMML(encoder)
+    batch = digits.batch(torch.arange(256).numpy())
+    progress = Progress(0, 1, 0, torch.Generator().manual_seed(3))
+    views = method.views(batch, progress)
+    with torch.no_grad():
+        before = float(method.loss(views, progress).total)
+    model = train(method, digits, Settings(steps=60, batch_size=64, lr=3e-3), quiet=True)
+    with torch.no_grad():
+        after = float(method.loss(views, progress).total)
+    assert after < 0.9 * before
+    model.save(tmp_path)
+    assert torch.equal(load_model(tmp_path).embed(batch), model.embed(batch))
