@@ -1,0 +1,129 @@
+"""What is compared: the pretrained model, and what it has to beat."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache, lru_cache
+
+import numpy as np
+
+from autodidact.catalog import unknown
+from autodidact.data.source import Source
+from autodidact.encoders.kept import EncoderModel, PredictorModel
+from autodidact.evaluation.embeddings import Embeddings, Featurise, embedder
+from autodidact.evaluation.hidden import Hidden
+from autodidact.evaluation.random_encoder import random_encoder, random_model
+from autodidact.evaluation.raw import has_raw, raw_features
+from autodidact.model import Encoder, Model
+
+BASELINES = ("raw", "random", "scratch")
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Embeddings of the training and of the test rows."""
+
+    train: Embeddings
+    test: Embeddings
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the table.
+
+    Attributes
+    ----------
+    name : of the row.
+    frozen : from a seed to embeddings, which only random weights depend on; None where there are none.
+    network : from a seed to the encoder that training starts from; None where there is nothing to train.
+    pretrained : whether that encoder has learned anything yet.
+    """
+
+    name: str
+    frozen: Callable[[int], Sides] | None = None
+    network: Callable[[int], Encoder] | None = None
+    pretrained: bool = False
+
+
+@dataclass(frozen=True)
+class Bench:
+    """The rows on which arms are compared, and how embeddings of them are computed.
+
+    Attributes
+    ----------
+    train, test : training and test rows.
+    batch_size : samples in one call of a network.
+    device : where the networks run.
+    quiet : no progress lines.
+    """
+
+    train: Source
+    test: Source
+    batch_size: int = 256
+    device: str = "cpu"
+    quiet: bool = True
+
+    def sides(self, featurise: Featurise, title: str) -> Sides:
+        """Embeddings by one function; it is shown no answers."""
+        return Sides(
+            *(
+                Embeddings(featurise, Hidden(part), batch_size=self.batch_size, quiet=self.quiet, title=title)
+                for part in (self.train, self.test)
+            )
+        )
+
+
+def pretrained(model: Model, bench: Bench, name: str = "pretrained") -> Arm:
+    """The arm of a model; whole networks start from its (primary) encoder."""
+    network = (lambda _: model.encoder) if isinstance(model, EncoderModel | PredictorModel) else None
+    if "embed" not in model.abilities:
+        return Arm(name, None, network, pretrained=True)
+    sides = cache(lambda: bench.sides(embedder(model, bench.device), name))
+    return Arm(name, lambda _: sides(), network, pretrained=True)
+
+
+def baselines(names: Iterable[str], model: Model, bench: Bench) -> dict[str, Arm]:
+    """The arms of the baselines that this model and data allow.
+
+    Parameters
+    ----------
+    names : of "raw" (the input itself), "random" (the same network, random weights, frozen; another draw of weights for
+        each seed) and "scratch" (the same network, trained on the labels alone).
+
+    Raises
+    ------
+    ValueError : a name is unknown.
+    """
+    found: dict[str, Arm] = {}
+    for name in names:
+        if name not in BASELINES:
+            raise unknown("baseline", name, BASELINES)
+        if name == "raw" and has_raw(bench.train.schema):
+            found[name] = _raw(bench)
+        elif name == "random" and isinstance(model, EncoderModel | PredictorModel):
+            found[name] = Arm(name, frozen=_random(model, bench))
+        elif name == "scratch" and isinstance(model, EncoderModel | PredictorModel):
+            found[name] = Arm(name, network=_fresh(model.encoder))
+    return found
+
+
+def _raw(bench: Bench) -> Arm:
+    sides = cache(lambda: bench.sides(raw_features(Hidden(bench.train), np.arange(len(bench.train))), "raw"))
+    return Arm("raw", lambda _: sides())
+
+
+def _random(model: EncoderModel | PredictorModel, bench: Bench) -> Callable[[int], Sides]:
+    rows = np.arange(len(bench.train))
+
+    # One at a time: each seed has its own weights, and the embeddings of a large set are large.
+    @lru_cache(maxsize=1)
+    def sides(seed: int) -> Sides:
+        made = random_model(model, seed, Hidden(bench.train), rows)
+        return bench.sides(embedder(made, bench.device), "random")
+
+    return sides
+
+
+def _fresh(encoder: Encoder) -> Callable[[int], Encoder]:
+    return lambda seed: random_encoder(encoder, seed)

@@ -1,0 +1,110 @@
+"""The protocols by name: what each needs, and what it does with a draw of labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from autodidact.catalog import unknown
+from autodidact.evaluation.frozen import Frozen
+from autodidact.evaluation.knn import knn
+from autodidact.evaluation.linear import linear
+from autodidact.evaluation.propagate import propagate
+from autodidact.evaluation.regress import regress
+
+AnswerKind = Literal["label", "target"]
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """One way to turn a model and few labels into predictions.
+
+    Attributes
+    ----------
+    name : what is typed.
+    answers : kinds of answers that it can learn.
+    about : one sentence: what it does, and how its settings are chosen without a test label.
+    frozen : from a draw of labels to predictions, for protocols on frozen embeddings; None where networks are trained.
+    unlabelled : most unlabelled rows that it uses; which of them is drawn once, the same for every arm.
+    """
+
+    name: str
+    answers: tuple[AnswerKind, ...]
+    about: str
+    frozen: Callable[[Frozen], np.ndarray[Any, Any]] | None
+    unlabelled: int
+
+
+PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        Protocol(
+            "knn",
+            ("label",),
+            "Vote of the 20 nearest labelled rows by cosine; nothing is chosen.",
+            knn,
+            0,
+        ),
+        Protocol(
+            "linear",
+            ("label",),
+            "Logistic regression on frozen embeddings; its strength is cross-validated among the labelled rows.",
+            linear,
+            2_000,
+        ),
+        Protocol(
+            "propagate",
+            ("label",),
+            "Labels spread over the unlabelled rows along a graph of 7 nearest neighbours; nothing is chosen.",
+            propagate,
+            20_000,
+        ),
+        Protocol(
+            "regress",
+            ("target",),
+            "Ridge regression on frozen embeddings; its strength has the least leave-one-out error of labelled rows.",
+            regress,
+            2_000,
+        ),
+        Protocol(
+            "finetune",
+            ("label", "target"),
+            "The whole network is trained on the labelled rows, augmented; the learning rate is chosen on a fifth of "
+            "them where there are 10 a class, and is the usual one otherwise.",
+            None,
+            0,
+        ),
+        Protocol(
+            "finetune+distill",
+            ("label", "target"),
+            "The fine-tuned network teaches a fresh copy of its starting point on labelled and unlabelled rows; "
+            "nothing is chosen.",
+            None,
+            20_000,
+        ),
+    )
+}
+
+
+def choose(names: Iterable[str], answers: AnswerKind) -> list[Protocol]:
+    """The protocols of these names.
+
+    Raises
+    ------
+    ValueError : a name is unknown, or the protocol cannot learn such answers; the fitting ones are named.
+    """
+    chosen = []
+    for name in dict.fromkeys(names):
+        if name not in PROTOCOLS:
+            raise unknown("protocol", name, PROTOCOLS)
+        if answers not in PROTOCOLS[name].answers:
+            fitting = ", ".join(p.name for p in PROTOCOLS.values() if answers in p.answers)
+            have = "classes" if answers == "label" else "a number, not classes"
+            raise ValueError(f"protocol '{name}' does not fit: the answers are {have}; use {fitting}")
+        chosen.append(PROTOCOLS[name])
+    if not chosen:
+        raise ValueError(f"no protocol was asked for; there are {', '.join(PROTOCOLS)}")
+    return chosen

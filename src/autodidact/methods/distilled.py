@@ -1,0 +1,108 @@
+"""Distillation: a student learns what a teacher said of every sample, labelled or not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+
+from autodidact.catalog import Card
+from autodidact.data.batch import Batch
+from autodidact.data.schema import Kind, Schema
+from autodidact.methods.method import Loss, Progress, Sweep, Views
+from autodidact.methods.predicting import Predicting
+from autodidact.model import Encoder
+
+CARD = Card(
+    name="distilled",
+    target="Distilled",
+    kind="method",
+    title="Knowledge distillation",
+    paper="Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network (1503.02531, 2015)",
+    summary="Trains a student on a teacher's predictions, which a store joins to the data, labelled or not.",
+    needs=(("teacher", "vector"),),
+    abilities=("embed", "predict"),
+    arguments=("temperature", "label_share", "view"),
+    encoder="small:convnet",
+)
+
+
+class Distilled(Predicting):
+    """A student that learns a teacher's soft predictions.
+
+    Hinton et al., 1503.02531, section 2; SimCLRv2, 2006.10029, equations 2 and 3. With t the teacher's logits, s the
+    student's and T the temperature, the loss of a sample is ``-T^2 sum_c softmax(t / T)_c log softmax(s / T)_c``; T^2
+    keeps the size of the gradient as T grows. For a regression it is the squared difference of the values, in units of
+    the teacher's spread. A sample with a label (not -1) may add the cross-entropy of the label.
+
+    Parameters
+    ----------
+    encoder : the student's.
+    schema : the source's; has a field "teacher" (logits of the classes, or one value), and a field of kind "label" with
+        the names of the classes, or else one of kind "target".
+    temperature : of the softmax, on both sides; above 1 shows more of what the teacher thinks of the other classes.
+    label_share : weight of the known labels against the teacher, in [0, 1]; SimCLRv2's equation 3.
+    view : augmentation of images by name, see `Predicting`. The teacher saw the image as it is.
+    view_changes : fields of `autodidact.views.Augment` to change.
+    dropout : probability on the embedding.
+    encoder_lr : learning rate of the encoder relative to that of the head.
+    head_first : updates during which only the head learns.
+    """
+
+    needs: ClassVar[Mapping[str, Kind]] = {"teacher": "vector"}
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        schema: Schema,
+        temperature: float = 1.0,
+        label_share: float = 0.0,
+        view: str = "auto",
+        view_changes: dict[str, Any] | None = None,
+        dropout: float = 0.0,
+        encoder_lr: float = 1.0,
+        head_first: int = 0,
+    ) -> None:
+        super().__init__(
+            encoder,
+            schema=schema,
+            view=view,
+            view_changes=view_changes,
+            dropout=dropout,
+            encoder_lr=encoder_lr,
+            head_first=head_first,
+        )
+        schema.require(self.needs, "distillation")
+        if temperature <= 0:
+            raise ValueError(f"temperature must be positive, got {temperature}")
+        if not 0 <= label_share <= 1:
+            raise ValueError(f"label_share lies in [0, 1], got {label_share}")
+        if label_share and not self.classifies:
+            raise ValueError("label_share mixes in class labels; this data has a target")
+        self.temperature, self.label_share = temperature, label_share
+
+    def refresh(self, sweep: Sweep, progress: Progress) -> None:
+        if not self.classifies:
+            self.standardise(sweep(lambda batch: {"teacher": batch["teacher"].float().flatten()})["teacher"])
+
+    def views(self, batch: Batch, progress: Progress) -> Views:
+        known = {"teacher": batch["teacher"]}
+        if self.label_share:
+            known["label"] = batch[self.answer]
+        return self.show(self.inputs(batch, progress), known, batch)
+
+    def loss(self, views: Views, progress: Progress) -> Loss:
+        out, teacher = self.predictor(views["input"]).float(), views["teacher"].float()
+        if not self.classifies:
+            wanted = (teacher.flatten() - self.predictor.mean) / self.predictor.std
+            return Loss(((out[:, 0] - wanted) ** 2).mean())
+        soft = torch.softmax(teacher / self.temperature, dim=1)
+        each = -(soft * torch.log_softmax(out / self.temperature, dim=1)).sum(1) * self.temperature**2
+        if not self.label_share:
+            return Loss(each.mean())
+        labels = views["label"]
+        hard = torch.nn.functional.cross_entropy(out, labels, ignore_index=-1, reduction="none")
+        share = self.label_share * (labels >= 0)
+        return Loss(((1 - share) * each + share * hard).mean(), {"teacher": each.mean()})

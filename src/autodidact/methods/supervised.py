@@ -1,0 +1,91 @@
+"""Supervised training: an encoder and a head learn labels, or the values of a target."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from autodidact.catalog import Card
+from autodidact.data.batch import Batch
+from autodidact.data.schema import Schema
+from autodidact.methods.method import Loss, Progress, Sweep, Views
+from autodidact.methods.predicting import Predicting
+from autodidact.model import Encoder
+
+CARD = Card(
+    name="supervised",
+    target="Supervised",
+    kind="method",
+    title="Supervised training",
+    paper="cross-entropy of labels, or squared error of a target; what fine-tuning and the from-scratch baseline are",
+    summary="Trains an encoder and a linear head on labels or on a numeric target, with augmented images.",
+    abilities=("embed", "predict"),
+    arguments=("view", "label_smoothing", "encoder_lr"),
+    encoder="small:convnet",
+)
+
+
+class Supervised(Predicting):
+    """Cross-entropy of the labels, or mean squared error of the standardised target.
+
+    Rows without an answer (label -1, target NaN) do not count. Targets are standardised by the mean and spread of the
+    training rows, which one pass before the first update finds.
+
+    Parameters
+    ----------
+    encoder : of any kind.
+    schema : the source's; has a field of kind "label" with its classes, or else one of kind "target".
+    view : augmentation of images by name, see `Predicting`.
+    view_changes : fields of `autodidact.views.Augment` to change, for example ``{flip: 0}``.
+    label_smoothing : share of the probability that is spread over all classes, in [0, 1) (Szegedy et al., 1512.00567).
+    dropout : probability on the embedding.
+    encoder_lr : learning rate of the encoder relative to that of the head.
+    head_first : updates during which only the head learns.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        schema: Schema,
+        view: str = "auto",
+        view_changes: dict[str, Any] | None = None,
+        label_smoothing: float = 0.0,
+        dropout: float = 0.0,
+        encoder_lr: float = 1.0,
+        head_first: int = 0,
+    ) -> None:
+        super().__init__(
+            encoder,
+            schema=schema,
+            view=view,
+            view_changes=view_changes,
+            dropout=dropout,
+            encoder_lr=encoder_lr,
+            head_first=head_first,
+        )
+        if not 0 <= label_smoothing < 1:
+            raise ValueError(f"label_smoothing is a share in [0, 1), got {label_smoothing}")
+        self.label_smoothing = label_smoothing
+
+    def refresh(self, sweep: Sweep, progress: Progress) -> None:
+        if not self.classifies:
+            self.standardise(sweep(lambda batch: {"answer": batch[self.answer].float()})["answer"])
+
+    def views(self, batch: Batch, progress: Progress) -> Views:
+        return self.show(self.inputs(batch, progress), {"answer": batch[self.answer]}, batch)
+
+    def loss(self, views: Views, progress: Progress) -> Loss:
+        out = self.predictor(views["input"]).float()
+        answers = views["answer"]
+        if self.classifies:
+            each = torch.nn.functional.cross_entropy(
+                out, answers, ignore_index=-1, label_smoothing=self.label_smoothing, reduction="none"
+            )
+            known = answers >= 0
+        else:
+            wanted = (answers.float() - self.predictor.mean) / self.predictor.std
+            known = wanted.isfinite()
+            each = (out[:, 0] - wanted.nan_to_num()) ** 2 * known
+        return Loss(each.sum() / known.sum().clamp(min=1))

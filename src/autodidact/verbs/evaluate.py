@@ -1,0 +1,226 @@
+"""evaluate: what a model is worth with few labels, against baselines, over several draws of the labels."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from autodidact.data import Source, fingerprint, split
+from autodidact.data.labels import Task
+from autodidact.data.schema import Schema
+from autodidact.evaluation.arms import BASELINES, Arm, Bench, pretrained
+from autodidact.evaluation.arms import baselines as make_baselines
+from autodidact.evaluation.finetune import Tuning
+from autodidact.evaluation.measure import Measurement
+from autodidact.evaluation.protocols import Protocol, choose
+from autodidact.evaluation.table import Table
+from autodidact.methods.predicting import answer_field
+from autodidact.model import Model
+from autodidact.verbs.opened import open_data, open_run, pick_device, run_config
+from autodidact.verbs.pretrain import versions
+
+FOLDER = "evaluations"
+TEST_SHARE = 0.2
+
+
+def evaluate(
+    run: str | Path | Model,
+    data: str | Path | Source,
+    *,
+    labels: str | float = "100%",
+    protocols: str | Sequence[str] | None = None,
+    seeds: int = 5,
+    first_seed: int = 0,
+    test: str | Path | Source | None = None,
+    baselines: str | Sequence[str] = BASELINES,
+    label_from: str | None = None,
+    task: Task = "auto",
+    tuning: Tuning | None = None,
+    batch_size: int = 256,
+    device: str = "auto",
+    cache: bool = True,
+    fresh: bool = False,
+    json: str | Path | None = None,
+    quiet: bool = False,
+) -> Table:
+    """Measure a model on labelled data, with a budget of labels, over several draws of which labels are known.
+
+    No setting of any protocol is chosen on test labels, and labels of rows outside the budget are never read;
+    `autodidact.evaluation.PROTOCOLS` says for each protocol how its settings come about.
+
+    Parameters
+    ----------
+    run : run folder, model folder, or a model.
+    data : labelled data, see `autodidact.data.open_source`.
+    labels : how many labels may be used: "1%" of every class, "2-per-class", "100%", or a share such as 0.01.
+    protocols : names, as a sequence or separated by commas: "knn", "linear", "propagate", "finetune",
+        "finetune+distill" for classes; "regress", "finetune", "finetune+distill" for a number. Default "knn,linear" or
+        "regress".
+    seeds : number of draws of labels.
+    first_seed : the first of their seeds.
+    test : test data, coded like `data`. Without it a fifth of `data` is held out, decided by a hash of each sample and
+        the same whenever it is asked for, with the same share of every class.
+    baselines : names, as a sequence or separated by commas, "none" for none: "raw", the input itself; "random", the
+        same network with random weights; "scratch", the same network trained on the same labels alone.
+    label_from : where labels come from: a column of a table, a file for a folder of images; default as in pretraining,
+        else the class folders.
+    task : "classes" or "number", where the values leave a doubt.
+    tuning : how networks are trained by "finetune", "finetune+distill" and the baseline "scratch".
+    batch_size : samples in one call of the network.
+    device : "auto", "cpu" or "gpu".
+    cache : pack images into the cache first.
+    fresh : measure everything again, instead of going on with the table of the same evaluation.
+    json : file that gets the table, besides ``RUN/evaluations/``.
+    quiet : print nothing.
+
+    Returns
+    -------
+    Table
+        Arms x protocols x draws. Accuracies; of a number "PROTOCOL r2" and "PROTOCOL rmse".
+
+    Raises
+    ------
+    ValueError
+        No labels or only one class, an unknown or unfitting protocol or baseline, data that does not fit the model.
+    """
+    if seeds < 1:
+        raise ValueError(f"at least one draw of labels is needed, got seeds={seeds}")
+    started = time.monotonic()
+    model, folder = open_run(run)
+    where = pick_device(device)
+    known = run_config(folder).get("labels") if label_from is None else label_from
+    source = open_data(model, data, folder, labels=known, task=task, cache=cache, quiet=quiet)
+    answer, classes = answer_field(source.schema)
+    chosen = choose(
+        _names(protocols) or (["knn", "linear"] if classes else ["regress"]), "label" if classes else "target"
+    )
+    train, held = _sides(model, folder, source, test, answer, known, task, cache, quiet)
+
+    tuning = replace(tuning or Tuning(), accelerator="gpu" if where == "cuda" else "cpu")
+    bench = Bench(train, held, batch_size, where, quiet)
+    arms = {**make_baselines(_names(baselines), model, bench), "pretrained": pretrained(model, bench)}
+    if "scratch" in arms:
+        arms["scratch"] = arms.pop("scratch")
+    measurement = Measurement(bench, answer, labels, tuning)
+    draws = list(range(first_seed, first_seed + seeds))
+    facts = _facts(run, data, test, measurement, chosen, arms, draws)
+    table, path = _table(folder, model, measurement, facts, fresh)
+
+    def save(state: Table) -> None:
+        for target in (path, Path(json) if json is not None else None):
+            if target is not None:
+                state.save(target)
+
+    before = len(table)
+    measurement.run(arms, chosen, draws, table, save=save, say=_silent if quiet else _say)
+    if len(table) > before:
+        table.about["seconds"] = round(table.about.get("seconds", 0.0) + time.monotonic() - started, 1)
+    save(table)
+    return table
+
+
+def _sides(
+    model: Model,
+    folder: Path | None,
+    source: Source,
+    test: str | Path | Source | None,
+    answer: str,
+    labels: str | None,
+    task: Task,
+    cache: bool,
+    quiet: bool,
+) -> tuple[Source, Source]:
+    """Training rows, and test rows whose answers are known."""
+    classes = source.schema[answer].kind == "label"
+    if test is None:
+        parts = split(source, {"train": 1 - TEST_SHARE, "test": TEST_SHARE}, by=answer if classes else None)
+        train, held = parts["train"], parts["test"]
+    else:
+        like = Schema({answer: source.schema[answer]})
+        train, held = (
+            source,
+            open_data(model, test, folder, labels=labels, task=task, like=like, cache=cache, quiet=quiet),
+        )
+        if answer not in held.schema:
+            raise ValueError(f"the test data '{held.name}' has no {answer}; it has {', '.join(held.schema)}")
+        if shared := int(np.isin(held.ids, train.ids).sum()):
+            raise ValueError(f"{shared} of the {len(held)} test samples are in the training data too")
+    values = np.asarray(held.column(answer))
+    scored = np.flatnonzero(values >= 0 if classes else np.isfinite(values))
+    if len(scored) == 0:
+        raise ValueError(f"none of the {len(held)} test samples of '{held.name}' has a known {answer}")
+    return train, held if len(scored) == len(held) else held.at(scored)
+
+
+def _names(given: str | Sequence[str] | None) -> list[str]:
+    if given is None:
+        return []
+    names = given.split(",") if isinstance(given, str) else list(given)
+    return [name.strip() for name in names if name.strip() and name.strip() != "none"]
+
+
+def _facts(
+    run: Any, data: Any, test: Any, of: Measurement, protocols: list[Protocol], arms: dict[str, Arm], seeds: list[int]
+) -> dict[str, Any]:
+    """What stands beside the figures."""
+    field = of.bench.train.schema[of.answer]
+    used = {p.name: p for arm in arms.values() for p in of.fitting(arm, protocols)}
+    return {
+        "model": "a model" if isinstance(run, Model) else str(run),
+        "data": data.name if isinstance(data, Source) else str(data),
+        "test": "a fifth of the data, held out by a hash of each sample"
+        if test is None
+        else str(getattr(test, "name", test)),
+        "answers": list(field.classes) or of.answer,
+        "labels": str(of.labels),
+        "labelled": len(of.draw(seeds[0])),
+        "train": len(of.bench.train),
+        "tested": len(of.bench.test),
+        "figures": "accuracy" if of.classes else "R2; root mean squared error in the target's unit",
+        "protocols": {name: protocol.about for name, protocol in used.items()},
+        "tuning": asdict(of.tuning),
+        "versions": versions(),
+    }
+
+
+def _table(
+    folder: Path | None, model: Model, of: Measurement, facts: dict[str, Any], fresh: bool
+) -> tuple[Table, Path | None]:
+    """The table to fill, and where it is kept: one file for each model, data and settings."""
+    if folder is None:
+        return Table(facts), None
+    digest = hashlib.blake2b(digest_size=6)
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    said = (
+        fingerprint(of.bench.train),
+        fingerprint(of.bench.test),
+        of.answer,
+        str(of.labels),
+        sorted(asdict(of.tuning).items()),
+    )
+    digest.update(repr(said).encode())
+    budget = str(of.labels).replace("%", "pc").replace("/", "-")
+    path = folder / FOLDER / f"{of.bench.train.name}-{budget}-{digest.hexdigest()}.json"
+    if path.exists() and not fresh:
+        table = Table.load(path)
+        table.about = {**facts, **{k: table.about[k] for k in ("learning_rates", "seconds") if k in table.about}}
+        return table, path
+    return Table(facts), path
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _silent(line: str) -> None:
+    return None
