@@ -15,7 +15,7 @@ from autodidact.data.folder import evenly
 from autodidact.data.ids import Ids, row_ids
 from autodidact.data.labels import Labels, Task, coded
 from autodidact.data.schema import Field, Schema
-from autodidact.data.source import ArraySource, Positions, RowNames, Source, _need
+from autodidact.data.source import ArraySource, Positions, RowNames, Source, named
 
 IMAGE_KEYS = ("images", "image", "x", "data", "x_train", "arr_0")
 LABEL_KEYS = ("labels", "label", "y", "target", "targets", "y_train", "arr_1")
@@ -26,7 +26,7 @@ def load_array(path: Path, labels: str | None) -> tuple[NDArray[Any], NDArray[An
     try:
         held = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
         if isinstance(held, np.ndarray):
-            return held, None if labels is None else _label_file(labels, path), []
+            return held, None if labels in (None, "none") else _label_file(str(labels), path), []
         with held:
             keys = {key.lower(): key for key in held.files}
             wanted = next((keys[key] for key in IMAGE_KEYS if key in keys), None)
@@ -34,12 +34,12 @@ def load_array(path: Path, labels: str | None) -> tuple[NDArray[Any], NDArray[An
                 raise ValueError(
                     f"{path} holds {', '.join(held.files) or 'nothing'}; one of {', '.join(IMAGE_KEYS)} is needed"
                 )
-            if labels is not None and labels not in held.files:
-                return held[wanted], _label_file(labels, path), []
-            named = labels or next((keys[key] for key in LABEL_KEYS if key in keys and keys[key] != wanted), None)
-            rest = [key for key in held.files if key not in (wanted, named)]
+            if labels not in (None, "none", *held.files):
+                return held[wanted], _label_file(str(labels), path), []
+            own = labels or next((keys[key] for key in LABEL_KEYS if key in keys and keys[key] != wanted), "none")
+            rest = [key for key in held.files if key not in (wanted, own)]
             notes = [f"left aside: {', '.join(rest)}"] if rest else []
-            return held[wanted], None if named is None else held[named], notes
+            return held[wanted], held[own] if own in held.files else None, notes
     except (OSError, EOFError) as error:
         raise ValueError(f"{path} is not a whole numpy file: {error}") from error
     except ValueError as error:
@@ -55,7 +55,7 @@ def _label_file(labels: str, beside: Path) -> NDArray[Any]:
         if path.suffix == ".npy" and path.is_file():
             return np.load(path, allow_pickle=False)
     raise FileNotFoundError(
-        f"labels of {beside.name} come from a .npy file with one number a row; there is no '{labels}'"
+        f"labels of {beside.name} are one of its keys (.npz) or a .npy file with a value a row; there is no '{labels}'"
     )
 
 
@@ -67,7 +67,7 @@ def array_source(
     task: Task = "auto",
     ids: Ids | None = None,
     classes: tuple[str, ...] = (),
-    like: Schema | None = None,
+    known: Field | None = None,
     notes: list[str] | None = None,
 ) -> Source:
     """A source of the rows of an array.
@@ -81,6 +81,7 @@ def array_source(
     ----------
     labels : (n,) values, see `labels.coded`.
     classes : names of the classes, where `labels` are their indices.
+    known : label of the data that this data is to be like.
     """
     if not (np.issubdtype(values.dtype, np.number) or values.dtype == bool) or values.dtype.kind == "c":
         raise ValueError(f"'{name}' holds {values.dtype}; accepted are whole and floating numbers")
@@ -96,7 +97,6 @@ def array_source(
         if classes:
             label = Labels("label", labels.astype(np.int64), Field("label", classes=classes))
         else:
-            known = None if like is None else like.get("label") or like.get("target")
             label = coded(labels, "labels", task, known)
     ids = row_ids(name, "", len(values)) if ids is None else ids
     said = [*(notes or []), *(label.notes if label else [])]
@@ -146,7 +146,7 @@ class ImageArray(Source):
         return fields | {name: torch.from_numpy(values[positions]) for name, values in self.scalars.items()}
 
     def column(self, field: str) -> NDArray[Any]:
-        return np.asarray(_need(self.scalars, field, self.name))
+        return np.asarray(named(self.scalars, field, self.name))
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from autodidact.catalog.nearest import unknown
 from autodidact.data.arrays import array_source
+from autodidact.data.ids import row_ids
 from autodidact.data.idx import idx_parts, read_idx
 from autodidact.data.source import Source
 
@@ -81,21 +83,23 @@ def fashion_mnist(split: str = "train") -> Source:
 
 def idx_source(folder: Path, name: str, split: str | None, classes: tuple[str, ...] = ()) -> Source:
     """The images of a folder of IDX files; `split` is train (the default where there is one), test, ... or all."""
-    from autodidact.catalog.nearest import unknown
-
     parts = idx_parts(folder)
     split = split or ("train" if "train" in parts else "all")
     if split != "all" and split not in parts:
         raise unknown(f"split of '{name}'", split, [*parts, "all"])
     chosen = {key: part for key, part in parts.items() if split in ("all", key)}
-    images = np.concatenate([read_idx(path) for path, _ in chosen.values()])
+    images = [read_idx(path) for path, _ in chosen.values()]
+    # By the plain name of the file, so that packed and unpacked files give the same ids.
+    ids = [
+        row_ids(name, path.name.removesuffix(".gz"), len(part))
+        for (path, _), part in zip(chosen.values(), images, strict=True)
+    ]
     labels = None
     if all(path is not None for _, path in chosen.values()):
         labels = np.concatenate([read_idx(path) for _, path in chosen.values() if path is not None])
-    from autodidact.data.ids import row_ids
-
-    ids = np.concatenate([row_ids(name, path.name, len(read_idx(path))) for path, _ in chosen.values()])
-    return array_source(images, name, labels=labels, classes=classes, ids=ids)
+    return array_source(
+        np.concatenate(images), name, labels=labels, classes=classes, ids=np.concatenate(ids), task="classes"
+    )
 
 
 NAMED: dict[str, Callable[[], Source]] = {

@@ -24,12 +24,20 @@ class Pictures(Protocol):
 
 @dataclass(frozen=True)
 class Frame:
-    """Channels, height and width of the canvas in pixels, and the mean number of pixels of the images as they are."""
+    """The canvas.
+
+    Attributes
+    ----------
+    channels, height, width : its shape.
+    pixels : mean number of pixels of the images before they are reduced.
+    uniform : whether all images looked at have one size.
+    """
 
     channels: Channels
     height: int
     width: int
     pixels: float
+    uniform: bool
 
     @property
     def size(self) -> int:
@@ -70,8 +78,7 @@ def choose_frame(
     headers = _headers(pictures)
     limit = fixed
     if limit is None:
-        side = DEFAULT_LIMIT if image_size is None else -(-int(1.5 * image_size) // 8) * 8
-        limit = (side, side)
+        limit = (side_limit(image_size), side_limit(image_size))
     sizes = [fitted(header.height, header.width, limit) for header in headers]
     height, width = fixed or (max(h for h, _ in sizes), max(w for _, w in sizes))
     return Frame(
@@ -79,7 +86,13 @@ def choose_frame(
         height,
         width,
         sum(header.height * header.width for header in headers) / len(headers),
+        len({(header.height, header.width) for header in headers}) == 1,
     )
+
+
+def side_limit(image_size: int | None) -> int:
+    """Largest side of a canvas for images that are used at `image_size` pixels; see `choose_frame`."""
+    return DEFAULT_LIMIT if image_size is None else -(-3 * image_size // 2 // 8) * 8
 
 
 def _headers(pictures: Pictures) -> list[Header]:

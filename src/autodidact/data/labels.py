@@ -112,6 +112,21 @@ def classes_of(texts: Sequence[str | None], name: str, like: Field | None = None
     return Labels("label", values, Field("label", classes=order), notes)
 
 
+def recoded(values: Sequence[Any], about: Field) -> NDArray[Any]:
+    """Values of more samples by the classes (or as the quantity) of a label that is known already.
+
+    Parameters
+    ----------
+    about : entry of the label in a schema.
+    """
+    import pandas as pd
+
+    if about.kind == "target":
+        return pd.to_numeric(pd.Series(values, dtype=object), errors="coerce").to_numpy(np.float32, na_value=np.nan)
+    known = [value is not None and value == value for value in values]
+    return classes_of([category_name(v) if k else None for v, k in zip(values, known, strict=True)], "", about).values
+
+
 def category_name(value: Any) -> str:
     """The name of a class or category: 3.0 is "3", True is "True"."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)

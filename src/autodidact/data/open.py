@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +14,19 @@ import numpy as np
 from autodidact.catalog.nearest import unknown
 from autodidact.data.arrays import array_source, load_array
 from autodidact.data.bundled import FASHION_CLASSES, NAMED, fashion_mnist, idx_source
+from autodidact.data.durable import write_aside
 from autodidact.data.folder import class_folders, list_images
 from autodidact.data.frame import choose_frame
 from autodidact.data.ids import row_ids
 from autodidact.data.idx import idx_parts, is_idx_images, labels_beside, read_idx
 from autodidact.data.images import SUFFIXES
-from autodidact.data.labels import Labels, Task, classes_of, from_file, labels_file
+from autodidact.data.labels import FILE_SUFFIXES, Labels, Task, classes_of, from_file, labels_file
 from autodidact.data.packed import pixels_of
 from autodidact.data.pictures import ImageSource
-from autodidact.data.schema import Schema
+from autodidact.data.schema import Field, Schema
 from autodidact.data.source import Source
+from autodidact.data.splits import split as cut
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".parquet", ".csv.gz", ".tsv.gz")
-SPLITS = ("train", "val", "test")
 SPLIT_SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 SPLIT_FOLDERS = {
     "train": "train",
@@ -33,13 +35,47 @@ SPLIT_FOLDERS = {
     "valid": "val",
     "validation": "val",
     "test": "test",
+    "testing": "test",
 }
 NAMES = (*NAMED, "fashion_mnist")
 ACCEPTED = (
-    f"a folder of images ({' '.join(SUFFIXES)}), a .npy or .npz file, a CSV, TSV or Parquet table (or a folder of "
-    "them), IDX files or their folder, a saved Hugging Face dataset, hf:ID or hf-stream:ID, or one of the names "
+    f"a folder of images ({' '.join(SUFFIXES)}), a .npy or .npz file, a CSV, TSV or Parquet table or a folder of them, "
+    "IDX files or their folder, a saved Hugging Face dataset, hf:ID, hf-stream:ID, or one of the names "
     f"{', '.join(NAMES)}"
 )
+
+
+@dataclass(frozen=True)
+class Request:
+    """The options of `open_source` that say how data is taken, for those who open one kind of it."""
+
+    labels: str | None
+    task: Task
+    image_size: int | None
+    canvas: int | tuple[int, int] | None
+    channels: int | None
+    columns: dict[str, Any]
+    like: Schema | None
+    buffer: int
+    cache: bool
+    cache_dir: str | Path | None
+    workers: int
+    progress: bool
+
+    @property
+    def known_label(self) -> Field | None:
+        """The label of the data that this data is to be like."""
+        return None if self.like is None else self.like.get("label") or self.like.get("target")
+
+    @property
+    def storage(self) -> dict[str, Any]:
+        """Arguments of `packed.pixels_of`."""
+        return {
+            "cache": self.cache,
+            "cache_dir": self.cache_dir,
+            "workers": self.workers,
+            "progress": self.progress,
+        }
 
 
 def open_source(
@@ -53,6 +89,7 @@ def open_source(
     channels: int | None = None,
     columns: Mapping[str, str] | str | None = None,
     like: Schema | None = None,
+    buffer: int = 1000,
     cache: bool = True,
     cache_dir: str | Path | None = None,
     workers: int = 0,
@@ -66,22 +103,24 @@ def open_source(
     data : a path, a name, a data frame, an array or a source. Paths: a folder of images, nested as deep as it may be; a
         ``.npy`` or ``.npz`` array of images or vectors; a CSV, TSV or Parquet table, or a folder of tables with the
         same columns; IDX files or their folder; a dataset saved by Hugging Face datasets. Names: ``digits``,
-        ``breast_cancer``, ``wine``, ``diabetes``, ``fashion_mnist``; ``hf:ID-or-folder`` and
-        ``hf-stream:ID-or-folder``. ``:SPLIT`` behind any of them is the same as `split`.
+        ``breast_cancer``, ``wine``, ``diabetes``, ``fashion_mnist``; ``hf:ID-or-folder``, and
+        ``hf-stream:ID-or-folder`` for one that is read in sequence. ``:SPLIT`` behind any of them is the same as
+        `split`.
     labels : where labels come from. Tables and datasets: a column. Folders of images: ``first`` or ``parent`` for the
-        first or the innermost folder level, ``none``, or ``FILE[:FILE_COLUMN][:LABEL_COLUMN]`` for a CSV or Parquet
-        file that names the images; default: the folders, where every image lies in one and there are at least two.
-        Arrays: a key of the ``.npz`` or a ``.npy`` file.
-    task : whether labels are ``classes`` or a ``number``; default by their values.
+        first or the innermost folder level, or ``FILE[:FILE_COLUMN][:LABEL_COLUMN]`` for a CSV or Parquet file that
+        names the images; default: the folders, where every image lies in one and there are at least two. Arrays: a key
+        of the ``.npz``, or a ``.npy`` file. ``none``: no labels, even where there are some.
+    task : whether labels are ``classes`` or a ``number``; default by their values (`labels.coded`).
     split : ``train``, ``val``, ``test`` or ``all``. Data with splits of its own (folders of these names, IDX files,
         Hugging Face) gives that one, and without `split` the training part; other data is split 80/10/10 by a hash of
         each sample (`splits.split`), and is whole without `split`.
     image_size : side in pixels at which images will be used; it bounds the canvas, see `frame.choose_frame`.
-    canvas : side of the canvas, or (height, width), instead.
-    channels : 1 or 3 channels of image files; default 1 where all are grey.
+    canvas : side of the canvas in pixels, or (height, width), instead.
+    channels : 1 or 3 channels of image files; default 1 where all are grey. Arrays keep theirs.
     columns : how single columns of a table are taken: column -> ``numeric``, ``categorical``, ``date``, ``text`` or
-        ``ignore``; also as text, ``"zip=categorical,note=text"``.
+        ``ignore``; also as text, ``"zip=categorical,note=text"``. Default by their values (`table.table_source`).
     like : schema of the data that a model was trained on: its classes, categories, columns and channels are used.
+    buffer : samples of a stream among which the next one is drawn at random.
     cache : pack images once (`packed`); otherwise they are decoded from their files whenever they are read.
     cache_dir : where packed images go; default ``$AUTODIDACT_CACHE`` or ``~/.cache/autodidact``.
     workers : threads that decode while packing; 0 chooses.
@@ -99,131 +138,149 @@ def open_source(
     FileNotFoundError, ValueError
         With what was given, what is accepted, and the nearest valid name.
     """
-    asked = _Asked(
-        labels, task, image_size, canvas, channels, _column_kinds(columns), like, cache, cache_dir, workers, progress
+    kinds = _column_kinds(columns)
+    if kinds and like is not None:
+        raise ValueError("columns= and like= exclude each other: the schema says already how each column is taken")
+    known = like["image"].shape[0] if like and "image" in like and like["image"].shape else None
+    request = Request(
+        labels=labels,
+        task=task,
+        image_size=image_size,
+        canvas=canvas,
+        channels=channels if channels is not None or known not in (1, 3) else known,
+        columns=kinds,
+        like=like,
+        buffer=buffer,
+        cache=cache,
+        cache_dir=cache_dir,
+        workers=workers,
+        progress=progress,
     )
-    source = _open(data, split, asked)
+    source = _open(data, split, request)
+    _check_used(source, kinds, canvas, channels)
     if skipped is not None:
-        _write_skipped(Path(skipped), source)
+        lines = "".join(json.dumps(dict(entry)) + "\n" for entry in source.skipped)
+        Path(skipped).parent.mkdir(parents=True, exist_ok=True)
+        write_aside(Path(skipped), lines.encode())
     return source
 
 
-class _Asked:
-    """The options of `open_source`, for those who open one kind of data."""
-
-    def __init__(
-        self,
-        labels: str | None,
-        task: Task,
-        image_size: int | None,
-        canvas: int | tuple[int, int] | None,
-        channels: int | None,
-        columns: dict[str, Any],
-        like: Schema | None,
-        cache: bool,
-        cache_dir: str | Path | None,
-        workers: int,
-        progress: bool,
-    ) -> None:
-        self.labels, self.task, self.image_size, self.canvas, self.columns = labels, task, image_size, canvas, columns
-        self.like, self.cache, self.cache_dir, self.workers, self.progress = like, cache, cache_dir, workers, progress
-        known = like["image"].shape[0] if like and "image" in like and like["image"].shape else None
-        self.channels = channels if channels is not None else known if known in (1, 3) else None
-
-
-def _open(data: Any, split: str | None, asked: _Asked) -> Source:
+def _open(data: Any, split: str | None, request: Request) -> Source:
     if isinstance(data, Source):
         return _part(data, split)
     if not isinstance(data, str | Path):
-        return _part(_value(data, asked), split)
+        return _part(_value(data, request), split)
     text, behind = _name_and_split(str(data))
     if behind and split and behind != split:
         raise ValueError(f"'{data}' names the split {behind}, and split={split} is given too")
     split = split or behind
-    if text == "fashion_mnist" and not Path(text).exists():
-        return fashion_mnist(split or "train")
-    if text in NAMED and not Path(text).exists():
-        if asked.labels is not None and asked.labels not in ("label", "target"):
-            raise ValueError(f"'{text}' comes with its labels; leave out labels='{asked.labels}'")
-        return _part(NAMED[text](), split)
-    return _open_path(Path(text).expanduser(), split, asked)
+    if text.startswith("hf-stream:"):
+        from autodidact.data.hub import hub_stream
+
+        return hub_stream(text.removeprefix("hf-stream:"), split, request)
+    if text.startswith("hf:"):
+        return _hub(text.removeprefix("hf:"), split, request)
+    if text in NAMES and not Path(text).exists():
+        return _bundled(text, split, request)
+    return _open_path(Path(text).expanduser(), split, request)
 
 
-def _value(data: Any, asked: _Asked) -> Source:
+def _value(data: Any, request: Request) -> Source:
     import pandas as pd
 
     if isinstance(data, np.ndarray):
-        return array_source(data, "array", like=asked.like)
+        if request.labels not in (None, "none"):
+            raise ValueError("labels of an array in memory are not named; use autodidact.data.arrays.array_source")
+        return array_source(data, "array")
     if not isinstance(data, pd.DataFrame):
         raise ValueError(
             f"cannot open a {type(data).__name__} as data; accepted are {ACCEPTED}, a data frame or an array"
         )
-    from autodidact.data.table import table_source
-
-    return table_source(data, "table", labels=asked.labels, task=asked.task, columns=asked.columns, like=asked.like)
+    return _table(data, "table", request)
 
 
-def _open_path(path: Path, split: str | None, asked: _Asked) -> Source:
+def _hub(place: str, split: str | None, request: Request) -> Source:
+    from autodidact.data.hub import hub_source
+
+    source, left = hub_source(place, split, request)
+    return _part(source, left)
+
+
+def _bundled(name: str, split: str | None, request: Request) -> Source:
+    source = fashion_mnist(split or "train") if name == "fashion_mnist" else _part(NAMED[name](), split)
+    return _own_labels(source, request)
+
+
+def _own_labels(source: Source, request: Request) -> Source:
+    """Data that brings its labels: they may be left aside, not chosen."""
+    own = source.schema.first("label") or source.schema.first("target")
+    if request.labels == "none" and own is not None:
+        return source.without(own)
+    if request.labels not in (None, "none", own):
+        raise ValueError(
+            f"'{source.name}' brings its own labels" + (f" ('{own}')" if own else " or none") + "; labels="
+            f"'{request.labels}' is not among them (accepted: none)"
+        )
+    return source
+
+
+def _open_path(path: Path, split: str | None, request: Request) -> Source:
     if not path.exists():
         raise FileNotFoundError(_not_found(path))
     if path.is_dir():
-        return _open_folder(path, split, asked)
+        return _open_folder(path, split, request)
     lower = path.name.lower()
-    if lower.endswith(TABLE_SUFFIXES):
-        return _part(_tables([path], _plain(path), asked), split)
+    if lower.endswith(FILE_SUFFIXES):
+        return _part(_tables([path], _plain(path), request), split)
     if lower.endswith((".npy", ".npz")):
-        values, given, notes = load_array(path, asked.labels)
-        return _part(
-            array_source(values, _plain(path), labels=given, task=asked.task, like=asked.like, notes=notes), split
+        values, given, notes = load_array(path, request.labels)
+        source = array_source(
+            values, _plain(path), labels=given, task=request.task, known=request.known_label, notes=notes
         )
+        return _part(source, split)
     if is_idx_images(path):
         beside = labels_beside(path)
-        images = read_idx(path)
-        ids = row_ids(path.parent.name, path.name, len(images))
-        given = None if beside is None else read_idx(beside)
-        return _part(array_source(images, path.parent.name, labels=given, ids=ids, like=asked.like), split)
+        images, given = read_idx(path), None if beside is None else read_idx(beside)
+        name = path.resolve().parent.name
+        ids = row_ids(name, path.name.removesuffix(".gz"), len(images))
+        source = array_source(images, name, labels=given, ids=ids, task="classes", known=request.known_label)
+        return _part(_own_labels(source, request), split)
     if lower.endswith(SUFFIXES):
         raise ValueError(f"{path} is a single image; give the folder that it lies in")
     raise ValueError(f"{path} is not data of a known kind; accepted are {ACCEPTED}")
 
 
-def _open_folder(path: Path, split: str | None, asked: _Asked) -> Source:
-    entries = {entry.name for entry in path.iterdir()}
+def _open_folder(path: Path, split: str | None, request: Request) -> Source:
+    entries = sorted(path.iterdir())
+    name = path.resolve().name
     if not entries:
-        raise ValueError(f"{path} is empty")
+        raise ValueError(f"the folder {path} is empty; accepted are {ACCEPTED}")
+    if {"dataset_dict.json", "state.json"} & {entry.name for entry in entries}:
+        return _hub(str(path), split, request)
     if idx_parts(path):
-        named = path.resolve().name in ("fashion-mnist", "fashion_mnist")
-        return idx_source(path, path.resolve().name, split, FASHION_CLASSES if named else ())
-    tables = sorted(entry for entry in path.iterdir() if entry.name.lower().endswith(TABLE_SUFFIXES))
-    if tables and not any((path / name).is_dir() or name.lower().endswith(SUFFIXES) for name in entries):
-        return _part(_tables(tables, path.resolve().name, asked), split)
-    return _image_folder(path, split, asked)
+        named = name in ("fashion-mnist", "fashion_mnist")
+        return _own_labels(idx_source(path, name, split, FASHION_CLASSES if named else ()), request)
+    tables = [entry for entry in entries if entry.name.lower().endswith(FILE_SUFFIXES)]
+    if tables and not any(entry.is_dir() or entry.name.lower().endswith(SUFFIXES) for entry in entries):
+        return _part(_tables(tables, name, request), split)
+    return _image_folder(path, name, split, request)
 
 
-def _image_folder(root: Path, split: str | None, asked: _Asked) -> Source:
+def _image_folder(root: Path, name: str, split: str | None, request: Request) -> Source:
     files = list_images(root)
-    name = root.resolve().name
-    keep, split = _split_folder(files.names, split)
-    frame = choose_frame(files, asked.image_size, asked.canvas, asked.channels)
-    labels = _folder_labels(files.names, root, asked)
-    pixels = pixels_of(
-        files,
-        frame,
-        title=name,
-        cache=asked.cache,
-        cache_dir=asked.cache_dir,
-        workers=asked.workers,
-        progress=asked.progress,
-    )
+    folders, split = _split_folders(files.names, split)
+    frame = choose_frame(files, request.image_size, request.canvas, request.channels)
+    labels = _folder_labels(files.names, root, request)
+    pixels = pixels_of(files, frame, title=name, **request.storage)
     source: Source = ImageSource(name, pixels, files.names, labels, skipped=files.skipped, notes=files.notes)
-    if keep is not None:
-        places = np.isin(np.asarray([n.split("/", 1)[0] for n in source.names]), sorted(keep))
-        source = source.at(np.flatnonzero(places))
+    if folders is not None:
+        inside = [position for position, known in enumerate(source.names) if known.split("/", 1)[0] in folders]
+        source = source.at(inside)
     return _part(source, split)
 
 
-def _split_folder(names: Sequence[str], split: str | None) -> tuple[set[str] | None, str | None]:
-    """Which first-level folders the split means, where all are called like splits; and what remains to split."""
+def _split_folders(names: Sequence[str], split: str | None) -> tuple[set[str] | None, str | None]:
+    """Which first-level folders the split means, where all are called like splits; and what remains to be cut."""
     first = {name.split("/", 1)[0] if "/" in name else "" for name in names}
     if not first <= set(SPLIT_FOLDERS) or len(first) < 2:
         return None, split
@@ -235,54 +292,53 @@ def _split_folder(names: Sequence[str], split: str | None) -> tuple[set[str] | N
     return chosen, None
 
 
-def _folder_labels(names: Sequence[str], root: Path, asked: _Asked) -> Labels | None:
-    like = asked.like
-    known = None if like is None else like.get("label") or like.get("target")
-    if asked.labels == "none":
+def _folder_labels(names: Sequence[str], root: Path, request: Request) -> Labels | None:
+    if request.labels == "none":
         return None
-    if asked.labels in (None, "first", "parent"):
-        found = class_folders(names, tuple(SPLIT_FOLDERS), asked.labels)
+    if request.labels in (None, "first", "parent"):
+        found = class_folders(names, tuple(SPLIT_FOLDERS), request.labels)
         if found is None:
-            if asked.labels is None:
+            if request.labels is None:
                 return None
-            raise ValueError(f"labels='{asked.labels}' needs every image of {root} to lie in a folder; '{names[0]}'")
+            alone = next(name for name in names if "/" not in name or name.split("/")[0] in SPLIT_FOLDERS)
+            raise ValueError(f"labels='{request.labels}' needs every image in a class folder; '{alone}' is in none")
         classes, level = found
-        labels = classes_of(classes, level, known, distinct=True)
+        labels = classes_of(classes, level, request.known_label, distinct=True)
         labels.notes.append(f"labels are the folders of the {level}")
         return labels
-    where = labels_file(asked.labels, root)
+    where = labels_file(str(request.labels), root)
     if where is None:
         raise ValueError(
-            f"labels='{asked.labels}' is no way to label a folder of images; accepted are first, parent, none, or "
+            f"labels='{request.labels}' is no way to label a folder of images; accepted are first, parent, none, or "
             "FILE[:FILE_COLUMN][:LABEL_COLUMN] with a CSV or Parquet file"
         )
-    return from_file(where[0], where[1], names, asked.task, known)
+    return from_file(where[0], where[1], names, request.task, request.known_label)
 
 
-def _tables(paths: Sequence[Path], name: str, asked: _Asked) -> Source:
+def _tables(paths: Sequence[Path], name: str, request: Request) -> Source:
     import pandas as pd
 
-    from autodidact.data.table import read_frame, table_source
+    from autodidact.data.table import read_frame
 
     frames = [read_frame(path) for path in paths]
     for path, frame in zip(paths, frames, strict=True):
         if set(frame.columns) != set(frames[0].columns):
             raise ValueError(f"{path.name} has other columns than {paths[0].name}; tables of one folder must agree")
-    alone = len(paths) == 1
-    ids = np.concatenate([row_ids(name, "" if alone else p.name, len(f)) for p, f in zip(paths, frames, strict=True)])
-    names = None
-    if not alone:
-        names = [f"{p.name}:{row}" for p, f in zip(paths, frames, strict=True) for row in range(len(f))]
-    return table_source(
-        pd.concat(frames, ignore_index=True),
-        name,
-        ids=ids,
-        names=names,
-        labels=asked.labels,
-        task=asked.task,
-        columns=asked.columns,
-        like=asked.like,
-    )
+    if len(paths) == 1:
+        return _table(frames[0], name, request)
+    parts = list(zip(paths, frames, strict=True))
+    source = _table(pd.concat(frames, ignore_index=True), name, request)
+    # Ids by file, so that a table that grows leaves those of the others alone.
+    source.ids = np.concatenate([row_ids(name, path.name, len(frame)) for path, frame in parts])
+    source.names = [f"{path.name}:{row}" for path, frame in parts for row in range(len(frame))]
+    return source
+
+
+def _table(frame: Any, name: str, request: Request) -> Source:
+    from autodidact.data.table import table_source
+
+    labels = None if request.labels == "none" and "none" not in frame.columns else request.labels
+    return table_source(frame, name, labels=labels, task=request.task, columns=request.columns, like=request.like)
 
 
 def _part(source: Source, split: str | None) -> Source:
@@ -291,14 +347,29 @@ def _part(source: Source, split: str | None) -> Source:
         return source
     if split not in SPLIT_SHARES:
         raise unknown("split", split, [*SPLIT_SHARES, "all"])
-    from autodidact.data.splits import split as cut
-
+    if source.streaming:
+        raise ValueError(f"'{source.name}' is a stream, which cannot be cut into splits")
     return cut(source, SPLIT_SHARES)[split]
+
+
+def _check_used(
+    source: Source, columns: Mapping[str, str], canvas: int | tuple[int, int] | None, channels: int | None
+) -> None:
+    """Options that mean nothing for this data are errors, not silence."""
+    image = source.schema.get("image")
+    if columns and image is not None:
+        raise ValueError(f"columns= is for tables; '{source.name}' holds images")
+    if image is None:
+        for name, value in (("canvas", canvas), ("channels", channels)):
+            if value is not None:
+                raise ValueError(f"{name}={value} is for images; '{source.name}' holds {', '.join(source.schema)}")
+    elif channels is not None and image.shape[0] != channels:
+        raise ValueError(f"'{source.name}' is an array of images with {image.shape[0]} channels, not {channels}")
 
 
 def _name_and_split(text: str) -> tuple[str, str | None]:
     head, colon, tail = text.rpartition(":")
-    if colon and head and tail and "/" not in tail and not Path(text).exists():
+    if colon and tail and head not in ("", "hf", "hf-stream") and "/" not in tail and not Path(text).exists():
         return head, tail
     return text, None
 
@@ -311,29 +382,20 @@ def _plain(path: Path) -> str:
 
 
 def _column_kinds(columns: Mapping[str, str] | str | None) -> dict[str, Any]:
-    if columns is None:
-        return {}
-    if isinstance(columns, str):
-        pairs = [pair.partition("=") for pair in columns.split(",") if pair]
-        if bad := [name for name, mark, _ in pairs if not mark]:
-            raise ValueError(f"columns are given as NAME=KIND,NAME=KIND; '{bad[0]}' has no kind")
-        return {name.strip(): kind.strip() for name, _, kind in pairs}
-    return dict(columns)
+    if not isinstance(columns, str):
+        return dict(columns or {})
+    kinds = {}
+    for pair in filter(None, columns.split(",")):
+        name, mark, kind = pair.rpartition("=")
+        if not mark:
+            raise ValueError(f"columns are given as NAME=KIND,NAME=KIND; '{pair}' has no kind")
+        kinds[name.strip()] = kind.strip()
+    return kinds
 
 
 def _not_found(path: Path) -> str:
-    beside = [entry.name for entry in path.parent.iterdir()] if path.parent.is_dir() else []
-    from difflib import get_close_matches
-
-    near = get_close_matches(path.name, [*beside, *NAMES], n=1, cutoff=0.6)
-    hint = f"; did you mean '{near[0] if near[0] in NAMES else path.parent / near[0]}'?" if near else ""
-    return (
-        f"there is no data '{path}'{hint} Accepted are {ACCEPTED}"
-        if hint
-        else f"there is no data '{path}'; accepted are {ACCEPTED}"
-    )
-
-
-def _write_skipped(path: Path, source: Source) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(dict(entry)) + "\n" for entry in source.skipped))
+    beside = list(path.parent.iterdir()) if path.parent.is_dir() else []
+    known = {entry.name: str(entry) for entry in beside} | {name: name for name in NAMES}
+    near = get_close_matches(path.name, known, n=1, cutoff=0.6)
+    hint = f", did you mean '{known[near[0]]}'?" if near else ";"
+    return f"there is no data '{path}'{hint} Accepted are {ACCEPTED}"

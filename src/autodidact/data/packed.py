@@ -31,6 +31,7 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from autodidact.data.durable import write_aside
 from autodidact.data.frame import Frame, Pictures
 from autodidact.data.images import Pixels, UnreadableImage, decode
 from autodidact.data.source import Positions
@@ -243,7 +244,7 @@ class _Packing:
             finally:
                 # Also on Ctrl-C or a full disk: what is decoded is not decoded again.
                 self._flush(pending, boxes, pixels)
-        _write_aside(self.entry / "done.json", json.dumps({"skipped": {str(k): v for k, v in reasons.items()}}))
+        write_aside(self.entry / "done.json", json.dumps({"skipped": reasons}).encode())
         found = self.complete()
         assert found is not None
         return found
@@ -388,15 +389,6 @@ def _gaps(stretches: Sequence[tuple[int, int]], total: int, size: int) -> list[t
         pieces += [(at, min(at + size, start)) for at in range(begin, start, size)]
         begin = max(begin, stop)
     return pieces
-
-
-def _write_aside(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
 
 
 def megabytes(size: int) -> str:

@@ -76,6 +76,10 @@ class Source(ABC):
         """The samples at these positions, in this order."""
         return Subset(self, np.asarray(positions, dtype=np.int64))
 
+    def without(self, field: str) -> Source:
+        """This source without one of its fields."""
+        return Without(self, field)
+
     def joined(self, store: Store, columns: Sequence[str] | None = None) -> Source:
         """This source with columns of a store as further fields; samples that the store lacks are left out."""
         return Joined(self, store, columns)
@@ -105,7 +109,7 @@ class ArraySource(Source):
         return {name: _take(value, positions) for name, value in self._fields.items()}
 
     def column(self, field: str) -> NDArray[Any]:
-        return np.asarray(_need(self._fields, field, self.name))
+        return np.asarray(named(self._fields, field, self.name))
 
 
 def _take(value: Any, positions: Positions) -> Value:
@@ -156,7 +160,8 @@ class PickedNames(Sequence[str]):
         return self.base[int(self.positions[index])]
 
 
-def _need(fields: Mapping[str, Any], field: str, source: str) -> Any:
+def named(fields: Mapping[str, Any], field: str, source: str) -> Any:
+    """A field of a source by name; ValueError that names those it has."""
     if field not in fields:
         raise ValueError(f"source '{source}' has no field '{field}'; it has {', '.join(fields) or 'none'}")
     return fields[field]
@@ -177,6 +182,23 @@ class Subset(Source):
 
     def column(self, field: str) -> NDArray[Any]:
         return self.base.column(field)[self.positions]
+
+
+class Without(Source):
+    """A source without one of its fields."""
+
+    def __init__(self, base: Source, field: str) -> None:
+        self.base, self.field = base, field
+        self.name, self.context, self.ids, self.names = base.name, base.context, base.ids, base.names
+        self.skipped, self.notes = base.skipped, base.notes
+        self.schema = Schema({name: entry for name, entry in base.schema.items() if name != field})
+
+    def read(self, positions: Positions) -> dict[str, Value]:
+        return {name: value for name, value in self.base.read(positions).items() if name != self.field}
+
+    def column(self, field: str) -> NDArray[Any]:
+        named(self.schema, field, self.name)
+        return self.base.column(field)
 
 
 class Joined(Source):
@@ -242,7 +264,7 @@ class Together(Source):
 
     def column(self, field: str) -> NDArray[Any]:
         stream, _, name = field.partition(".")
-        return _need(self.sources, stream, self.name).column(name)
+        return named(self.sources, stream, self.name).column(name)
 
 
 class Mixed(Together):

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from autodidact.data.batch import Batch, Ragged
+from autodidact.data.durable import write_aside
 from autodidact.data.ids import Ids
 from autodidact.data.schema import Field, Schema
 from autodidact.data.source import Source
@@ -153,13 +154,13 @@ class Store:
         import pyarrow.parquet as pq
 
         if not self._parts:
-            _write_aside(folder / "schema.json", json.dumps(self.schema.plain(), indent=1).encode())
+            write_aside(folder / "schema.json", json.dumps(self.schema.plain(), indent=1).encode())
         sink = pa.BufferOutputStream()
         pq.write_table(part, sink)
         path = folder / f"part-{self._next:06d}.parquet"
         if path.exists():
             raise FileExistsError(f"{path} was written by another process; a store has one writer at a time")
-        _write_aside(path, sink.getvalue())
+        write_aside(path, sink.getvalue())
         self._next += 1
 
     def drop(self, reasons: Mapping[int, str]) -> None:
@@ -239,22 +240,6 @@ def _to_arrow(value: Any) -> Any:
         width = int(np.prod(value.shape[1:]))
         return pa.FixedSizeListArray.from_arrays(pa.array(value.reshape(-1)), width)
     return pa.array(value)
-
-
-def _write_aside(path: Path, content: Any) -> None:
-    """Write beside and rename, file and folder made durable: a crash leaves the old content or the new, never half."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
-    if hasattr(os, "O_DIRECTORY"):
-        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 Rows = Mapping[str, Any]

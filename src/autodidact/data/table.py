@@ -96,7 +96,7 @@ def table_source(
     *,
     ids: Ids | None = None,
     names: Sequence[str] | None = None,
-    labels: str | None = None,
+    labels: str | Labels | None = None,
     task: Task = "auto",
     columns: Mapping[str, ColumnKind] | None = None,
     like: Schema | None = None,
@@ -115,7 +115,7 @@ def table_source(
     ----------
     frame : the rows.
     ids, names : of the rows; default made of `name` and row number.
-    labels : column that holds the label; it is no input then.
+    labels : column that holds the label, which is no input then; or labels that are coded already.
     task : whether labels are "classes" or a "number"; see `labels.coded`.
     columns : column -> kind, where the rules above are not what is wanted.
     like : schema of an earlier source whose columns, categories and classes are to be used: a missing column is an
@@ -133,15 +133,16 @@ def table_source(
             raise unknown(f"column of '{name}'", column, present)
         if kind not in KINDS:
             raise unknown(f"kind of column '{column}'", kind, KINDS)
-    label: Labels | None = None
-    if labels is not None:
+    if isinstance(labels, str):
         if labels not in present:
             raise unknown(f"label column of '{name}'", labels, present)
         known = None if like is None else like.get("label") or like.get("target")
-        label = coded(frame[labels], labels, task, known)
-    inputs = frame.drop(columns=[] if labels is None else [labels])
+        label: Labels | None = coded(frame[labels], labels, task, known)
+        inputs = frame.drop(columns=labels)
+    else:
+        label, inputs = labels, frame
     coding = _Coding()
-    if like is not None and ("numeric" in like or "categorical" in like):
+    if like is not None and any(entry.kind in ("numeric", "categorical", "text") for entry in like.values()):
         _code_like(inputs, coding, like, name)
     else:
         for column in inputs.columns:
@@ -253,7 +254,8 @@ def _code(column: str, series: pd.Series, kind: ColumnKind | None, coding: _Codi
 
 def _code_like(frame: pd.DataFrame, coding: _Coding, like: Schema, name: str) -> None:
     numeric, categorical = like.get("numeric"), like.get("categorical")
-    wanted = [*(numeric.columns if numeric else ()), *(categorical.columns if categorical else ())]
+    texts = [column for entry in like.values() if entry.kind == "text" for column in entry.columns]
+    wanted = [*(numeric.columns if numeric else ()), *(categorical.columns if categorical else ()), *texts]
     if absent := [column for column in wanted if column not in frame.columns]:
         raise ValueError(
             f"'{name}' lacks {len(absent)} of the {len(wanted)} columns that are needed: {', '.join(absent)}; it has "
@@ -280,10 +282,8 @@ def _code_like(frame: pd.DataFrame, coding: _Coding, like: Schema, name: str) ->
             coding.categorical[column], coding.categories[column] = codes, names
     if extra := [column for column in frame.columns if column not in wanted]:
         coding.notes.append(f"{len(extra)} columns are left aside, the model does not know them: {', '.join(extra)}")
-    for field_name, entry in like.items():
-        if entry.kind == "text" and entry.columns and entry.columns[0] in frame.columns:
-            coding.text[entry.columns[0]] = _texts(frame[entry.columns[0]])
-            del field_name
+    for column in texts:
+        coding.text[column] = _texts(frame[column])
 
 
 def _add_numeric(

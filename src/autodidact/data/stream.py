@@ -1,0 +1,146 @@
+"""A source that is read in sequence only: too large to keep, or still arriving.
+
+Order within an epoch is that of a shuffle buffer: local disorder, not a full permutation. Everything is a function of
+the stream and the seed, so a resumed run skips what was seen; skipping decodes nothing.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from autodidact.data.batch import Batch, Ragged, Value
+from autodidact.data.ids import sample_id
+from autodidact.data.schema import Schema
+from autodidact.data.source import ArraySource, Positions, Source
+
+Raw = Mapping[str, Any]
+
+
+class StreamSource(Source):
+    """Samples in sequence, numbered from 0; a sample's id is made of the stream's name and its number.
+
+    A sample that cannot be read is left out of its batch, which is then smaller, and listed in `skipped`.
+
+    Parameters
+    ----------
+    name : name of the stream.
+    schema : fields of a sample.
+    length : number of samples where it is known, else None; ``len`` is 0 then.
+    buffer : samples among which the next one is drawn at random; they are held undecoded.
+    """
+
+    streaming: ClassVar[bool] = True
+
+    def __init__(self, name: str, schema: Schema, length: int | None = None, buffer: int = 1000) -> None:
+        if buffer < 1:
+            raise ValueError(f"a shuffle buffer holds at least 1 sample, got {buffer}")
+        self.name, self.schema, self.length, self.buffer = name, schema, length, buffer
+        self.ids = np.empty(0, dtype=np.int64)
+        self.names: Sequence[str] = ()
+        self.context = {}
+        self.skipped: list[Mapping[str, str]] = []
+        self.notes: list[str] = []
+        self._reported: set[int] = set()
+
+    @abstractmethod
+    def samples(self) -> Iterator[Raw]:
+        """All samples undecoded, in the order of the stream; the same at every call."""
+
+    @abstractmethod
+    def decode(self, raws: Sequence[Raw]) -> tuple[dict[str, Value], dict[int, str]]:
+        """Fields of the readable ones among some samples, and position -> reason of the others."""
+
+    def __len__(self) -> int:
+        return self.length or 0
+
+    def batches(self, size: int, seed: int, skip: int = 0) -> Iterator[Batch]:
+        """Batches without end, epoch after epoch in ever new order; the first `skip` are passed over.
+
+        The incomplete batch at the end of an epoch is left out.
+
+        Raises
+        ------
+        ValueError
+            An epoch has fewer than `size` samples.
+        """
+        epoch = 0
+        while True:
+            order = self._shuffled(np.random.default_rng(sample_id(self.name, f"order/{seed}", epoch)))
+            full = 0
+            while len(drawn := list(islice(order, size))) == size:
+                full += 1
+                if skip > 0:
+                    skip -= 1
+                else:
+                    yield self._batch(drawn)
+            if full == 0:
+                raise ValueError(
+                    f"batch size {size} is larger than the data: stream '{self.name}' has {len(drawn)} samples"
+                )
+            epoch += 1
+
+    def _shuffled(self, rng: np.random.Generator) -> Iterator[tuple[int, Raw]]:
+        waiting: list[tuple[int, Raw]] = []
+        for sample in enumerate(self.samples()):
+            if len(waiting) < self.buffer:
+                waiting.append(sample)
+                continue
+            place = int(rng.integers(self.buffer))
+            yield waiting[place]
+            waiting[place] = sample
+        for place in rng.permutation(len(waiting)).tolist():
+            yield waiting[place]
+
+    def in_order(self, size: int) -> Iterator[Batch]:
+        """All samples once, in the order of the stream, in batches of at most `size`."""
+        stream = enumerate(self.samples())
+        while drawn := list(islice(stream, size)):
+            yield self._batch(drawn)
+
+    def _batch(self, drawn: Sequence[tuple[int, Raw]]) -> Batch:
+        fields, bad = self.decode([raw for _, raw in drawn])
+        for place, reason in bad.items():
+            number = drawn[place][0]
+            if number not in self._reported:
+                self._reported.add(number)
+                self.skipped.append({"name": f"{self.name}:{number}", "reason": reason})
+        if len(bad) == len(drawn):
+            raise ValueError(f"none of {len(drawn)} samples in a row of '{self.name}' can be read: {bad[0]}")
+        ids = [sample_id(self.name, "", number) for place, (number, _) in enumerate(drawn) if place not in bad]
+        return Batch(torch.tensor(ids), fields, self.context)
+
+    def take(self, count: int) -> ArraySource:
+        """The first `count` samples (or as many as there are), held in memory: to look at, or to measure on."""
+        batches = []
+        left = count
+        for batch in self.in_order(min(count, 256)):
+            batches.append(batch)
+            left -= len(batch)
+            if left <= 0:
+                break
+        if not batches:
+            raise ValueError(f"stream '{self.name}' has no sample")
+        ids = torch.cat([batch.ids for batch in batches])[:count]
+        fields = {name: _first([batch[name] for batch in batches], count) for name in batches[0].fields}
+        return ArraySource(self.name, fields, self.schema, ids.numpy())
+
+    def read(self, positions: Positions) -> dict[str, Value]:
+        raise TypeError(f"'{self.name}' is a stream and is read in sequence; take(n) holds its first samples in memory")
+
+    def column(self, field: str) -> NDArray[Any]:
+        raise TypeError(f"'{self.name}' is a stream, so not all values of '{field}' are known; use take(n)")
+
+
+def _first(values: Sequence[Any], count: int) -> Any:
+    if isinstance(values[0], list):
+        return [item for value in values for item in value][:count]
+    if isinstance(values[0], Ragged):
+        return Ragged.of([item for value in values for item in value][:count])
+    return torch.cat(list(values))[:count]
