@@ -1,15 +1,12 @@
 """Views: random, batched, on the device; and masks over tokens and columns. Pure torch, one generator in, no state."""
 
-from autodidact.views.augment import (
-    PRESETS,
-    Augment,
-    ViewParameters,
-    eval_view,
-    multicrop,
-    multicrop_augments,
-)
+from autodidact.views.augment import PRESETS, Augment
 from autodidact.views.column_subsets import ColumnSubsets, column_subsets
 from autodidact.views.corruption import Corrupted, gmml_corruption, gmml_mask
+from autodidact.views.eval_view import eval_view
+from autodidact.views.look import Look
+from autodidact.views.multicrop import multicrop, multicrop_augments
+from autodidact.views.parameters import ViewParameters
 from autodidact.views.token_masks import (
     block_mask,
     gather_tokens,
@@ -26,6 +23,7 @@ __all__ = [
     "Augment",
     "ColumnSubsets",
     "Corrupted",
+    "Look",
     "ViewParameters",
     "block_mask",
     "column_subsets",

@@ -127,8 +127,8 @@ def gmml_mask(
     """The masks of `gmml_corruption` alone, on the generator's device.
 
     A rectangle's top row is align * floor(U{0 .. H - align - 1} / align), its height min(U{align .. maxh - 1}, H -
-    top) rounded to a multiple of `align` and at least one, maxh = int(max_block * H); columns likewise. The authors draw a
-    height from an empty range when int(0.3 H) <= align (32 pixels in patches of 16) and fail; here the range
+    top) rounded to a multiple of `align` and at least one, maxh = int(max_block * H); columns likewise. The authors
+    draw a height from an empty range when int(0.3 H) <= align (32 pixels in patches of 16) and fail; here the range
     then holds the one value `align`. Rectangles beyond the first 62 of an image start on pixels still open, so the
     drawing ends for every size, alignment and share.
     """

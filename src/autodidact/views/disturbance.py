@@ -1,4 +1,5 @@
-"""What is lost from a view: Gaussian blur, noise, erased rectangles. Pure functions of one parameter a sample."""
+"""What is lost from a view: Gaussian blur, noise, erased rectangles. One parameter a sample;
+names that end in an underscore overwrite the images given."""
 
 from __future__ import annotations
 
@@ -8,47 +9,100 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from autodidact.views.scratch import Scratch
 
-def gaussian_blur(
-    x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], kernel: int | tuple[int, int]
-) -> Float[Tensor, "n c h w"]:
-    """Blur with a sampled Gaussian of standard deviation `sigma` pixels over `kernel` taps, edges reflected.
+# Weight of the taps left out of a blur: no pixel changes by more than this, a fortieth of a step of 8 bits.
+_NEGLIGIBLE = 1e-4
 
-    Equals torchvision's `gaussian_blur(kernel_size=kernel, sigma=sigma)`. A sigma of 0 leaves the sample unchanged.
+
+def gaussian_blur(x: Float[Tensor, "n c h w"], sigma: Float[Tensor, " n"], kernel: int) -> Float[Tensor, "n c h w"]:
+    """Blur with a sampled Gaussian of standard deviation `sigma` pixels over `kernel` x `kernel` taps, edges reflected.
+
+    Equals torchvision's `gaussian_blur(kernel_size=kernel, sigma=sigma)` to 1e-4: outer taps that together weigh less
+    are left out, so a small sigma costs little whatever the kernel. A sigma of 0 leaves the sample unchanged.
 
     Parameters
     ----------
     x : float tensor (n, c, h, w)
     sigma : float tensor (n,)
         Standard deviation in pixels.
-    kernel : int or (int, int)
-        Taps, odd; (vertical, horizontal) if two. Half of it must be smaller than the image's side, for reflection.
+    kernel : int
+        Taps, odd. Half of it must be smaller than the image's sides, for reflection.
     """
-    vertical, horizontal = (kernel, kernel) if isinstance(kernel, int) else kernel
-    rows = _blur_matrix(sigma.to(x.device), x.shape[2], vertical)
-    columns = _blur_matrix(sigma.to(x.device), x.shape[3], horizontal)
-    return torch.matmul(rows[:, None], torch.matmul(x, columns.transpose(1, 2)[:, None]))
+    if kernel // 2 >= min(x.shape[2:]):
+        raise ValueError(
+            f"the blur kernel must be at most {2 * min(x.shape[2:]) - 1} taps for images of "
+            f"{x.shape[2]} x {x.shape[3]} pixels, got {kernel}"
+        )
+    return convolve_(x.clone(), gaussian_taps(sigma, kernel).to(x.device), Scratch())
 
 
-def _blur_matrix(sigma: Tensor, length: int, kernel: int) -> Tensor:
-    """(n, length, length): row i holds the taps around pixel i, those beyond an edge reflected back."""
-    if kernel < 1 or kernel % 2 == 0 or kernel // 2 >= max(length, 2):
-        raise ValueError(f"the blur kernel must be odd and at most {2 * length - 1} for {length} pixels, got {kernel}")
-    half = kernel // 2
-    taps = torch.arange(-half, half + 1, device=sigma.device, dtype=torch.float32)
-    weights = torch.exp(-0.5 * (taps / sigma.clamp(min=1e-3)[:, None]) ** 2)
-    weights = weights / weights.sum(dim=1, keepdim=True)
-    at = (torch.arange(length, device=sigma.device)[:, None] + taps.long()).abs()
-    at = torch.where(at >= length, 2 * (length - 1) - at, at).clamp_(0, length - 1)
-    matrix = torch.zeros(sigma.shape[0], length, length, device=sigma.device)
-    return matrix.scatter_add_(2, at.expand(len(sigma), -1, -1), weights[:, None].expand(-1, length, -1))
+def gaussian_taps(sigma: Float[Tensor, " n"], kernel: int) -> Float[Tensor, "n taps"]:
+    """Weights of the centre and of the taps to one side, (kernel + 1) / 2 of them, the negligible set to 0."""
+    if kernel < 1 or kernel % 2 == 0:
+        raise ValueError(f"the blur kernel must be an odd number of taps, got {kernel}")
+    at = torch.arange(kernel // 2 + 1, device=sigma.device, dtype=torch.float32)
+    weights = torch.exp(-0.5 * (at / sigma.to(torch.float32).clamp(min=1e-3)[:, None]) ** 2)
+    total = 2 * weights.sum(dim=1, keepdim=True) - 1
+    beyond = 2 * weights.flip(1).cumsum(1).flip(1) / total
+    weights = torch.where(beyond > _NEGLIGIBLE, weights, 0.0)
+    return weights / (2 * weights.sum(dim=1, keepdim=True) - 1)
+
+
+def convolve_(x: Float[Tensor, "n c h w"], taps: Float[Tensor, "n taps"], scratch: Scratch) -> Float[Tensor, "n c h w"]:
+    """Convolve each sample along both axes with its own symmetric taps, edges reflected, in place."""
+    n, c, h, w = x.shape
+    r = taps.shape[1] - 1
+    if r == 0:
+        return x
+    padded = scratch.take("padded", (n, c, h + 2 * r, w + 2 * r), x.device)
+    padded[:, :, r : r + h, r : r + w] = x
+    padded[:, :, r : r + h, :r] = x[..., 1 : r + 1].flip(3)
+    padded[:, :, r : r + h, r + w :] = x[..., w - 1 - r : w - 1].flip(3)
+    padded[:, :, :r] = padded[:, :, r + 1 : 2 * r + 1].flip(2)
+    padded[:, :, r + h :] = padded[:, :, h - 1 : h - 1 + r].flip(2)
+
+    shape = (n, c, h, w + 2 * r)
+    tall, pair = scratch.take("tall", shape, x.device), scratch.take("pair", shape, x.device)
+    _weigh(padded, 2, h, taps, tall, pair)
+    # Across, all rows of a sample are one line: a shift by k pixels is then one contiguous read. What spills over from
+    # row to row lands in the padding, which is cut off.
+    line, wide = tall.view(n, -1), padded.view(n, -1)[:, : tall[0].numel()]
+    length = line.shape[1] - 2 * r
+    _weigh(line, 1, length, taps, wide[:, r : r + length], pair.view(n, -1)[:, :length])
+    return x.copy_(wide.unflatten(1, shape[1:])[..., r : r + w])
+
+
+def _weigh(source: Tensor, axis: int, length: int, taps: Tensor, out: Tensor, pair: Tensor) -> None:
+    """out[i] = sum over k of taps[|k|] * source[r + i + k] along `axis`, r the taps to one side."""
+    r = taps.shape[1] - 1
+    if len(taps) == 1:
+        # One sample: its weights can be numbers, and a pass over memory is saved for each tap.
+        centre, *sides = taps[0].tolist()
+        torch.mul(source.narrow(axis, r, length), centre, out=out)
+        for k, weight in enumerate(sides, start=1):
+            out.add_(source.narrow(axis, r + k, length), alpha=weight)
+            out.add_(source.narrow(axis, r - k, length), alpha=weight)
+        return
+    weights = [tap.view(-1, *[1] * (source.dim() - 1)) for tap in taps.unbind(1)]
+    torch.mul(source.narrow(axis, r, length), weights[0], out=out)
+    for k in range(1, r + 1):
+        torch.add(source.narrow(axis, r + k, length), source.narrow(axis, r - k, length), out=pair)
+        out.addcmul_(pair, weights[k])
 
 
 def add_noise(
     x: Float[Tensor, "n c h w"], std: Float[Tensor, " n"], noise: Float[Tensor, "n c h w"]
 ) -> Float[Tensor, "n c h w"]:
     """clamp(x + std * noise) to [0, 1]; `noise` is standard normal."""
-    return torch.addcmul(x, noise, std.to(x.device).view(-1, 1, 1, 1)).clamp_(0, 1)
+    return add_noise_(x.clone(), std.to(x.device), noise)
+
+
+def add_noise_(
+    x: Float[Tensor, "n c h w"], std: Float[Tensor, " n"], noise: Float[Tensor, "n c h w"]
+) -> Float[Tensor, "n c h w"]:
+    """`add_noise` in place."""
+    return x.addcmul_(noise, std[:, None, None, None]).clamp_(0, 1)
 
 
 def sample_rectangles(
@@ -80,9 +134,12 @@ def sample_rectangles(
 
 def erase(x: Float[Tensor, "n c h w"], rectangles: Int[Tensor, "n 4"], value: float = 0.0) -> Float[Tensor, "n c h w"]:
     """Each sample's rectangle (top, left, height, width; empty = none) filled with `value`."""
-    top, left, height, width = rectangles.to(x.device)[:, :, None].unbind(1)
-    rows, columns = torch.arange(x.shape[2], device=x.device), torch.arange(x.shape[3], device=x.device)
-    inside_rows = (rows >= top) & (rows < top + height)
-    inside_columns = (columns >= left) & (columns < left + width)
-    inside = inside_rows[:, None, :, None] & inside_columns[:, None, None, :]
-    return x.masked_fill(inside, value)
+    return erase_(x.clone(), rectangles, value)
+
+
+def erase_(x: Float[Tensor, "n c h w"], rectangles: Int[Tensor, "n 4"], value: float = 0.0) -> Float[Tensor, "n c h w"]:
+    """`erase` in place."""
+    for image, (top, left, height, width) in zip(x, rectangles.tolist(), strict=True):
+        if height and width:
+            image[:, top : top + height, left : left + width] = value
+    return x

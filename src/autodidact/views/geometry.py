@@ -1,7 +1,9 @@
 """Where a view looks: crops, and resampling them to one size.
 
-A crop with its resize and flip is a linear map along each axis, so it is written as one small matrix a side and applied
-by batched matrix products: exact antialiasing, any scale, and each sample its own window.
+A crop with its resize and flip is a linear map along each axis, so it can be written as one small matrix a side and
+applied to the whole batch by matrix products: exact antialiasing, any scale, each sample its own window. That is the
+way on accelerators and for tiny images. On a CPU those matrices are mostly zeros once images are larger, and torch's
+antialiased kernel, window by window, is faster: on uint8 images many times so.
 """
 
 from __future__ import annotations
@@ -14,10 +16,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from autodidact.views.scratch import Scratch
+
 Interpolation = Literal["bilinear", "bicubic"]
 Padding = Literal["zeros", "border", "reflection"]
+INTERPOLATIONS: tuple[Interpolation, ...] = ("bilinear", "bicubic")
+PADDINGS: tuple[Padding, ...] = ("zeros", "border", "reflection")
 
 _ATTEMPTS = 10
+
+# Multiplications a sample up to which dense matrices beat the kernel for single windows on a CPU (measured).
+_PRODUCTS_WORTHWHILE = 600_000
 
 
 def sample_crops(
@@ -71,20 +80,25 @@ def sample_crops(
     return torch.stack([top + crop_top, left + crop_left, crop_height, crop_width], dim=1).long()
 
 
-def whole_pixels(box: Shaped[Tensor, "n 4"], height: int, width: int) -> Int[Tensor, "n 4"]:
-    """Boxes rounded to whole pixels and cut to the canvas; ValueError for one that lies outside it or holds nothing."""
-    start = box[:, :2].double().round()
-    stop = (box[:, :2].double() + box[:, 2:].double()).round()
-    canvas = torch.tensor([height, width], dtype=torch.float64, device=box.device)
+def whole_boxes(n: int, height: int, width: int, box: Shaped[Tensor, "n 4"] | None = None) -> Int[Tensor, "n 4"]:
+    """Boxes (top, left, height, width) in whole pixels, cut to the canvas; without `box` the whole canvas for each.
+
+    Returned on the CPU. ValueError for a box that lies outside the canvas or holds no pixel of it.
+    """
+    if box is None:
+        return torch.tensor([[0, 0, height, width]]).expand(n, 4)
+    box = box.detach().to("cpu", torch.float64)
+    canvas = torch.tensor([height, width], dtype=torch.float64)
+    start, stop = box[:, :2].round(), (box[:, :2] + box[:, 2:]).round()
     start, stop = start.clamp(min=0), torch.minimum(stop, canvas)
-    empty = ((stop - start) < 1).any(dim=1)
+    empty = ~((stop - start) >= 1).all(dim=1)
     if bool(empty.any()):
         first = int(empty.nonzero()[0, 0])
         raise ValueError(
             f"box {first} is {box[first].tolist()} (top, left, height, width), which holds no pixel of the "
             f"{height} x {width} canvas"
         )
-    return torch.cat([start, stop - start], dim=1).long().cpu()
+    return torch.cat([start, stop - start], dim=1).long()
 
 
 def resample_matrix(
@@ -98,58 +112,96 @@ def resample_matrix(
     """Matrices that resample pixels [start, start + length) of a line of `source` pixels to `target` pixels.
 
     With s = length / target, row i weighs pixel j of the window by k((j + 0.5 - s (i + 0.5)) / max(s, 1)), k the
-    triangle (bilinear) or the cubic with a = -0.5 (bicubic), normalised to sum 1. That is the antialiased resampling of Pillow
-    and of torch's `interpolate(antialias=True)`. Where `reverse` is True the line comes out mirrored.
+    triangle (bilinear) or the cubic with a = -0.5 (bicubic), normalised to sum 1. That is the antialiased resampling of
+    Pillow and of torch's `interpolate(antialias=True)`. Where `reverse` is True the line comes out mirrored.
     """
     device = start.device
     scale = length.to(torch.float32) / target
-    stretch = scale.clamp(min=1.0)
+    stretch = scale.clamp(min=1.0)[:, None]
     centre = scale[:, None] * (torch.arange(target, device=device, dtype=torch.float32) + 0.5)
     if reverse is not None:
-        centre = torch.where(reverse[:, None], centre.flip(1), centre)
+        centre = torch.where(reverse.to(device)[:, None], centre.flip(1), centre)
     inside = torch.arange(source, device=device, dtype=torch.float32) - start[:, None]
-    distance = ((inside[:, None, :] + 0.5 - centre[:, :, None]) / stretch[:, None, None]).abs_()
+    weights = (((inside + 0.5) / stretch)[:, None, :] - (centre / stretch)[:, :, None]).abs_()
     if interpolation == "bilinear":
-        weights = (1 - distance).clamp_(min=0)
+        weights.neg_().add_(1).clamp_(min=0)
     else:
+        distance = weights
         near = (1.5 * distance - 2.5) * distance**2 + 1
         far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
         weights = torch.where(distance < 1, near, torch.where(distance < 2, far, torch.zeros_like(far)))
-    weights.masked_fill_(((inside < 0) | (inside >= length[:, None]))[:, None, :], 0)
-    return weights / weights.sum(dim=2, keepdim=True)
+    weights.mul_(((inside >= 0) & (inside < length[:, None])).float()[:, None, :])
+    return weights.div_(weights.sum(dim=2, keepdim=True))
 
 
 def resized_crop(
     images: Shaped[Tensor, "n c h w"],
-    crops: Int[Tensor, "n 4"],
+    crops: Int[Tensor, "m 4"],
     size: tuple[int, int],
     interpolation: Interpolation = "bilinear",
-    flip: Bool[Tensor, " n"] | None = None,
-    vertical_flip: Bool[Tensor, " n"] | None = None,
-) -> Float[Tensor, "n c out_h out_w"]:
+    flip: Bool[Tensor, " m"] | None = None,
+    vertical_flip: Bool[Tensor, " m"] | None = None,
+    *,
+    samples: Int[Tensor, " m"] | None = None,
+    scratch: Scratch | None = None,
+) -> Float[Tensor, "m c out_h out_w"]:
     """Each sample's window (top, left, height, width) resampled to `size` = (height, width), mirrored where asked.
 
-    uint8 images give values in [0, 1]; others keep their range. Equals torchvision's `resized_crop(antialias=True)`.
+    uint8 images give float32 values in [0, 1], exact or rounded to 8 bits as torchvision does for uint8 images; others
+    keep their range. Equals torchvision's `resized_crop(antialias=True)`. Images in channels-last memory (stored height
+    x width x channel) are the fastest for uint8 photographs. Crops and flips belong to the images at `samples`, or to
+    all in their order.
     """
+    c, height, width = images.shape[1:]
+    n = len(crops)
+    scratch = scratch or Scratch()
+    products = c * size[1] * height * (width + size[0])
+    if images.device.type == "cpu" and products > _PRODUCTS_WORTHWHILE:
+        return _resized_one_by_one(images, crops, size, interpolation, flip, vertical_flip, samples, scratch)
     device = images.device
     crops = crops.to(device)
-    rows = resample_matrix(
-        crops[:, 0],
-        crops[:, 2],
-        images.shape[2],
-        size[0],
-        interpolation,
-        None if vertical_flip is None else vertical_flip.to(device),
-    )
-    columns = resample_matrix(
-        crops[:, 1], crops[:, 3], images.shape[3], size[1], interpolation, None if flip is None else flip.to(device)
-    )
-    x = images.to(torch.float32)
+    rows = resample_matrix(crops[:, 0], crops[:, 2], height, size[0], interpolation, vertical_flip)
+    columns = resample_matrix(crops[:, 1], crops[:, 3], width, size[1], interpolation, flip)
     if images.dtype == torch.uint8:
-        columns = columns / 255
-    n, c, height, width = x.shape
-    x = torch.bmm(x.reshape(n, c * height, width), columns.transpose(1, 2)).view(n, c, height, size[1])
-    return torch.matmul(rows[:, None], x)
+        columns.mul_(1 / 255)
+    source = scratch.take("source", (n, c * height, width), device)
+    source.view(n, c, height, width).copy_(images if samples is None else images.index_select(0, samples.to(device)))
+    across = scratch.take("across", (n, c * height, size[1]), device)
+    torch.bmm(source, columns.transpose(1, 2), out=across)
+    out = scratch.take("view", (n, c, *size), device)
+    return torch.matmul(rows[:, None], across.view(n, c, height, size[1]), out=out)
+
+
+def _resized_one_by_one(
+    images: Tensor,
+    crops: Tensor,
+    size: tuple[int, int],
+    interpolation: Interpolation,
+    flip: Tensor | None,
+    vertical_flip: Tensor | None,
+    samples: Tensor | None,
+    scratch: Scratch,
+) -> Tensor:
+    """The same by torch's antialiased kernel, window by window; uint8 it wants in channels-last memory."""
+    n, c = len(crops), images.shape[1]
+    eight_bit = images.dtype == torch.uint8
+    resample = getattr(torch.ops.aten, f"_upsample_{interpolation}2d_aa")
+    out = scratch.take("view", (n, c, *size), images.device)
+    numbers = range(n) if samples is None else samples.tolist()
+    flipped, turned = ([False] * n if mirror is None else mirror.tolist() for mirror in (flip, vertical_flip))
+    for i, number, (top, left, height, width) in zip(range(n), numbers, crops.tolist(), strict=True):
+        window = images[number : number + 1, :, top : top + height, left : left + width]
+        if not eight_bit:
+            window = window.to(torch.float32)
+        elif images.stride(1) != 1:
+            interleaved = scratch.take("window", (1, height, width, c), images.device, torch.uint8).permute(0, 3, 1, 2)
+            for channel in range(c):
+                interleaved[:, channel] = window[:, channel]
+            window = interleaved
+        view = resample(window, size, False)
+        mirrored = [axis for axis, yes in ((2, turned[i]), (3, flipped[i])) if yes]
+        out[i] = (view.flip(mirrored) if mirrored else view)[0]
+    return out.mul_(1 / 255) if eight_bit else out
 
 
 def affine_matrix(
