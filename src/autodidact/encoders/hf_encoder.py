@@ -29,6 +29,10 @@ class HFImageEncoder(ImageEncoder):
     ----------
     spec : "config": the model's configuration as plain data; and what `ImageEncoder` needs.
     model : that model.
+
+    Attributes
+    ----------
+    pooling : how the embedding comes out of what the model returns.
     """
 
     def __init__(self, spec: Mapping[str, Any], model: nn.Module) -> None:
@@ -46,6 +50,7 @@ class HFImageEncoder(ImageEncoder):
         model.train(training)
         last = probe.last_hidden_state
         hidden = probe.hidden_states or ()
+        self.pooling = "last_hidden_state.mean(dim=(2, 3))"
         self.width = int(last.shape[-1] if last.ndim == 3 else last.shape[1])
         self.depth = max(0, len(hidden) - 1)
         self.prefix_count = 0
@@ -56,6 +61,7 @@ class HFImageEncoder(ImageEncoder):
             if self.prefix_count < 0:
                 # A hierarchical model: its last tokens are fewer than its first patches.
                 self.prefix_count, self._patches = 0, None
+            self.pooling = "last_hidden_state[:, 0]" if self.prefix_count else "last_hidden_state.mean(dim=1)"
             self.map_shape = None if self._patches is None else (self.width, *self._patches)
         else:
             self.map_shape = (last.shape[1], last.shape[2], last.shape[3])
@@ -90,11 +96,13 @@ class HFSequenceEncoder(Encoder):
     """
 
     accepts: Kind = "sequence"
+    pooling = "mean of last_hidden_state where attention_mask is 1"
 
     def __init__(self, spec: Mapping[str, Any], model: nn.Module) -> None:
         super().__init__()
-        self.spec, self.model = dict(spec), model
-        config: Any = model.config
+        self.spec = dict(spec)
+        self.model: Any = model
+        config = self.model.config
         self.width = self.token_width = int(config.hidden_size)
         self.depth = int(config.num_hidden_layers)
         self.vocabulary = int(config.vocab_size)

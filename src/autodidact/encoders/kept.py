@@ -82,7 +82,8 @@ class EncoderModel(Model):
     def embed(self, batch: Batch) -> Float[Tensor, "n d"]:
         """One embedding a sample, float32."""
         slots = list(self.encoders) if self.merge == "concat" else [self.primary]
-        return torch.cat([read_out(self[slot], batch, self.tap) for slot in slots], dim=1).float()
+        parts = [read_out(self[slot], self[slot].prepare(batch.fields), self.tap) for slot in slots]
+        return torch.cat(parts, dim=1).float()
 
     def tokens(self, batch: Batch) -> Float[Tensor, "n t d"]:
         """The primary encoder's tokens (patches, columns, time steps); without tokens, the positions of its map."""
@@ -90,9 +91,8 @@ class EncoderModel(Model):
         return _tokens(encoded, self.encoder)
 
 
-def read_out(encoder: Encoder, batch: Batch, tap: Tap = None) -> Float[Tensor, "n d"]:
-    """The embedding that `tap` names, see `EncoderModel`."""
-    inputs = encoder.prepare(batch.fields)
+def read_out(encoder: Encoder, inputs: Any, tap: Tap = None) -> Float[Tensor, "n d"]:
+    """The embedding of an encoder's inputs that `tap` names, see `EncoderModel`."""
     if isinstance(tap, int):
         tapped = encoder(inputs, taps=(tap,)).taps[tap]
         return tapped.mean(dim=(2, 3)) if tapped.ndim == 4 else tapped.mean(dim=1) if tapped.ndim == 3 else tapped
@@ -114,7 +114,7 @@ def _tokens(encoded: Encoded, encoder: Encoder) -> Float[Tensor, "n t d"]:
 
 
 class PredictorModel(Model):
-    """An encoder with a head: class probabilities, or values.
+    """An encoder with a head on its pooled output: class probabilities, or values.
 
     Parameters
     ----------
@@ -173,11 +173,15 @@ class PredictorModel(Model):
         return self.head(self.encoder(inputs).pooled)
 
     def embed(self, batch: Batch) -> Float[Tensor, "n d"]:
-        return read_out(self.encoder, batch).float()
+        return read_out(self.encoder, self.encoder.prepare(batch.fields)).float()
 
     def predict(self, batch: Batch) -> Float[Tensor, "n classes"] | Float[Tensor, " n"]:
         """Probabilities of the classes, which sum to 1; or the value in the target's unit, one a row for one output."""
-        out = self(self.encoder.prepare(batch.fields)).float()
+        return self.answers(self.embed(batch))
+
+    def answers(self, embedding: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"] | Float[Tensor, " n"]:
+        """What `predict` says, of embeddings."""
+        out = self.head(embedding).float()
         if self.classes:
             return out.softmax(dim=1)
         values = out * self.std + self.mean

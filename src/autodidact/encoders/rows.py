@@ -30,7 +30,8 @@ class Rows:
         present = next((fields[name] for name in ("numeric", "categorical") if name in fields), None)
         if present is None:
             raise ValueError(f"a table encoder reads 'numeric' and 'categorical'; the batch has {', '.join(fields)}")
-        n, device = len(present), present.device
+        # Not len(): a traced graph must keep the number of rows free.
+        n, device = present.shape[0], present.device
         numeric = fields["numeric"] if "numeric" in fields else torch.empty(n, 0, device=device)
         categorical = (
             fields["categorical"] if "categorical" in fields else torch.empty(n, 0, dtype=torch.long, device=device)

@@ -42,6 +42,7 @@ class TableEncoder(Encoder):
         self.numeric_names = _names(table.get("numeric"), "numeric")
         self.categorical_names = _names(table.get("categorical"), "categorical")
         self.cardinalities = table["categorical"].cardinalities if "categorical" in table else ()
+        self.categories = table["categorical"].categories if "categorical" in table else ()
         self.columns = len(self.numeric_names) + len(self.categorical_names)
         self.register_buffer("minimum", torch.tensor(spec["minimum"], dtype=torch.float32))
         self.register_buffer("maximum", torch.tensor(spec["maximum"], dtype=torch.float32))
@@ -75,6 +76,14 @@ class TableEncoder(Encoder):
                     + (f"; missing here: {', '.join(missing)}" if missing else "")
                     + (f"; unknown to it: {', '.join(extra)}" if extra else "")
                     + ("" if missing or extra else "; they are in another order")
+                )
+
+        categories = schema["categorical"].categories if "categorical" in schema else ()
+        for name, known, found in zip(self.categorical_names, self.categories, categories, strict=False):
+            if tuple(known) != tuple(found):
+                raise ValueError(
+                    f"column '{name}' has other categories than {self.name} was built for ({', '.join(known[:6])}); "
+                    "open this data with the schema of the data that the encoder was built for, to number them alike"
                 )
 
     def scaled(self, rows: Rows) -> Float[Tensor, "n p"]:
@@ -165,7 +174,7 @@ class TabularTransformer(TableEncoder):
         if keep is not None:
             tokens = gather_tokens(tokens, keep)
         reg = (self.reg + self.positions[: self.reg_count]).to(tokens.dtype)
-        x = torch.cat((reg.expand(len(tokens), -1, -1), tokens), dim=1)
+        x = torch.cat((reg.expand(tokens.shape[0], -1, -1), tokens), dim=1)
         tapped = {}
         for index, layer in enumerate(self.layers):
             x = layer(x)

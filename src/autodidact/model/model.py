@@ -62,7 +62,7 @@ class Model(nn.Module, ABC):
             "autodidact": autodidact.__version__,
         }
         write_aside(folder / WEIGHTS, save(_own_storage(self.state_dict())))
-        write_aside(folder / SETTINGS, json.dumps(described, indent=1).encode())
+        write_json(folder / SETTINGS, described)
         return folder
 
 
@@ -110,6 +110,11 @@ def write_aside(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.replace(path)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write plain data as JSON, aside first."""
+    write_aside(path, json.dumps(content, indent=1).encode())
 
 
 def _own_storage(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
