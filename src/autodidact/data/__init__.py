@@ -9,6 +9,7 @@ from autodidact.data.batching import (
     RandomBatching,
     SameBatching,
     WholeBatching,
+    collision_share,
 )
 from autodidact.data.open import open_source
 from autodidact.data.schema import Field, Schema
@@ -34,6 +35,7 @@ __all__ = [
     "WholeBatching",
     "chained",
     "channel_statistics",
+    "collision_share",
     "derive",
     "describe",
     "fingerprint",

@@ -1,7 +1,8 @@
 """Which samples make up each batch: a pure function of source, size and seed, so that resuming needs no state.
 
 Every strategy returns the whole epoch as a list of position arrays. All ranks compute the same plan; each takes its
-share of every batch, so ranks are disjoint and the global batch keeps its guarantee.
+share of every batch, so ranks are disjoint and the global batch keeps its guarantee. Where a strategy goes by the
+values of a field, a negative value means unknown.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from autodidact.catalog.nearest import unknown
 from autodidact.data.source import Positions, Source
 
 Plan = list[Positions]
@@ -30,10 +32,16 @@ class Batching(ABC):
 
     @abstractmethod
     def plan(self, source: Source, size: int, seed: int) -> Plan:
-        """Batches of one epoch, as positions in the source. The same arguments give the same plan."""
+        """Batches of one epoch, as positions in the source. The same arguments give the same plan.
+
+        Raises
+        ------
+        ValueError
+            The source gives no batch of this size.
+        """
 
     def steps(self, source: Source, size: int) -> int:
-        """Number of batches in an epoch."""
+        """Number of batches in an epoch (of seed 0, where it depends on the seed)."""
         return len(self.plan(source, size, 0))
 
 
@@ -49,80 +57,111 @@ class RandomBatching(Batching):
     drop_last: bool = True
 
     def plan(self, source: Source, size: int, seed: int) -> Plan:
-        _enough(len(source), size if self.drop_last else 1, source)
+        _enough(len(source), size if self.drop_last else min(1, size), source)
         order = np.random.default_rng(seed).permutation(len(source))
         return _cut(order, size, self.drop_last)
 
     def steps(self, source: Source, size: int) -> int:
+        _enough(len(source), size if self.drop_last else min(1, size), source)
         return len(source) // size if self.drop_last else -(-len(source) // size)
 
 
 @dataclass(frozen=True)
 class DistinctBatching(Batching):
-    """No batch holds two samples with the same value of a field (a cluster, a recording).
+    """No batch holds two samples with the same value of a field (a cluster, a recording), as far as that is possible.
 
-    Sheets 60 (G-SimCLR, "guided" batches) and 12.
+    Sheets 60 (G-SimCLR, arXiv 2009.12007, section 3.2: one image of each cluster a batch) and 12. Samples of one value
+    are laid side by side and dealt out in turn to the b batches of the epoch, so a value with at most b samples never
+    meets itself, and one with n > b samples is at most ceil(n / b) times in a batch, which is the least possible.
+    Samples of unknown value count as all different.
+
+    How much this removes is limited by design: with G balanced classes and K pure clusters the share of same-class
+    pairs in a batch falls from about 1 / G to (K / G - 1) / (K - 1). It is large only where a cluster is a group of
+    near duplicates.
 
     Parameters
     ----------
     field : scalar integer field.
-    fill : what happens once fewer than ``size`` values have samples left: "drop" ends the epoch (strict),
-        "repeat" fills up from the values with most samples left, as evenly as possible.
+    fill : "drop": a strict epoch, with the largest b for which ``sum(min(n_v, b)) >= b * size``; what values have
+        beyond b samples is left out, anew each epoch. "repeat": an epoch of all samples, ``b = n // size``, in which
+        values with more than b samples meet themselves.
     order : "shuffle" draws samples and batches anew each epoch; "paper" is the fixed order of the released code: rank
-        inside the cluster first, then cluster; the same in every epoch.
+        inside the cluster first, then cluster; the same in every epoch. Later batches then hold the large clusters
+        only, and "drop" leaves out every batch that holds a value twice.
     """
 
     field: str
     fill: Literal["drop", "repeat"] = "repeat"
     order: Literal["shuffle", "paper"] = "shuffle"
 
+    def __post_init__(self) -> None:
+        for what, value, valid in (
+            ("fill", self.fill, ("drop", "repeat")),
+            ("order", self.order, ("shuffle", "paper")),
+        ):
+            if value not in valid:
+                raise unknown(what, value, valid)
+
     def plan(self, source: Source, size: int, seed: int) -> Plan:
-        groups = _groups(source, self.field)
-        _enough(len(source), size, source)
-        if self.fill == "drop" and len(groups) < size:
-            raise ValueError(
-                f"batches of {size} distinct values need as many values of '{self.field}'; there are {len(groups)}"
-            )
+        groups = self._values(source, size)
         if self.order == "paper":
             return self._paper_order(groups, size)
         rng = np.random.default_rng(seed)
-        queues = [rng.permutation(group) for group in groups]
-        left = np.array([len(queue) for queue in queues])
-        batches: Plan = []
-        while left.sum() >= size:
-            # The fullest groups first, ties at random, leaves the most groups alive for later batches.
-            rank = np.lexsort((rng.random(len(left)), -left))
-            take = np.zeros_like(left)
-            alive = rank[left[rank] > 0]
-            if len(alive) < size and self.fill == "drop":
-                break
-            while take.sum() < size:
-                open_ = alive[take[alive] < left[alive]]
-                take[open_[: size - take.sum()]] += 1
-            batches.append(
-                rng.permutation(np.concatenate([queues[g][left[g] - take[g] : left[g]] for g in np.flatnonzero(take)]))
+        counts = np.array([len(group) for group in groups])
+        batches = self._batches(counts, size)
+        most = batches if self.fill == "drop" else int(counts.max())
+        dealt = np.concatenate([rng.permutation(groups[g])[:most] for g in rng.permutation(len(groups))])
+        # Leaving out any of the samples keeps the others of a value side by side.
+        spare = rng.choice(len(dealt), len(dealt) - batches * size, replace=False)
+        rows = np.delete(dealt, spare).reshape(size, batches)
+        return [rng.permutation(rows[:, b]) for b in rng.permutation(batches)]
+
+    def steps(self, source: Source, size: int) -> int:
+        if self.order == "paper":
+            return super().steps(source, size)
+        return self._batches(np.array([len(group) for group in self._values(source, size)]), size)
+
+    def _values(self, source: Source, size: int) -> list[Positions]:
+        groups = _groups(source, self.field, alone=True)
+        _enough(len(source), size, source)
+        if self.fill == "drop" and len(groups) < size:
+            raise ValueError(
+                f"batches of {size} distinct values need as many values of '{self.field}'; there are {len(groups)}; use "
+                f'--batch-size {len(groups)} or less, or fill="repeat"'
             )
-            left -= take
-        return [batches[i] for i in rng.permutation(len(batches))]
+        return groups
+
+    def _batches(self, counts: NDArray[Any], size: int) -> int:
+        if self.fill == "repeat":
+            return int(counts.sum()) // size
+        low, high = 0, int(counts.sum()) // size
+        # b batches are possible exactly if b - 1 are, so the largest b is found by halving.
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if np.minimum(counts, middle).sum() >= middle * size else (low, middle - 1)
+        return low
 
     def _paper_order(self, groups: list[Positions], size: int) -> Plan:
-        ranked = [(rank, g, pos) for g, group in enumerate(groups) for rank, pos in enumerate(group)]
-        order = np.array([pos for _, _, pos in sorted(ranked)], dtype=np.int64)
+        owner = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+        rank = np.concatenate([np.arange(len(group)) for group in groups])
+        order = np.lexsort((owner, rank))
         batches = _cut(order, size, drop_last=True)
-        if self.fill == "repeat":
-            return batches
-        owner = {int(pos): g for g, group in enumerate(groups) for pos in group}
-        return [b for b in batches if len({owner[int(p)] for p in b}) == len(b)]
+        positions = np.concatenate(groups)
+        return [positions[b] for b in batches if self.fill == "repeat" or len(np.unique(owner[b])) == size]
 
 
 @dataclass(frozen=True)
 class SameBatching(Batching):
-    """Every batch holds samples of one value of a field only (a cluster, a domain). Sheets 66, 14, 45."""
+    """Every batch holds samples of one value of a field only (a cluster, a domain). Sheets 66, 14, 45.
+
+    Samples of unknown value are left out.
+    """
 
     field: str
     drop_last: bool = True
 
     def plan(self, source: Source, size: int, seed: int) -> Plan:
+        _enough(len(source), min(1, size), source)
         rng = np.random.default_rng(seed)
         batches = [
             batch
@@ -155,7 +194,8 @@ class BucketBatching(Batching):
     ----------
     field : scalar field with the length of each sample.
     pool : number of batches that are sorted together; larger pads less and shuffles less.
-    budget : when given, a batch holds as many samples as fit ``budget`` padded elements instead of ``size``.
+    budget : when given, a batch holds as many samples as fit ``budget`` padded elements instead of ``size``; a sample
+        longer than that is a batch of its own. The number of batches then varies by epoch.
     """
 
     field: str
@@ -164,6 +204,7 @@ class BucketBatching(Batching):
 
     def plan(self, source: Source, size: int, seed: int) -> Plan:
         lengths = np.asarray(source.column(self.field))
+        _enough(len(source), min(1, size), source)
         rng = np.random.default_rng(seed)
         order = rng.permutation(len(source))
         batches: Plan = []
@@ -220,22 +261,52 @@ class EpisodeBatching(Batching):
         return self.episodes
 
 
+def collision_share(plan: Plan, values: NDArray[np.integer[Any]]) -> float:
+    """Share of the pairs inside batches whose two samples have the same value, in [0, 1].
+
+    Parameters
+    ----------
+    plan : batches as positions.
+    values : (n,) integers by position: clusters, classes, sources. Unknown (negative) ones equal nothing.
+
+    Returns
+    -------
+    float
+        NaN where no batch holds a pair.
+    """
+    pairs = collisions = 0
+    for batch in plan:
+        held = np.asarray(values)[batch]
+        _, counts = np.unique(held[held >= 0], return_counts=True)
+        pairs += len(batch) * (len(batch) - 1) // 2
+        collisions += int((counts * (counts - 1) // 2).sum())
+    return collisions / pairs if pairs else float("nan")
+
+
 def _cut(order: Positions, size: int, drop_last: bool) -> Plan:
     stop = len(order) - len(order) % size if drop_last else len(order)
     return [order[start : start + size] for start in range(0, stop, size)]
 
 
-def _groups(source: Source, field: str) -> list[Positions]:
+def _groups(source: Source, field: str, alone: bool = False) -> list[Positions]:
+    """Positions by value, ascending; samples of unknown value each on their own, or left out."""
     values = np.asarray(source.column(field))
-    if values.ndim != 1 or not np.issubdtype(values.dtype, np.integer):
+    if values.shape != (len(source),) or not np.issubdtype(values.dtype, np.integer):
         raise ValueError(
-            f"batches by '{field}' need one integer per sample, got {values.dtype} of shape {values.shape}"
+            f"batches by '{field}' need one integer for each of {len(source)} samples, got {values.dtype} of shape "
+            f"{values.shape}"
         )
     order = np.argsort(values, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(values[order])) + 1)
+    order, strange = order[values[order] >= 0], order[values[order] < 0]
+    known = np.split(order, np.flatnonzero(np.diff(values[order])) + 1) if len(order) else []
+    return known + [strange[i : i + 1] for i in range(len(strange))] if alone else known
 
 
 def _enough(rows: int, size: int, source: Source) -> None:
+    if size < 1:
+        raise ValueError(f"a batch holds at least 1 sample, got {size}")
+    if rows == 0:
+        raise ValueError(f"'{source.name}' has no sample")
     if rows < size:
         raise ValueError(
             f"batch size {size} is larger than the data: '{source.name}' has {rows} samples; use --batch-size {rows} "
