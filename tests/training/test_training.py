@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -12,7 +12,8 @@ import pytest
 import torch
 from torch import nn
 
-from autodidact.data import ArraySource, Batch, Field, RandomBatching, Schema
+from autodidact.data import ArraySource, Batch, Field, RandomBatching, Schema, WholeBatching
+from autodidact.data.stream import StreamSource
 from autodidact.methods.method import Group, Loss, Method, Progress, Step, Views
 from autodidact.model import Model
 from autodidact.training import NonFinite, Settings, train
@@ -387,3 +388,41 @@ def test_the_incomplete_last_batch_is_trained_on_when_the_method_wants_it() -> N
     method = All()
     train(method, toy(), dataclasses.replace(SHORT, epochs=1), quiet=True)
     assert int(method.seen) == 7
+
+
+class Endless(StreamSource):
+    """A stream whose length nobody knows."""
+
+    def __init__(self, length: int | None = None) -> None:
+        super().__init__("endless", Schema(x=Field("vector", (4,)), y=Field("target")), length, buffer=8)
+
+    def samples(self) -> Iterator[Mapping[str, Any]]:
+        source = toy()
+        return ({"place": np.array([place])} for place in range(len(source)))
+
+    def decode(self, raws: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[int, str]]:
+        return toy().read(np.concatenate([raw["place"] for raw in raws])), {}
+
+
+def test_a_stream_is_trained_on_and_resumed_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = dataclasses.replace(SHORT, epochs=None, steps=15)
+    whole = train(made(), Endless(), settings, quiet=True).state_dict()
+    with monkeypatch.context() as patched:
+        interrupted_after(8, patched)
+        with pytest.raises(Interrupted):
+            train(made(), Endless(), settings, out=tmp_path, quiet=True)
+    resumed = train(made(), Endless(), settings, out=tmp_path, quiet=True).state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_stream_of_unknown_length_needs_a_number_of_steps() -> None:
+    with pytest.raises(ValueError, match="unknown length: say how long to train with --steps"):
+        train(made(), Endless(), SHORT, quiet=True)
+
+
+def test_batches_that_need_all_of_the_data_are_refused_on_a_stream() -> None:
+    class Whole(Regression):
+        batching = WholeBatching()
+
+    with pytest.raises(ValueError, match="read in sequence"):
+        train(Whole(), Endless(), dataclasses.replace(SHORT, epochs=None, steps=3), quiet=True)

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from autodidact.catalog import Card, card, target, unknown
+from autodidact.data import channel_statistics, table_statistics
 from autodidact.data.source import Source
 from autodidact.encoders import build
 from autodidact.methods.method import Method
@@ -20,6 +21,8 @@ from autodidact.recipes.stages import Recipe
 from autodidact.training.feed import seeded
 
 RESERVED = ("schema", "samples")
+STATISTICS_ROWS = 2048
+"""Samples of a stream that stand for all of it in its statistics."""
 
 
 def find(name: str) -> tuple[type[Method] | type[Recipe], Card | None]:
@@ -109,6 +112,17 @@ def encoder_maker(
             torch.random.set_rng_state(state)
 
     return make
+
+
+def statistics_of(source: Source) -> dict[str, list[float]] | None:
+    """Channel or column statistics of a source, which encoders normalise by; None where neither makes sense."""
+    if source.streaming:
+        source = source.take(STATISTICS_ROWS)  # type: ignore[attr-defined]
+    if source.schema.first("image"):
+        return channel_statistics(source)
+    if source.schema.first("numeric") or source.schema.first("categorical"):
+        return table_statistics(source)
+    return None
 
 
 def make_method(

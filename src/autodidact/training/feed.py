@@ -12,7 +12,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from autodidact.data.batch import Batch
-from autodidact.data.batching import Batching
+from autodidact.data.batching import Batching, RandomBatching
 from autodidact.data.source import Chained, Mixed, Positions, Source, Together
 
 Draw = Positions | dict[str, Positions]
@@ -42,7 +42,13 @@ def epoch_plan(source: Source, rule: Rule, size: int, seed: int, epoch: int) -> 
 
 
 def epoch_length(source: Source, rule: Rule, size: int) -> int:
-    """Updates in one epoch."""
+    """Updates in one epoch; 0 for a stream of unknown length."""
+    if source.streaming:
+        if rule != RandomBatching():
+            raise ValueError(
+                f"'{source.name}' is a stream, read in sequence: this method's batches need all of the data"
+            )
+        return len(source) // size
     if isinstance(source, Together) and not isinstance(source, Mixed | Chained):
         name, part = next(iter(source.sources.items()))
         return _rule(rule, name).steps(part, _stream_size(source, name, size))
@@ -158,8 +164,17 @@ class Feed:
     def _sharded(self) -> bool:
         return getattr(self.rule, "sharded", True)
 
+    def pieces(self, batch: Batch) -> Iterator[Batch]:
+        """This process's micro-batches of one batch."""
+        for piece in self._mine(np.arange(len(batch))):
+            assert not isinstance(piece, dict)
+            yield batch if len(piece) == len(batch) else batch.select(torch.from_numpy(piece))
+
     def extra(self, number: int) -> Batch:
         """The `number`-th batch outside the sequence, for `Step.draw`."""
+        if self.source.streaming:
+            batches = self.source.batches(self.size, seeded(self.seed, "extra"), number)  # type: ignore[attr-defined]
+            return next(iter(self.pieces(next(batches))))
         length = epoch_length(self.source, self.rule, self.size)
         epoch, place = divmod(number, length)
         plan = epoch_plan(self.source, self.rule, self.size, seeded(self.seed, "extra"), epoch)
@@ -168,7 +183,7 @@ class Feed:
 
     def loader(self, start: int, stop: int, workers: int, pin: bool) -> Any:
         """An iterable of batches for the updates from `start` up to `stop`."""
-        if getattr(self.source, "streaming", False):
+        if self.source.streaming:
             return _Stream(self, start, stop)
         return DataLoader(
             _Reader(self.source),
@@ -214,10 +229,6 @@ class _Stream:
         return (self.stop - self.start) * self.feed.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
-        feed = self.feed
-        batches = feed.source.batches(feed.size, feed.seed, self.start)  # type: ignore[attr-defined]
+        batches = self.feed.source.batches(self.feed.size, self.feed.seed, self.start)  # type: ignore[attr-defined]
         for _, batch in zip(range(self.start, self.stop), batches, strict=False):
-            rows = np.arange(len(batch))
-            for piece in feed._mine(rows):
-                assert not isinstance(piece, dict)
-                yield batch if len(piece) == len(batch) else batch.select(torch.from_numpy(piece))
+            yield from self.feed.pieces(batch)

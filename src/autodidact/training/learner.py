@@ -46,7 +46,8 @@ class Learner(L.LightningModule):
         self.source, self.settings = source, settings
         self.epoch_steps = epoch_length(source, method.batching, settings.batch_size)
         self.total = settings.steps or (settings.epochs or 0) * self.epoch_steps
-        self._require_a_batch()
+        if self.total == 0:
+            raise ValueError(_nothing_to_do(source, settings))
         warmup = min(self.total - 1, round(settings.warmup * self.total))
         self._multiplier = schedule(settings.schedule, warmup)
         self.updates = 0
@@ -61,14 +62,6 @@ class Learner(L.LightningModule):
         self._context: Mapping[str, Any] | None = None
         self._restored: Checkpoint | None = None
         self._micro = 0
-
-    def _require_a_batch(self) -> None:
-        if self.total == 0:
-            rows, size = len(self.source), self.settings.batch_size
-            raise ValueError(
-                f"batch size {size} is larger than the data: '{self.source.name}' has {rows} samples; "
-                f"use --batch-size {rows} or less"
-            )
 
     # What Lightning calls.
 
@@ -238,6 +231,15 @@ class Learner(L.LightningModule):
         self.average = {name: tensor.to(self.device) for name, tensor in average.items()}
         self.draws = int(saved.progress["draws"])
         self.meter = dict(saved.progress["meter"])
+
+
+def _nothing_to_do(source: Source, settings: Settings) -> str:
+    if source.streaming and not len(source):
+        return f"'{source.name}' is a stream of unknown length: say how long to train with --steps"
+    return (
+        f"batch size {settings.batch_size} is larger than the data: '{source.name}' has {len(source)} samples; "
+        f"use --batch-size {len(source)} or less"
+    )
 
 
 def on_device(value: Any, device: torch.device) -> Any:

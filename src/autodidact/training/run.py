@@ -59,7 +59,7 @@ def train(
         The data is smaller than a batch, or the checkpoint in `out` belongs to other settings.
     """
     settings = settings or Settings()
-    if not source.ids.size and not getattr(source, "streaming", False):
+    if not source.ids.size and not source.streaming:
         raise ValueError(f"'{source.name}' has no samples")
     learner = Learner(method, source, settings)
     folder = Path(out) if out is not None else None
