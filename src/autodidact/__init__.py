@@ -16,11 +16,10 @@ if TYPE_CHECKING:
     from autodidact.data import open_source
     from autodidact.model import load_model
     from autodidact.training import Settings, train
-    from autodidact.verbs.apply import apply
+    from autodidact.verbs.apply import apply, embed
     from autodidact.verbs.compare import compare
     from autodidact.verbs.demo import demo
     from autodidact.verbs.doctor import doctor
-    from autodidact.verbs.embed import embed
     from autodidact.verbs.evaluate import evaluate
     from autodidact.verbs.export import export
     from autodidact.verbs.pretrain import pretrain
@@ -33,7 +32,7 @@ _HOMES = {
     "evaluate": "autodidact.verbs.evaluate",
     "compare": "autodidact.verbs.compare",
     "apply": "autodidact.verbs.apply",
-    "embed": "autodidact.verbs.embed",
+    "embed": "autodidact.verbs.apply",
     "export": "autodidact.verbs.export",
     "report": "autodidact.verbs.report",
     "run_claim": "autodidact.claims",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from autodidact.catalog.nearest import unknown
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).parent.parent
 RESERVED = ("schema", "samples")
 """Constructor arguments that are filled in from the data, not by the user."""
 
-Node = TypeVar("Node", bound=ast.stmt)
+_EMPTY: dict[str, Any] = {"dict": {}, "list": [], "tuple": ()}
 Definition = ast.ClassDef | ast.FunctionDef
 
 
@@ -92,12 +92,14 @@ def docstring_of(module: str, name: str) -> str:
 
 
 def documented(docstring: str) -> dict[str, str]:
-    """What the section "Parameters" of a numpydoc docstring says of each name.
+    """What the section "Parameters" (or "Attributes") of a numpydoc docstring says of each name.
 
     An entry is ``name : text`` or ``one, two : text``, with indented further lines.
     """
     found: dict[str, str] = {}
-    section = re.search(r"^Parameters\n-+\n(.*?)(?=^\w[\w ]*\n-{3,}|\Z)", docstring, re.MULTILINE | re.DOTALL)
+    section = re.search(
+        r"^(?:Parameters|Attributes)\n-+\n(.*?)(?=^\w[\w ]*\n-{3,}|\Z)", docstring, re.MULTILINE | re.DOTALL
+    )
     names: list[str] = []
     for line in section.group(1).splitlines() if section else ():
         if entry := re.match(r"(\w+(?:, ?\w+)*) : ?(.*)", line):
@@ -131,14 +133,24 @@ def _read(node: Definition, tree: ast.Module) -> dict[str, Option]:
 
 def _inherited(base: ast.expr, tree: ast.Module) -> dict[str, Option] | None:
     """Options of a base class that is defined in the same file or imported from this package by name."""
-    name = ast.unparse(base)
+    found = _find(ast.unparse(base), tree)
+    return _read(found[0], found[1]) if found and isinstance(found[0], ast.ClassDef) else None
+
+
+def _find(name: str, tree: ast.Module) -> tuple[ast.stmt, ast.Module] | None:
+    """Where a name of a file is defined at the level of the module, there or in the module of this package that it is
+    imported from; and that module."""
     for node in tree.body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return _read(node, tree)
+        if isinstance(node, Definition) and node.name == name:
+            return node, tree
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == name for t in node.targets):
+            return node, tree
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.target.id == name:
+            return node, tree
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("autodidact."):
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
-                    return options_of(str(node.module), alias.name)
+                    return _find(alias.name, _tree(_file(str(node.module))))
     return None
 
 
@@ -155,7 +167,7 @@ def _arguments(
     return {
         arg.arg: Option(
             arg.arg,
-            ast.unparse(arg.annotation) if arg.annotation else "Any",
+            _annotation(arg.annotation, tree),
             REQUIRED if default is None else _value(default, tree),
             docs.get(arg.arg, ""),
             arg in positional,
@@ -169,7 +181,7 @@ def _fields(node: ast.ClassDef, docs: Mapping[str, str], tree: ast.Module) -> di
     return {
         field.target.id: Option(
             field.target.id,
-            ast.unparse(field.annotation),
+            _annotation(field.annotation, tree),
             REQUIRED if field.value is None else _value(field.value, tree),
             docs.get(field.target.id, ""),
         )
@@ -179,14 +191,29 @@ def _fields(node: ast.ClassDef, docs: Mapping[str, str], tree: ast.Module) -> di
 
 
 def _value(node: ast.expr, tree: ast.Module) -> Any:
-    """The value of a literal, or of a module-level name that stands for one."""
-    if isinstance(node, ast.Name):
-        for statement in tree.body:
-            if isinstance(statement, ast.Assign) and any(
-                isinstance(target, ast.Name) and target.id == node.id for target in statement.targets
-            ):
-                return _value(statement.value, tree)
+    """The value of a literal, or of a name of the module that stands for one."""
+    if (
+        isinstance(node, ast.Name)
+        and (found := _find(node.id, tree))
+        and isinstance(found[0], ast.Assign | ast.AnnAssign)
+    ):
+        assert found[0].value is not None
+        return _value(found[0].value, found[1])
+    if isinstance(node, ast.Call) and ast.unparse(node.func) == "field":
+        given = {str(keyword.arg): keyword.value for keyword in node.keywords}
+        return _value(given["default"], tree) if "default" in given else _EMPTY[ast.unparse(given["default_factory"])]
     return ast.literal_eval(node)
+
+
+def _annotation(node: ast.expr | None, tree: ast.Module) -> str:
+    """An annotation as text, names of the package that stand for a choice of literals written out."""
+    if node is None:
+        return "Any"
+    if isinstance(node, ast.BinOp):
+        return f"{_annotation(node.left, tree)} | {_annotation(node.right, tree)}"
+    if isinstance(node, ast.Name) and (found := _find(node.id, tree)) and isinstance(found[0], ast.Assign):
+        return ast.unparse(found[0].value)
+    return ast.unparse(node)
 
 
 def _file(module: str) -> Path:

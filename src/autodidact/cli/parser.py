@@ -82,7 +82,7 @@ class Parser(ArgumentParser):
             *dict.fromkeys((f"--{entry}", flag)),
             type=partial(items, of=get_args(kind)[0]) if get_origin(kind) is list else kind,
             default=argparse.SUPPRESS if given_only else None if option.default is REQUIRED else option.default,
-            help=_explained(option, doc, prefix).replace("%", "%%"),
+            help=_explained(option, doc).replace("%", "%%"),
             metavar=shown or metavar(option.annotation, option.default),
         )
 
@@ -99,6 +99,20 @@ class Parser(ArgumentParser):
         for name, option in options.items():
             if name not in but:
                 self.option(option, doc=(docs or {}).get(name), shown=(shown or {}).get(name), group=group)
+
+    def format_help(self, *given: Any) -> str:
+        """The help, in which a documentation that names another option names it as it is typed."""
+        for action in self._actions:
+            prefix = re.match(r"--(?:[a-z_]+\.)?", as_typed(action) if action.option_strings else "--")
+            action.help = re.sub(
+                r"`+([^`]+)`+", partial(self._named, prefix.group() if prefix else "--"), action.help or ""
+            )
+        return str(super().format_help(*given))
+
+    def _named(self, prefix: str, found: re.Match[str]) -> str:
+        name = found.group(1)
+        flags = (f"{prefix}{name}", f"--{name.replace('_', '-')}")
+        return next((flag for flag in flags if flag in self.taken), name)
 
     def take(self, argv: Sequence[str]) -> dict[str, Any]:
         """Values by name, nested entries as dictionaries; prints the help where that is asked for."""
@@ -145,7 +159,7 @@ class Parser(ArgumentParser):
         known = {*self._option_string_actions}
         for spelt in (name, name.replace("_", "-"), "--" + name[2:].replace("-", "_")):
             if spelt in known:
-                return self._option_string_actions[spelt].option_strings[-1], False
+                return as_typed(self._option_string_actions[spelt]), False
             positive = f"--{spelt[5:]}"
             if spelt.startswith(("--no-", "--no_")) and self._truth(positive):
                 return positive, True
@@ -195,21 +209,21 @@ class Help(argparse.HelpFormatter):
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings or "-h" in action.option_strings:
             return super()._format_action_invocation(action)
-        flag, value = action.option_strings[-1], action.metavar
+        flag, value = as_typed(action), action.metavar
         if value in (BARE, EITHER):
             return f"--{str(value).strip()}{flag.removeprefix('--')}"
         return f"{flag} {value}" if value else flag
 
 
-def _explained(option: Option, doc: str | None, prefix: str) -> str:
-    """The documentation, with other options named as they are typed, and the default."""
+def as_typed(action: argparse.Action) -> str:
+    """How an option is typed: its last name, but for the form ending in + that jsonargparse gives to lists."""
+    return [name for name in action.option_strings if not name.endswith("+")][-1]
 
-    def flag(found: re.Match[str]) -> str:
-        return prefix + (found.group(1).replace("_", "-") if prefix == "--" else found.group(1))
 
-    text = re.sub(r"(?<!`)`([a-z]\w*)`(?!`)", flag, option.doc if doc is None else doc).replace("`", "")
-    text = re.sub(r"(?<!\.)\.$", "", text)
+def _explained(option: Option, doc: str | None) -> str:
+    """The documentation and the default."""
+    text = re.sub(r"(?<!\.)\.$", "", option.doc if doc is None else doc)
     shown = ",".join(map(str, option.default)) if isinstance(option.default, tuple) else option.default
-    if shown is REQUIRED or shown is None or shown is False or shown == "" or re.search(r"\bdefault\b", text):
+    if shown is REQUIRED or shown is None or shown is False or shown == "" or re.search(r"\b[Dd]efault\b", text):
         return text
     return f"{text} (default: {'on' if shown is True else shown})"

@@ -1,0 +1,58 @@
+"""``autodidact evaluate RUN --data D --labels 1% --protocol knn,linear --seeds 5``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from autodidact.catalog.signature import options_of, summary_of
+from autodidact.cli.figures import print_differences, print_table
+from autodidact.cli.parser import Parser
+from autodidact.cli.words import DATA
+
+MODULE = "autodidact.verbs.evaluate"
+SHOWN = {
+    "data": "DATA",
+    "test": "DATA",
+    "labels": "BUDGET",
+    "json": "FILE",
+    "baselines": "A,B,...",
+    "label_from": "WHERE",
+}
+
+
+def run(argv: Sequence[str]) -> None:
+    """Parse, measure, print the table and the differences to the baselines."""
+    given = make_parser().take(argv)
+    given.pop("config", None)
+    if not given.get("run") or given["data"] is None:
+        raise ValueError("evaluate needs a run and labelled data: autodidact evaluate RUN --data DATA")
+    from autodidact.evaluation.finetune import Tuning
+    from autodidact.verbs.evaluate import evaluate
+
+    tuning = Tuning(**given.pop("tuning"))
+    table = evaluate(given.pop("run"), given.pop("data"), protocols=given.pop("protocol"), tuning=tuning, **given)
+    about = table.about
+    print_table(
+        table,
+        f"{about['figures']} on {about['tested']} test rows; {about['labelled']} of {about['train']} labels, "
+        f"{len(table.seeds('pretrained', table.metrics[0]))} draws, 95 % intervals",
+    )
+    print_differences(table, [("pretrained", arm) for arm in table.arms if arm != "pretrained"])
+    if given["json"]:
+        print(f"\nwritten to {given['json']}")
+
+
+def make_parser() -> Parser:
+    """The options of `autodidact.verbs.evaluate.evaluate`, and how networks are tuned as ``--tuning.NAME``."""
+    own = options_of(MODULE, "evaluate")
+    parser = Parser("evaluate", "RUN --data DATA [options]", summary_of(MODULE, "evaluate"))
+    parser.positional("run", "run folder or model folder")
+    parser.option(own["data"], doc=f"labelled data: {DATA}", shown="DATA")
+    parser.option(replace(own["protocols"], name="protocol", annotation="str | None"), shown="A,B,...")
+    parser.options(own, but=("run", "data", "protocols", "tuning"), shown=SHOWN)
+    group = parser.add_argument_group("training of whole networks: finetune, finetune+distill and the baseline scratch")
+    for option in options_of("autodidact.evaluation.finetune", "Tuning").values():
+        if option.name != "accelerator":
+            parser.option(option, prefix="--tuning.", entry=f"tuning.{option.name}", group=group)
+    return parser
