@@ -1,0 +1,188 @@
+"""apply and embed: every row with its name, in order, whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from autodidact.data import ArraySource, Field, Schema, open_source
+from autodidact.data.ids import row_ids
+from autodidact.encoders import build
+from autodidact.encoders.kept import EncoderModel, PredictorModel
+from autodidact.model import Model
+from autodidact.verbs.apply import apply, embed
+from autodidact.verbs.opened import open_data
+
+NAMES = ["Größe 1.png", "b/日本.png", 'a b,c"d.png', "b/10.png", "b/9.png"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    for name in NAMES:
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 255, (9, 12), dtype=np.uint8)).save(path)
+    (tmp_path / "photos" / "broken.png").write_bytes(b"no image")
+    return tmp_path / "photos"
+
+
+@pytest.fixture
+def model() -> EncoderModel:
+    torch.manual_seed(0)
+    return EncoderModel({"encoder": build("small:convnet", image_size=8, channels=1, width=4)}).eval()
+
+
+@pytest.fixture
+def options(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    monkeypatch.setenv("AUTODIDACT_CACHE", str(tmp_path / "cache"))
+    return {"quiet": True, "device": "cpu"}
+
+
+def one_by_one(model: Model, source: Any) -> np.ndarray:
+    with torch.no_grad():
+        return np.concatenate([model.embed(source.batch(np.array([i]))).numpy() for i in range(len(source))])  # type: ignore[operator]
+
+
+def test_parquet_holds_every_file_name_beside_its_own_embedding(
+    folder: Path, model: EncoderModel, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    written = embed(model, folder, out=tmp_path / "out" / "e.parquet", batch_size=2, **options)
+    table = pq.read_table(written)
+    source = open_data(model, folder, quiet=True)
+    assert table.column_names == ["id", "name", "embedding"]
+    assert sorted(table["name"].to_pylist()) == sorted(NAMES)
+    assert table["name"].to_pylist() == list(source.names)
+    assert table["id"].to_pylist() == source.ids.tolist()
+    found = np.stack(table["embedding"].to_numpy())
+    np.testing.assert_allclose(found, one_by_one(model, source), atol=1e-5)
+
+
+def test_npy_has_the_names_in_a_file_beside_it(
+    folder: Path, model: EncoderModel, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    written = embed(model, folder, out=tmp_path / "e.npy", **options)
+    source = open_data(model, folder, quiet=True)
+    np.testing.assert_allclose(np.load(written), one_by_one(model, source), atol=1e-5)
+    with (tmp_path / "e.names.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == list(source.names)
+    assert [int(row["id"]) for row in rows] == source.ids.tolist()
+
+
+def test_without_a_file_the_values_are_returned(folder: Path, model: EncoderModel, options: dict[str, Any]) -> None:
+    source = open_data(model, folder, quiet=True)
+    np.testing.assert_allclose(embed(model, folder, **options), one_by_one(model, source), atol=1e-5)
+
+
+def test_a_run_that_was_cut_off_does_not_embed_again_what_was_done(
+    model: EncoderModel, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autodidact.verbs.apply.PART_BYTES", 1)
+    pixels = torch.randint(0, 255, (10, 1, 8, 8), dtype=torch.uint8)
+    source = ArraySource("a", {"image": pixels}, Schema(image=Field("image", (1, 8, 8))), row_ids("a", "", 10))
+    seen: list[int] = []
+    whole = EncoderModel.embed
+
+    def failing(self: EncoderModel, batch: Any) -> torch.Tensor:
+        if len(seen) == 6 and not resumed:
+            raise KeyboardInterrupt
+        seen.extend(batch.ids.tolist())
+        return whole(self, batch)
+
+    monkeypatch.setattr(EncoderModel, "embed", failing)
+    resumed = False
+    target = tmp_path / "e.parquet"
+    with pytest.raises(KeyboardInterrupt):
+        embed(model, source, out=target, batch_size=2, **options)
+    assert not target.exists()
+    resumed = True
+    embed(model, source, out=target, batch_size=2, **options)
+    assert seen == source.ids.tolist()
+    monkeypatch.undo()
+    np.testing.assert_allclose(
+        np.stack(pq.read_table(target)["embedding"].to_numpy()), one_by_one(model, source), atol=1e-5
+    )
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".e")] == []
+
+
+def test_parts_of_another_model_are_not_taken_over(
+    model: EncoderModel, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autodidact.verbs.apply.PART_BYTES", 1)
+    pixels = torch.randint(0, 255, (6, 1, 8, 8), dtype=torch.uint8)
+    source = ArraySource("a", {"image": pixels}, Schema(image=Field("image", (1, 8, 8))), row_ids("a", "", 6))
+    other = EncoderModel({"encoder": build("small:convnet", image_size=8, channels=1, width=4)}).eval()
+    calls = 0
+    whole = EncoderModel.embed
+
+    def failing(self: EncoderModel, batch: Any) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise KeyboardInterrupt
+        return whole(self, batch)
+
+    monkeypatch.setattr(EncoderModel, "embed", failing)
+    with pytest.raises(KeyboardInterrupt):
+        embed(other, source, out=tmp_path / "e.npy", batch_size=2, **options)
+    embed(model, source, out=tmp_path / "e.npy", batch_size=2, **options)
+    monkeypatch.undo()
+    np.testing.assert_allclose(np.load(tmp_path / "e.npy"), one_by_one(model, source), atol=1e-5)
+
+
+def test_a_classifier_writes_class_names_and_probabilities(
+    folder: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    torch.manual_seed(1)
+    classifier = PredictorModel(
+        build("small:convnet", image_size=8, channels=1, width=4), classes=("cat", "dög", "eel")
+    )
+    torch.nn.init.normal_(classifier.head.out.weight)
+    table = pq.read_table(apply(classifier, folder, ability="predict", out=tmp_path / "p.parquet", **options))
+    shares = np.stack(table["probabilities"].to_numpy())
+    np.testing.assert_allclose(shares.sum(1), 1, atol=1e-5)
+    assert table["class"].to_pylist() == [classifier.classes[i] for i in shares.argmax(1)]
+    assert len(set(table["class"].to_pylist())) > 1
+
+
+def test_a_table_gets_a_value_a_row_in_the_columns_order_of_the_model(tmp_path: Path, options: dict[str, Any]) -> None:
+    rows = "a,b,kind\n1,2,x\n3,,y\n5,6,x\n"
+    (tmp_path / "t.csv").write_text(rows)
+    source = open_source(tmp_path / "t.csv", progress=False)
+    torch.manual_seed(0)
+    regressor = PredictorModel(build("small:tabular", schema=source.schema), mean=10.0, std=2.0).eval()
+    torch.nn.init.normal_(regressor.head.out.weight)
+    expected = apply(regressor, tmp_path / "t.csv", ability="predict", **options)
+    (tmp_path / "u.csv").write_text("extra,kind,b,a\nq,x,2,1\nq,y,,3\nq,x,6,5\n")
+    turned = apply(regressor, tmp_path / "u.csv", ability="predict", **options)
+    np.testing.assert_allclose(turned, expected, atol=1e-6)
+    assert np.std(expected) > 0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"out": "e.csv"}, "its ending must be one of .parquet, .npy"),
+        ({"ability": "predict"}, "cannot predict; it can embed"),
+        ({"ability": "embedd"}, "did you mean 'embed'"),
+        ({"device": "tpu"}, "device must be auto, cpu or gpu"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_line(
+    folder: Path, model: EncoderModel, options: dict[str, Any], change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        apply(model, folder, **{**options, **change})
+
+
+def test_images_of_other_channels_are_refused(model: EncoderModel, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="built for images of 1 channels, these have 3"):
+        embed(model, np.zeros((4, 8, 8, 3), dtype=np.uint8), **options)
