@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -60,10 +61,15 @@ def list_images(root: Path) -> Files:
             continue
         try:
             status = entry.stat()
-            entries.append((name, status.st_size, status.st_mtime_ns))
         except OSError:
             # A dangling link: kept in the list, so that it is named among the skipped when it is opened.
             entries.append((name, -1, 0))
+            continue
+        if stat.S_ISREG(status.st_mode):
+            entries.append((name, status.st_size, status.st_mtime_ns))
+        else:
+            # Opening a pipe would wait for ever.
+            skipped.append({"name": name, "reason": "not a regular file"})
     if not entries:
         there = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
         raise ValueError(

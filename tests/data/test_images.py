@@ -1,0 +1,276 @@
+"""Decoding: every kind of image file people have, and one plain reason for each that cannot be had."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from autodidact.data.images import MAX_PIXELS, UnreadableImage, decode, fitted, read_header
+
+BIG = (1000, 1000)
+
+
+def saved(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def gradient(height: int = 6, width: int = 8) -> np.ndarray:
+    """Smooth RGB, so that lossy formats stay close."""
+    y, x = np.mgrid[0:height, 0:width]
+    return np.stack([y * 200 // height, x * 200 // width, (y + x) * 200 // (height + width)], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "WEBP"])
+def test_lossless_formats_keep_every_pixel(kind):
+    options = {"lossless": True} if kind == "WEBP" else {}
+    data = saved(Image.fromarray(gradient()), kind, **options)
+    np.testing.assert_array_equal(decode(data, 3, BIG), gradient().transpose(2, 0, 1))
+
+
+def test_jpeg_stays_close():
+    data = saved(Image.fromarray(gradient(64, 64)), "JPEG", quality=95)
+    difference = decode(data, 3, BIG).astype(int) - gradient(64, 64).transpose(2, 0, 1)
+    assert abs(difference).max() <= 6
+
+
+def test_the_first_frame_of_an_animation_is_taken():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "lime", "blue")]
+    for kind in ("GIF", "WEBP", "PNG"):
+        options = {"lossless": True} if kind == "WEBP" else {}
+        data = saved(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+        assert decode(data, 3, BIG)[:, 0, 0].tolist() == [255, 0, 0]
+
+
+def test_sixteen_bits_are_scaled_by_their_full_range():
+    values = np.array([[0, 257, 25700, 65535]], dtype=np.uint16)
+    for kind in ("PNG", "TIFF"):
+        assert decode(saved(Image.fromarray(values), kind), 1, BIG)[0, 0].tolist() == [0, 1, 100, 255]
+
+
+def test_grey_becomes_three_equal_channels_and_colour_becomes_luma():
+    grey = saved(Image.fromarray(np.array([[10, 200]], dtype=np.uint8)))
+    assert decode(grey, 3, BIG)[:, 0].tolist() == [[10, 200]] * 3
+    colour = saved(Image.new("RGB", (1, 1), (200, 100, 50)))
+    # ITU-R 601-2: 0.299 R + 0.587 G + 0.114 B
+    assert decode(colour, 1, BIG)[0, 0, 0] == round(0.299 * 200 + 0.587 * 100 + 0.114 * 50)
+
+
+def test_one_bit_images_are_black_and_white():
+    data = saved(Image.fromarray(np.array([[True, False]])))
+    assert decode(data, 1, BIG)[0, 0].tolist() == [255, 0]
+
+
+def test_a_palette_is_looked_up():
+    image = Image.new("P", (2, 1))
+    image.putpalette([1, 2, 3, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    assert decode(saved(image), 3, BIG)[:, 0].T.tolist() == [[1, 2, 3], [40, 50, 60]]
+
+
+def test_transparency_is_laid_over_white():
+    image = Image.new("RGBA", (3, 1))
+    image.putdata([(100, 0, 0, 255), (100, 0, 0, 0), (100, 0, 0, 51)])
+    assert decode(saved(image), 3, BIG)[0, 0].tolist() == [100, 255, 224]
+
+
+def test_transparency_of_a_palette_and_of_grey_is_laid_over_white():
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    palette.putpixel((1, 0), 1)
+    data = saved(palette, transparency=1)
+    assert decode(data, 3, BIG)[:, 0].T.tolist() == [[10, 20, 30], [255, 255, 255]]
+    grey = Image.new("LA", (2, 1))
+    grey.putdata([(50, 255), (50, 0)])
+    assert decode(saved(grey), 1, BIG)[0, 0].tolist() == [50, 255]
+
+
+def test_cmyk_becomes_rgb():
+    data = saved(Image.new("CMYK", (8, 8), (255, 0, 0, 0)), "JPEG", quality=100)
+    red, green, blue = decode(data, 3, BIG)[:, 4, 4].tolist()
+    assert red < 10
+    assert green > 245
+    assert blue > 245
+
+
+def test_lab_becomes_rgb_and_grey():
+    rgb = Image.new("RGB", (2, 2), (200, 30, 30))
+    lab = ImageCms.applyTransform(
+        rgb, ImageCms.buildTransform(ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB"), "RGB", "LAB")
+    )
+    assert decode(saved(lab, "TIFF"), 3, BIG).shape == (3, 2, 2)
+    assert decode(saved(lab, "TIFF"), 1, BIG).shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize("high", [1.0, 255.0])
+def test_float_images_lie_in_one_of_two_ranges(high):
+    values = np.linspace(0, high, 6, dtype=np.float32).reshape(2, 3)
+    found = decode(saved(Image.fromarray(values), "TIFF"), 1, BIG)[0]
+    assert found.tolist() == [[0, 51, 102], [153, 204, 255]]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"), [([[0, 1e4]], "values from 0 to 10000"), ([[-1, 0]], "from -1 to 0"), ([[0, np.nan]], "NaN")]
+)
+def test_other_floats_are_refused_rather_than_guessed(values, reason):
+    with pytest.raises(UnreadableImage, match=reason):
+        decode(saved(Image.fromarray(np.array(values, dtype=np.float32)), "TIFF"), 1, BIG)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_applied(kind, orientation):
+    upright = np.zeros((48, 32), dtype=np.uint8)
+    upright[:24, :16] = 240
+    upright[24:, 16:] = 120
+    # What the sensor stored, so that the orientation of EXIF 2.32, table 6, turns it upright again.
+    stored = {
+        1: upright,
+        2: upright[:, ::-1],
+        3: upright[::-1, ::-1],
+        4: upright[::-1],
+        5: upright.T,
+        6: np.rot90(upright),
+        7: upright[::-1, ::-1].T,
+        8: np.rot90(upright, -1),
+    }[orientation]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"quality": 100} if kind in ("JPEG", "WEBP") else {}
+    data = saved(Image.fromarray(np.ascontiguousarray(stored)).convert("RGB"), kind, exif=exif, **options)
+    found = decode(data, 1, BIG)[0].astype(int)
+    assert abs(found - upright)[2:-2:4, 2:-2:4].max() < 30
+    header = read_header(data)
+    assert (header.height, header.width) == (48, 32)
+
+
+def test_reduction_keeps_the_ratio_and_the_mean():
+    values = np.random.default_rng(0).integers(0, 256, (300, 200, 3), dtype=np.uint8)
+    small = decode(saved(Image.fromarray(values)), 3, (60, 60))
+    assert small.shape == (3, 60, 40)
+    np.testing.assert_allclose(small.mean(axis=(1, 2)), values.mean(axis=(0, 1)), atol=1)
+
+
+def test_nothing_is_enlarged():
+    assert decode(saved(Image.fromarray(gradient())), 3, (100, 100)).shape == (3, 6, 8)
+
+
+def test_a_large_jpeg_decoded_small_equals_one_decoded_whole():
+    rng = np.random.default_rng(0)
+    rough = Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).resize(
+        (1800, 1200), Image.Resampling.BICUBIC
+    )
+    data = saved(rough, "JPEG", quality=95)
+    whole = np.asarray(Image.open(io.BytesIO(data)).resize((96, 64), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
+    assert abs(decode(data, 3, (96, 96)).astype(int) - whole).mean() < 1
+
+
+@pytest.mark.parametrize(
+    ("size", "limit", "expected"),
+    [((10, 20000), (256, 256), (1, 256)), ((1, 1), (8, 8), (1, 1)), ((300, 400), (150, 150), (112, 150))],
+)
+def test_sizes_fit_their_limit(size, limit, expected):
+    assert fitted(*size, limit) == expected
+
+
+def test_a_long_thin_image_is_decoded():
+    assert decode(saved(Image.new("L", (20000, 10), 7)), 1, (256, 256)).tolist() == [[[7] * 256]]
+
+
+def broken_png() -> bytes:
+    return saved(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)))[:2000]
+
+
+def broken_jpeg() -> bytes:
+    return saved(Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)), "JPEG")[:900]
+
+
+def bomb() -> bytes:
+    """A PNG that says it has 50,000 x 50,000 pixels and holds next to nothing."""
+    import struct
+    import zlib
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", 50_000, 50_000, 8, 0, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 100)) + chunk(b"IEND", b"")
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty"),
+        (b"hello, I am text", "not an image of a known format"),
+        (broken_png(), "truncated"),
+        (broken_jpeg(), "truncated"),
+        (bomb(), "exceeds limit|more than the limit"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n", "not an image of a known format"),
+        (b"\x89PNG\r\n\x1a\n" + b"\0" * 40, "."),
+        (b"\xff\xd8\xff" + b"\0" * 100, "."),
+        (b"GIF89a" + b"\0" * 5, "."),
+        (b"II*\0" + b"\xff" * 64, "."),
+        (b"RIFF\x10\0\0\0WEBPVP8 ", "."),
+        (b"BM" + b"\0" * 60, "."),
+    ],
+    ids=[
+        "empty",
+        "text",
+        "png cut",
+        "jpeg cut",
+        "bomb",
+        "eps",
+        "png zeros",
+        "jpeg zeros",
+        "gif",
+        "tiff",
+        "webp",
+        "bmp",
+    ],
+)
+def test_damage_has_one_plain_reason(data, reason):
+    with pytest.raises(UnreadableImage, match=reason):
+        decode(data, 3, BIG)
+
+
+def test_many_pixels_below_the_limit_are_read_without_a_warning():
+    data = saved(Image.new("1", (50_000, 1700)))
+    assert MAX_PIXELS > 50_000 * 1700
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert decode(data, 1, (64, 64)).shape == (1, 2, 64)
+
+
+def test_files_that_are_not_there_have_their_reason(tmp_path: Path):
+    with pytest.raises(UnreadableImage, match="no such file"):
+        decode(tmp_path / "a.png", 3, BIG)
+    (tmp_path / "link.png").symlink_to(tmp_path / "gone.png")
+    with pytest.raises(UnreadableImage, match="a link to a file that is not there"):
+        decode(tmp_path / "link.png", 3, BIG)
+
+
+def test_a_file_without_permission_has_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "a.png"
+    path.write_bytes(saved(Image.fromarray(gradient())))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    # The superuser may read everything, so the refusal is played.
+    monkeypatch.setattr(Image, "open", refuse)
+    with pytest.raises(UnreadableImage, match="no permission"):
+        decode(path, 3, BIG)
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA", "I;16"])
+def test_headers_tell_grey_from_colour(mode):
+    assert read_header(saved(Image.new(mode, (3, 2)))).grey
+    assert not read_header(saved(Image.new("RGB", (3, 2)))).grey
