@@ -181,7 +181,7 @@ def _train(
         devices=1,
         accelerator=tuning.accelerator,  # type: ignore[arg-type]
     )
-    model = train(method, _filled(source, batch_size), settings, quiet=True)
+    model = train(method.train(), _filled(source, batch_size), settings, quiet=True)
     assert isinstance(model, PredictorModel)
     return model
 
