@@ -126,7 +126,7 @@ class DistinctBatching(Batching):
         _enough(len(source), size, source)
         if self.fill == "drop" and len(groups) < size:
             raise ValueError(
-                f"batches of {size} distinct values need as many values of '{self.field}'; there are {len(groups)}; use "
+                f"batches of {size} distinct values need as many values of '{self.field}'; there are {len(groups)}: "
                 f'--batch-size {len(groups)} or less, or fill="repeat"'
             )
         return groups

@@ -185,7 +185,7 @@ def from_file(
     label_column = columns[-1] if columns else _label_column(table, file_column, path)
     rows = np.full(len(names), -1, dtype=np.int64)
     strangers = 0
-    for row, given in enumerate(table[file_column].astype(str).tolist()):
+    for row, given in enumerate(_written(table[file_column])):
         place = _place(places, given)
         if place is None:
             strangers += 1
@@ -207,6 +207,12 @@ def from_file(
     if strangers:
         labels.notes.append(f"{strangers:,} rows of {path.name} name no file that is there")
     return labels
+
+
+def _written(column: pd.Series) -> list[str]:
+    return [
+        "" if missing else category_name(v) for v, missing in zip(column.tolist(), column.isna().tolist(), strict=True)
+    ]
 
 
 def _differ(first: Any, second: Any) -> bool:
@@ -235,7 +241,7 @@ def _file_column(table: pd.DataFrame, places: dict[str, int | None], path: Path,
     for column in table.columns:
         if column in taken:
             continue
-        found = sum(_place(places, text) is not None for text in table[column].astype(str).head(1000))
+        found = sum(_place(places, text) is not None for text in _written(table[column].head(1000)))
         # Among equals the usual names win, then the first column.
         if found > most or (found == most > 0 and column in _FILE_COLUMNS and best not in _FILE_COLUMNS):
             best, most = column, found

@@ -271,6 +271,12 @@ class _Packing:
         stretches: list[tuple[int, int]] = []
         if not path.exists():
             return reasons, stretches
+        files = {"boxes.i32": 16 * len(self.pictures)} | ({"pixels.u8": self._pixel_bytes} if self.keep_pixels else {})
+        for name, size in files.items():
+            # Files have their full size before the first line is written: another size means that someone cut them.
+            if not (self.entry / name).exists() or (self.entry / name).stat().st_size != size:
+                path.unlink()
+                return reasons, stretches
         whole = 0
         for line in path.read_bytes().splitlines(keepends=True):
             try:
