@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autodidact.objectives.embeddings import check_views, full_precision, full_precision_region
-from autodidact.objectives.shards import gathered, shard_sizes, summed
+from autodidact.objectives.shards import gathered, rows_of_all, shard_sizes, summed, world_size
 
 
 def barlow_twins(
@@ -67,9 +67,9 @@ def standardised(z: Float[Tensor, "n d"], *, eps: float = 1e-5, gather: bool = T
     """
     with full_precision_region(z.device):
         z = full_precision(z)
-        count = summed(z.new_tensor(float(len(z))), gather)
-        if count < 2:
-            raise ValueError("standardising columns needs at least 2 rows, got 1")
+        if len(z) * world_size(gather) < 2:
+            raise ValueError(f"standardising columns needs at least 2 rows, got {len(z)}")
+        count = rows_of_all(z, gather)
         centred = z - summed(z.sum(0), gather) / count
         variance = summed(centred.square().sum(0), gather) / count
         return centred * (variance + eps).rsqrt()
@@ -79,7 +79,7 @@ def cross_correlation(a: Float[Tensor, "n d"], b: Float[Tensor, "n e"], *, gathe
     """a^T b / N over the batch of all processes, for standardised columns: entries in [-1, 1]."""
     with full_precision_region(a.device):
         a, b = full_precision(a), full_precision(b)
-        return summed(a.T @ b, gather) / summed(a.new_tensor(float(len(a))), gather)
+        return summed(a.T @ b, gather) / rows_of_all(a, gather)
 
 
 def barlow_twins_floor(n: int, d: int, lambd: float = 0.005) -> float:

@@ -49,6 +49,13 @@ def summed(x: Float[Tensor, "*shape"], gather: bool = True) -> Float[Tensor, "*s
     return x if world_size(gather) == 1 else dist_nn.all_reduce(x.contiguous())
 
 
+def rows_of_all(x: Shaped[Tensor, "rows *rest"], gather: bool = True) -> int | Float[Tensor, ""]:
+    """How many rows all processes hold together; a tensor where several do, so that no device is waited for."""
+    if world_size(gather) == 1:
+        return len(x)
+    return summed(torch.full((), float(len(x)), dtype=x.dtype, device=x.device))
+
+
 def mean_over_processes(loss: Float[Tensor, ""], gather: bool = True) -> Float[Tensor, ""]:
     """The mean of `loss` over processes as value, the gradient of this process's own `loss`."""
     if world_size(gather) == 1:

@@ -1,0 +1,164 @@
+"""Contrastive loss, forward and backward, on a CPU: blocks against the dense matrix and against lightly's NTXentLoss.
+
+Each measurement runs in a process of its own, on the same inputs: time by wall clock after a small warm-up, memory as
+the highest resident size during the loss over the resident size before it (Linux). Contestants are interleaved; figures
+are medians over rounds. The dense contestant is the textbook one: similarities of all 2N rows, masked_fill, logsumexp,
+autograd. lightly takes part where it is installed.
+
+    python benchmarks/contrastive.py --json benchmarks/contrastive.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+GOALS = {"dense": {"memory": 1 / 20, "time": 1 / 2}, "lightly": {"memory": 1 / 20, "time": 1 / 4}}
+TEMPERATURE = 0.1
+
+
+def contestant(name: str) -> Callable[..., Any]:
+    import torch
+    from torch import Tensor
+
+    if name == "blocks":
+        from autodidact.objectives import nt_xent
+
+        return lambda z1, z2: nt_xent(z1, z2, TEMPERATURE)
+    if name == "lightly":
+        from lightly.loss import NTXentLoss
+
+        return NTXentLoss(temperature=TEMPERATURE)
+
+    def dense(z1: Tensor, z2: Tensor) -> Tensor:
+        z = torch.nn.functional.normalize(torch.cat([z1, z2]), dim=1)
+        n = len(z1)
+        logits = z @ z.T / TEMPERATURE
+        own = torch.arange(2 * n)
+        positive = logits[own, (own + n) % (2 * n)]
+        return (logits.masked_fill(torch.eye(2 * n, dtype=torch.bool), -torch.inf).logsumexp(1) - positive).mean()
+
+    return dense
+
+
+def resident(which: str) -> int:
+    """Bytes: VmRSS is the resident size now, VmHWM the highest since it was last reset."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(which + ":"))
+
+
+def measure(name: str, n: int, d: int, threads: int) -> dict[str, float]:
+    """Run in the child: seconds, bytes beyond the inputs, and the loss and gradient norm, for one contestant."""
+    import torch
+
+    torch.set_num_threads(threads)
+    loss_of = contestant(name)
+
+    def views(rows: int) -> list[torch.Tensor]:
+        generator = torch.Generator().manual_seed(0)
+        first = torch.randn(rows, d, generator=generator)
+        return [z.requires_grad_() for z in (first, first + torch.randn(rows, d, generator=generator))]
+
+    loss_of(*views(64)).backward()
+    z1, z2 = views(n)
+    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+    before = resident("VmRSS")
+    start = time.perf_counter()
+    loss = loss_of(z1, z2)
+    loss.backward()
+    seconds = time.perf_counter() - start
+    assert z1.grad is not None
+    assert z2.grad is not None
+    gradient = torch.cat([z1.grad, z2.grad])
+    return {
+        "seconds": seconds,
+        "bytes": resident("VmHWM") - before,
+        "loss": float(loss.detach()),
+        "gradient_norm": float(gradient.norm()),
+    }
+
+
+def child(name: str, n: int, d: int, threads: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--child", name, "--n", str(n), "--d", str(d), "--threads", str(threads)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        raise RuntimeError(f"{name} at N = {n} ended with {done.returncode}: {done.stderr[-500:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=8192, help="pairs in the batch")
+    parser.add_argument("--d", type=int, default=128, help="dimensions")
+    parser.add_argument("--large", type=int, default=65_536, help="pairs for the blocks alone; 0 to leave out")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.child:
+        print(json.dumps(measure(arguments.child, arguments.n, arguments.d, arguments.threads)))
+        return
+
+    names = ["blocks", "dense"] + (["lightly"] if find_spec("lightly") else [])
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for number in range(arguments.rounds):
+        for name in names if number % 2 == 0 else reversed(names):
+            rounds[name].append(child(name, arguments.n, arguments.d, arguments.threads))
+            figures = rounds[name][-1]
+            print(f"{number} {name:8} {figures['seconds']:8.2f} s {figures['bytes'] / 2**20:9.1f} MiB", flush=True)
+    result: dict[str, Any] = {
+        "what": "NT-Xent forward and backward, float32, CPU",
+        "n": arguments.n,
+        "d": arguments.d,
+        "temperature": TEMPERATURE,
+        "threads": arguments.threads,
+        "rounds": arguments.rounds,
+        "processor": processor(),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": version("torch"),
+            **({"lightly": version("lightly")} if "lightly" in names else {}),
+        },
+        "medians": {name: medians(rounds[name]) for name in names},
+        "against": {},
+    }
+    for peer in names[1:]:
+        pairs = list(zip(rounds["blocks"], rounds[peer], strict=True))
+        result["against"][peer] = {
+            "memory": statistics.median(own["bytes"] / other["bytes"] for own, other in pairs),
+            "time": statistics.median(own["seconds"] / other["seconds"] for own, other in pairs),
+            "loss_difference": max(abs(own["loss"] / other["loss"] - 1) for own, other in pairs),
+            "gradient_norm_difference": max(abs(own["gradient_norm"] / o["gradient_norm"] - 1) for own, o in pairs),
+            "goal": GOALS[peer],
+        }
+    if arguments.large:
+        result["large"] = {"n": arguments.large, **child("blocks", arguments.large, arguments.d, arguments.threads)}
+    print(json.dumps(result, indent=2))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+if __name__ == "__main__":
+    main()
