@@ -38,9 +38,9 @@ def optimiser(method: Method, settings: Settings) -> Optimizer:
     if not entries:
         raise ValueError(f"{type(method).__name__} has nothing to train")
     if settings.optimizer == "adamw":
-        return AdamW(entries, lr=settings.lr)
+        return AdamW(entries, lr=settings.lr, fused=True)
     if settings.optimizer == "sgd":
-        return SGD(entries, lr=settings.lr, momentum=settings.momentum)
+        return SGD(entries, lr=settings.lr, momentum=settings.momentum, fused=True)
     return LARS(entries, lr=settings.lr, momentum=settings.momentum)
 
 
