@@ -11,6 +11,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from autodidact.catalog.nearest import nearest
 
+TRUTHS = ("true", "yes", "on", "1", "false", "no", "off", "0")
 BARE, EITHER = " ", "[no-]"
 """Metavars of options that need no value: typed as ``--NAME``, and also as ``--no-NAME`` where the default is true."""
 _NAMES: dict[str, Any] = {
@@ -111,3 +112,25 @@ def items(text: Any, of: Any) -> list[Any]:
     """
     parts = [part for part in re.split(r"[,\s]+", text.strip("[]()")) if part] if isinstance(text, str) else list(text)
     return [of(part) for part in parts]
+
+
+def value(text: str, annotation: str) -> Any:
+    """One value from its text.
+
+    Raises
+    ------
+    ValueError : it is none of the types of the annotation; the message begins with "takes".
+    """
+    for kind in alternatives(annotation):
+        if get_origin(kind) is Literal and text in choices(annotation):
+            return next(choice for choice in get_args(kind) if str(choice) == text)
+        if kind is bool and text.lower() in TRUTHS:
+            return text.lower() in TRUTHS[: len(TRUTHS) // 2]
+        if kind in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+        if kind in (str, Any):
+            return text
+    raise ValueError(takes(annotation, text))

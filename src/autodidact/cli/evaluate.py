@@ -8,7 +8,7 @@ from dataclasses import replace
 from autodidact.catalog.signature import options_of, summary_of
 from autodidact.cli.figures import print_differences, print_table
 from autodidact.cli.parser import Parser
-from autodidact.cli.words import DATA
+from autodidact.cli.words import DATA, LABELS
 
 MODULE = "autodidact.verbs.evaluate"
 SHOWN = {
@@ -50,7 +50,7 @@ def make_parser() -> Parser:
     parser.positional("run", "run folder or model folder")
     parser.option(own["data"], doc=f"labelled data: {DATA}", shown="DATA")
     parser.option(replace(own["protocols"], name="protocol", annotation="str | None"), shown="A,B,...")
-    parser.options(own, but=("run", "data", "protocols", "tuning"), shown=SHOWN)
+    parser.options(own, but=("run", "data", "protocols", "tuning"), docs={"label_from": LABELS}, shown=SHOWN)
     group = parser.add_argument_group("training of whole networks: finetune, finetune+distill and the baseline scratch")
     for option in options_of("autodidact.evaluation.finetune", "Tuning").values():
         if option.name != "accelerator":

@@ -23,7 +23,7 @@ def print_differences(table: Table, pairs: Iterable[tuple[str, str]]) -> None:
         (f"{a} - {b}", metric, table.difference(a, b, metric))
         for a, b in pairs
         for metric in table.metrics
-        if set(table.seeds(a, metric)) & set(table.seeds(b, metric))
+        if metric != "seconds" and set(table.seeds(a, metric)) & set(table.seeds(b, metric))
     ]
     if not shown:
         return

@@ -12,10 +12,9 @@ from jsonargparse import ArgumentParser
 
 from autodidact.catalog.nearest import nearest
 from autodidact.catalog.signature import REQUIRED, Option
-from autodidact.cli.annotations import BARE, EITHER, alternatives, items, metavar, takes, typed
+from autodidact.cli.annotations import BARE, EITHER, TRUTHS, alternatives, items, metavar, takes, typed
 
 _QUOTE = "'"
-TRUTHS = ("true", "yes", "on", "1", "false", "no", "off", "0")
 
 
 class Parser(ArgumentParser):

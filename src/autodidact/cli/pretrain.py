@@ -11,15 +11,16 @@ from autodidact.catalog import card, options
 from autodidact.catalog.signature import Option, options_of
 from autodidact.cli.main import first_process
 from autodidact.cli.parser import Parser
-from autodidact.cli.words import DATA, ENCODER
+from autodidact.cli.words import DATA, ENCODER, LABELS
 
 APART = ("method", "settings", "method_arguments")
 DOCS = {
     "data": DATA,
     "encoder": ENCODER,
     "encoder_arguments": "further arguments of the encoder, each as --encoder.NAME VALUE",
+    "labels": f"{LABELS}. For the online kNN monitor only, unless the method declares that it learns from labels",
 }
-SHOWN = {"data": "DATA", "encoder": "NAME", "out": "DIR", "image_size": "PX", "pretrained": "[FILE]"}
+SHOWN = {"data": "DATA", "encoder": "NAME", "out": "DIR", "image_size": "PX", "pretrained": "[FILE]", "labels": "WHERE"}
 
 
 def run(argv: Sequence[str]) -> None:

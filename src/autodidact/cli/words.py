@@ -9,3 +9,8 @@ ENCODER = (
     "timm:NAME, hf:ID-or-folder, small:NAME, or SLOT=NAME once for each network of a method with several; default the "
     "method's own"
 )
+LABELS = (
+    "where labels come from: a column of a table; of a folder of images 'first' or 'parent', or "
+    "FILE[:FILE_COLUMN][:LABEL_COLUMN]; a key of an .npz; 'none' for none; default the class folders, or what the data "
+    "calls its labels"
+)

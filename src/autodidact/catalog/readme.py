@@ -1,0 +1,193 @@
+"""Writes what is generated: the tables of README.md, and a page for each method in docs/methods.
+
+``python -m autodidact.catalog.readme`` from the root of a checkout; everything comes from the cards, the docstrings and
+the results of the claims in ``results/``, so nobody writes a status by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from autodidact.catalog.card import Card
+from autodidact.catalog.cards import cards, options
+from autodidact.catalog.signature import REQUIRED, docstring_of
+
+PAGES = Path("docs/methods")
+
+
+def generated(root: Path) -> dict[Path, str]:
+    """Path -> content of all that is generated, for a checkout at `root`.
+
+    Raises
+    ------
+    ValueError : README.md lacks the markers of a block, or a result is not that of a claim.
+    """
+    results = read_results(root / "results")
+    readme = (root / "README.md").read_text()
+    readme = replaced(readme, "methods", method_table(results))
+    readme = replaced(readme, "claims", claim_table(list(results.values())))
+    pages = {root / PAGES / f"{card.name}.md": page(card, results.get(card.claim)) for card in cards().values()}
+    return {root / "README.md": readme, **pages}
+
+
+def write(root: Path) -> list[Path]:
+    """Bring all that is generated up to date; the files that changed. Pages of methods that are gone are deleted."""
+    wanted = generated(root)
+    changed = [path for path, text in wanted.items() if not path.exists() or path.read_text() != text]
+    for path in changed:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(wanted[path])
+    gone = [path for path in (root / PAGES).glob("*.md") if path not in wanted]
+    for path in gone:
+        path.unlink()
+    return changed + gone
+
+
+def read_results(folder: Path) -> dict[str, dict[str, Any]]:
+    """The claims' results by name, in the order of the papers' numbers."""
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        result = json.loads(path.read_text())
+        if missing := [key for key in ("name", "number", "verdict", "difference") if key not in result]:
+            raise ValueError(f"{path} is not the result of a claim: it lacks {', '.join(missing)}")
+        found.append(result)
+    return {result["name"]: result for result in sorted(found, key=lambda r: (r["number"], r["name"]))}
+
+
+def replaced(text: str, block: str, content: str) -> str:
+    """The text with what stands between ``<!-- block -->`` and ``<!-- /block -->`` replaced."""
+    pattern = re.compile(rf"(<!-- {block} -->\n).*?(<!-- /{block} -->)", re.DOTALL)
+    if len(pattern.findall(text)) != 1:
+        raise ValueError(f"README.md needs the markers <!-- {block} --> and <!-- /{block} --> once")
+    return pattern.sub(lambda found: f"{found.group(1)}{content}\n{found.group(2)}", text)
+
+
+def method_table(results: Mapping[str, Mapping[str, Any]]) -> str:
+    """All cards as a Markdown table, each with the verdict on its claim."""
+    rows = [
+        (
+            str(card.number or ""),
+            f"[`{card.name}`]({PAGES / card.name}.md)",
+            card.kind,
+            card.summary,
+            results[card.claim]["verdict"] if card.claim in results else "",
+        )
+        for card in cards().values()
+    ]
+    return _table(("no", "name", "kind", "what it does", "claim"), rows)
+
+
+def claim_table(results: Sequence[Mapping[str, Any]]) -> str:
+    """The results of the claims as a Markdown table."""
+    rows = [
+        (
+            str(result["number"]),
+            f"`{result['name']}`",
+            result["statement"],
+            f"{interval(result['difference'])}{_unit(result)}",
+            f"{_side(result)} {result['margin']:g}",
+            f"{len(result['seeds'])}",
+            _minutes(result["seconds"]),
+            f"**{result['verdict']}**",
+        )
+        for result in results
+    ]
+    return _table(
+        ("no", "claim", "statement", "difference, 95 % interval", "held if", "seeds", "time", "verdict"), rows
+    )
+
+
+def page(card: Card, result: Mapping[str, Any] | None) -> str:
+    """The page of one method."""
+    facts = [("kind", card.kind), ("paper", card.paper + (f" (no. {card.number})" if card.number else ""))]
+    facts += [("data", ", ".join(f"`{field}` ({kind})" for field, kind in card.needs))] if card.needs else []
+    facts += [("gives", ", ".join(card.abilities))] if card.abilities else []
+    facts += [("encoder", f"`{card.encoder}` unless another is named")] if card.encoder else []
+    facts += [("install", f"`pip install 'autodidact[{card.extra}]'`")] if card.extra else []
+    facts += [("source", f"[`{card.module}`](../../src/{card.module.replace('.', '/')}.py)")]
+    parts = [f"# {card.title}", card.summary, _table(("", ""), facts), _prose(card)]
+    if card.kind in ("method", "recipe"):
+        parts.append(f"```sh\nautodidact pretrain {card.name} --data DATA --out runs/{card.name}\n```")
+    if known := options(card):
+        rows = [
+            (f"`--method.{name}`", f"`{option.annotation}`", _default(option.default), option.doc.replace("``", "`"))
+            for name, option in known.items()
+        ]
+        parts += ["## Options", _table(("option", "type", "default", ""), rows)]
+    if result is not None:
+        parts += ["## Claim", _result(result)]
+    parts.append("*Generated from the source by `make readme`.*")
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def interval(difference: Mapping[str, float | None]) -> str:
+    """Mean and ends of an interval."""
+    if difference["low"] is None:
+        return f"{difference['mean']:.3g}"
+    return f"{difference['mean']:.3g} [{difference['low']:.3g}, {difference['high']:.3g}]"
+
+
+def _prose(card: Card) -> str:
+    """The docstring of the class, up to its parameters."""
+    text = re.split(r"^\w[\w ]*\n-{3,}$", docstring_of(card.module, card.target), flags=re.MULTILINE)[0]
+    return re.sub(r"`([^`]+)`", r"`\1`", text.strip().replace("``", "`"))
+
+
+def _result(result: Mapping[str, Any]) -> str:
+    means = [
+        (f"`{arm}`", f"{sum(values) / len(values):.4g}", ", ".join(f"{value:.4g}" for value in values))
+        for arm, values in result["arms"].items()
+    ]
+    parts = [result["statement"], _table(("arm", f"{result['metric']}, mean", "by seed"), means)]
+    rows = [
+        (
+            entry["role"],
+            entry["text"],
+            f"{interval(entry['difference'])}{_unit(entry)}",
+            f"{_side(entry)} {entry['margin']:g}",
+            entry["verdict"],
+        )
+        for entry in result.get("statements", ())
+    ]
+    if rows:
+        parts.append(_table(("", "statement", "95 % interval", "held if", "verdict"), rows))
+    seeds = ", ".join(map(str, result["seeds"]))
+    tuned = ", ".join(map(str, result["tuning_seeds"]))
+    parts.append(
+        f"Verdict: **{result['verdict']}**{' (' + result['why'] + ')' if result.get('why') else ''}. Seeds {seeds}; "
+        + (f"settings chosen on seeds {tuned}; " if tuned else "")
+        + f"{_minutes(result['seconds'])} of work. `autodidact claim {result['name']}` runs it again."
+    )
+    parts += list(result.get("notes", ()))
+    return "\n\n".join(parts)
+
+
+def _side(entry: Mapping[str, Any]) -> str:
+    return "below" if entry.get("direction") == "below" else "above"
+
+
+def _unit(entry: Mapping[str, Any]) -> str:
+    return f" {entry['unit']}" if entry.get("unit") else ""
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+
+
+def _default(value: Any) -> str:
+    return "" if value is REQUIRED else f"`{value!r}`"
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [heads, ["---"] * len(heads), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+if __name__ == "__main__":
+    for changed_path in write(Path.cwd()):
+        print(changed_path.relative_to(Path.cwd()), file=sys.stderr)

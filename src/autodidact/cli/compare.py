@@ -1,0 +1,118 @@
+"""``autodidact compare --data D --methods simclr,dcl --seeds 3 --epochs 10 --grid method.temperature=0.1,0.2``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from autodidact.catalog.signature import options_of, summary_of
+from autodidact.cli.annotations import value
+from autodidact.cli.figures import print_differences, print_table
+from autodidact.cli.parser import Parser
+from autodidact.cli.pretrain import encoder_words, method_options
+from autodidact.cli.words import DATA, ENCODER, LABELS
+
+MODULE = "autodidact.verbs.compare"
+DOCS = {
+    "data": DATA,
+    "methods": "names with commas between; the others are compared to the first",
+    "grid": "NAME=VALUE,VALUE,..., any number of times: method.NAME for an option of the methods, or a training option "
+    "such as lr, or encoder or image_size; every combination becomes an arm",
+    "encoder": ENCODER,
+    "encoder_arguments": "further arguments of the encoders, each as --encoder.NAME VALUE",
+    "image_size": "side of the views in pixels; default by the data: its own size up to 64, else 224",
+    "channels": "channels of the images; default those of the data",
+    "pretrained": "start from the encoder's published weights, or from a file of weights",
+    "label_from": LABELS,
+}
+SHOWN = {
+    "data": "DATA",
+    "methods": "A,B,...",
+    "protocols": "A,B,...",
+    "out": "DIR",
+    "labels": "BUDGET",
+    "grid": "NAME=A,B,...",
+    "encoder": "NAME",
+    "image_size": "PX",
+    "pretrained": "[FILE]",
+    "test": "DATA",
+    "label_from": "WHERE",
+    "json": "FILE",
+}
+NAMES = {"protocols": "protocol"}
+TEXT = {"methods": "str", "protocols": "str | None"}
+
+
+def run(argv: Sequence[str]) -> None:
+    """Parse, compare, print the table and the differences to the first arm."""
+    words, grid = without_grid(encoder_words(argv))
+    given = make_parser().take(words)
+    given.pop("config", None)
+    if given["data"] is None or given["methods"] is None:
+        raise ValueError("compare needs data and methods: autodidact compare --data DATA --methods simclr,dcl")
+    given["grid"] = {**(given["grid"] or {}), **typed_grid(grid, given["methods"])}
+    from autodidact.training import Settings
+    from autodidact.verbs.compare import compare
+
+    training = given.pop("settings")
+    table = compare(
+        given.pop("data"), given.pop("methods"), settings=Settings(**training), protocols=given.pop("protocol"), **given
+    )
+    about = table.about
+    labels = f"; {about['labels']} of the labels" if about["protocols"] else "; no labels"
+    first = next(iter(about["arms"]))
+    print_table(
+        table, f"{about['data']}, {about['samples']} samples, {about['budget']}{labels}, {given['seeds']} seeds"
+    )
+    for note in about["notes"]:
+        print(f"note: {note}")
+    print_differences(table, [(arm, first) for arm in table.arms if arm != first])
+    print(f"\nthe runs are in {given['out']}" + (f", the table is in {given['json']}" if given["json"] else ""))
+
+
+def without_grid(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The other words, and every ``--grid NAME=VALUES`` by name."""
+    words, left, grid = list[str](), list(argv), dict[str, str]()
+    while left:
+        word = left.pop(0)
+        option, equals, entry = word.partition("=")
+        if option != "--grid":
+            words.append(word)
+            continue
+        entry = entry if equals else left.pop(0) if left else ""
+        name, equals, values = entry.partition("=")
+        if not equals or not name:
+            raise ValueError(f"--grid takes NAME=VALUE,VALUE, such as method.temperature=0.1,0.2, got '{entry}'")
+        grid[name.replace("-", "_")] = values
+    return words, grid
+
+
+def typed_grid(grid: dict[str, str], methods: str) -> dict[str, list[Any]]:
+    """Values as their options take them; names that are no option are left to `compare` to complain of."""
+    known = {name: option.annotation for name, option in options_of("autodidact.training.settings", "Settings").items()}
+    known |= {"encoder": "str", "image_size": "int"}
+    for method in filter(None, methods.split(",")):
+        known |= {f"method.{name}": option.annotation for name, option in method_options(method.strip()).items()}
+    found = {}
+    for name, values in grid.items():
+        try:
+            found[name] = [value(text.strip(), known.get(name, "str")) for text in values.split(",") if text.strip()]
+        except ValueError as wrong:
+            raise ValueError(f"--grid {name} {wrong}") from wrong
+    return found
+
+
+def make_parser() -> Parser:
+    """The options of `autodidact.verbs.compare.compare` and of training."""
+    own = options_of(MODULE, "compare")
+    parser = Parser("compare", "--data DATA --methods A,B,... [options]", summary_of(MODULE, "compare"))
+    for name, option in own.items():
+        if name != "settings":
+            taken = replace(option, name=NAMES.get(name, name), annotation=TEXT.get(name, option.annotation))
+            parser.option(taken, doc=DOCS.get(name), shown=SHOWN.get(name))
+    training = parser.add_argument_group("training, the same for all arms; epochs or steps are the budget")
+    for option in options_of("autodidact.training.settings", "Settings").values():
+        if option.name != "seed":
+            parser.option(option, entry=f"settings.{option.name}", group=training)
+    return parser
