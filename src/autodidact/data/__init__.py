@@ -17,6 +17,7 @@ from autodidact.data.source import ArraySource, Source, chained, mixed, together
 from autodidact.data.splits import label_fraction, split
 from autodidact.data.statistics import channel_statistics, describe, fingerprint, table_statistics
 from autodidact.data.store import Store, derive
+from autodidact.data.stream import StreamSource
 
 __all__ = [
     "ArraySource",
@@ -32,6 +33,7 @@ __all__ = [
     "Schema",
     "Source",
     "Store",
+    "StreamSource",
     "WholeBatching",
     "chained",
     "channel_statistics",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,40 +24,62 @@ LABEL_KEYS = ("labels", "label", "y", "target", "targets", "y_train", "arr_1")
 
 
 def load_array(path: Path, labels: str | None) -> tuple[NDArray[Any], NDArray[Any] | None, list[str]]:
-    """The values of a ``.npy`` (mapped into memory) or ``.npz`` file, its labels, and what was left aside."""
+    """The values of a ``.npy`` (mapped into memory) or ``.npz`` file, its labels, and what was left aside.
+
+    Raises
+    ------
+    ValueError
+        The file is damaged, holds Python objects, or has none of the usual keys.
+    FileNotFoundError
+        There is neither a key nor a file of the name given as `labels`.
+    """
+    if path.suffix == ".npy":
+        return _read(path), None if labels in (None, "none") else _labels_beside(path, str(labels), []), []
     try:
-        held = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
-        if isinstance(held, np.ndarray):
-            return held, None if labels in (None, "none") else _label_file(str(labels), path), []
-        with held:
-            keys = {key.lower(): key for key in held.files}
-            wanted = next((keys[key] for key in IMAGE_KEYS if key in keys), None)
-            if wanted is None:
-                raise ValueError(
-                    f"{path} holds {', '.join(held.files) or 'nothing'}; one of {', '.join(IMAGE_KEYS)} is needed"
-                )
-            if labels not in (None, "none", *held.files):
-                return held[wanted], _label_file(str(labels), path), []
-            own = labels or next((keys[key] for key in LABEL_KEYS if key in keys and keys[key] != wanted), "none")
-            rest = [key for key in held.files if key not in (wanted, own)]
-            notes = [f"left aside: {', '.join(rest)}"] if rest else []
-            return held[wanted], held[own] if own in held.files else None, notes
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path} is not a whole numpy file: {error}") from error
-    except ValueError as error:
-        if "allow_pickle" in str(error) or "Object arrays" in str(error):
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise ValueError(f"{path} is not a whole numpy archive: {error}") from error
+    with archive:
+        members = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
+        usual = {key.lower(): key for key in members}
+        wanted = next((usual[key] for key in IMAGE_KEYS if key in usual), None)
+        if wanted is None:
             raise ValueError(
-                f"{path} holds Python objects, which are never loaded (they could run code); save plain numbers"
-            ) from error
-        raise
+                f"{path} holds {', '.join(members) or 'nothing'}; one of {', '.join(IMAGE_KEYS)} is needed"
+            )
+        own = labels or next((usual[key] for key in LABEL_KEYS if key in usual and usual[key] != wanted), "none")
+        found: NDArray[Any] | None = None
+        if own in members:
+            found = _read(path, archive, members[own])
+        elif own != "none":
+            found = _labels_beside(path, own, list(members))
+        rest = [key for key in members if key not in (wanted, own)]
+        notes = [f"left aside: {', '.join(rest)}"] if rest else []
+        return _read(path, archive, members[wanted]), found, notes
 
 
-def _label_file(labels: str, beside: Path) -> NDArray[Any]:
-    for path in (Path(labels).expanduser(), beside.parent / labels):
-        if path.suffix == ".npy" and path.is_file():
-            return np.load(path, allow_pickle=False)
+def _read(path: Path, archive: zipfile.ZipFile | None = None, member: str = "") -> NDArray[Any]:
+    """One array of a file; nothing in it is ever run."""
+    try:
+        if archive is None:
+            return np.load(path, mmap_mode="r", allow_pickle=False)
+        with archive.open(member) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        text = str(error)
+        if any(word in text for word in ("pickle", "Object arrays", "Python objects")):
+            text = "Python objects are never loaded (they could run code); save plain numbers"
+        raise ValueError(f"{path} cannot be read as an array: {text}") from error
+
+
+def _labels_beside(path: Path, labels: str, keys: list[str]) -> NDArray[Any]:
+    for candidate in (Path(labels).expanduser(), path.parent / labels):
+        if candidate.suffix == ".npy" and candidate.is_file():
+            return np.asarray(_read(candidate))
     raise FileNotFoundError(
-        f"labels of {beside.name} are one of its keys (.npz) or a .npy file with a value a row; there is no '{labels}'"
+        f"labels of {path.name} are a .npy file with a value a row"
+        + (f", or one of {', '.join(keys)}" if keys else "")
+        + f"; there is no '{labels}'"
     )
 
 

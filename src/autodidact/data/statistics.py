@@ -12,6 +12,7 @@ import torch
 from autodidact.data.batch import Ragged, Value
 from autodidact.data.folder import evenly
 from autodidact.data.source import Source
+from autodidact.data.stream import StreamSource
 
 _SCALARS = ("label", "target", "group")
 
@@ -29,6 +30,7 @@ def channel_statistics(source: Source, limit: int = 2048) -> dict[str, list[floa
     """
     if "image" not in source.schema:
         raise ValueError(f"'{source.name}' has no images; it has {', '.join(source.schema)}")
+    source = _held(source, limit)
     sums: Any = 0
     squares: Any = 0
     count = 0
@@ -60,6 +62,8 @@ def _inside(box: Value | None, pixels: torch.Tensor) -> torch.Tensor:
 def table_statistics(source: Source) -> dict[str, list[float]]:
     """Minimum, maximum, mean and standard deviation of every numeric column, missing values left out.
 
+    Of a stream only its first 8,192 samples count.
+
     Returns
     -------
     dict
@@ -69,6 +73,7 @@ def table_statistics(source: Source) -> dict[str, list[float]]:
     keys = ("minimum", "maximum", "mean", "std")
     if "numeric" not in source.schema:
         return {key: [] for key in keys}
+    source = _held(source, 8192)
     values = np.concatenate([np.asarray(batch["numeric"], dtype=np.float64) for batch in source.in_order(8192)])
     known = ~np.isnan(values)
     count = np.maximum(known.sum(axis=0), 1)
@@ -82,10 +87,15 @@ def table_statistics(source: Source) -> dict[str, list[float]]:
     return {key: figure.tolist() for key, figure in zip(keys, figures, strict=True)}
 
 
+def _held(source: Source, limit: int) -> Source:
+    """What can be read by position of a source: itself, or the first samples of a stream."""
+    return source.take(limit) if isinstance(source, StreamSource) else source
+
+
 def describe(source: Source) -> str:
     """What a source holds, in a few plain lines."""
     if source.streaming:
-        lines = [f"{source.name}: a stream"]
+        lines = [f"{source.name}: a stream" + (f" of {len(source):,} samples" if len(source) else "")]
     else:
         lines = [f"{source.name}: {len(source):,} samples"]
     for name, field in source.schema.items():
@@ -114,8 +124,10 @@ def _some(names: tuple[str, ...]) -> str:
 def fingerprint(source: Source, limit: int = 1024) -> str:
     """A digest of ids, schema, scalar fields, and the whole content of up to `limit` samples evenly spread.
 
-    Data that differs only in samples not looked at, and keeps every id and label, has the same fingerprint.
+    Data that differs only in samples not looked at, and keeps every id and label, has the same fingerprint. Of a stream
+    the first 64 samples speak for the rest.
     """
+    source = _held(source, 64)
     digest = hashlib.blake2b(digest_size=16)
     digest.update(source.ids.tobytes())
     digest.update(json.dumps(source.schema.plain(), sort_keys=True).encode())
