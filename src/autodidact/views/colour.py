@@ -55,9 +55,8 @@ def blend_(
             added = g.mul_(grey[:, None, None, None])
             if m is not None:
                 added.add_(m)
-    x.mul_(factor[:, None, None, None])
-    if added is not None:
-        x.add_(added)
+    factor = factor[:, None, None, None]
+    x = x.mul_(factor) if added is None else torch.addcmul(added, x, factor, out=x)
     return x.clamp_(0, 1)
 
 

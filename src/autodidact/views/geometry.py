@@ -189,18 +189,21 @@ def _resized_one_by_one(
     out = scratch.take("view", (n, c, *size), images.device)
     numbers = range(n) if samples is None else samples.tolist()
     flipped, turned = ([False] * n if mirror is None else mirror.tolist() for mirror in (flip, vertical_flip))
+    strides, first = images.stride(), images.storage_offset()
+    targets = out.split(1)
     for i, number, (top, left, height, width) in zip(range(n), numbers, crops.tolist(), strict=True):
-        window = images[number : number + 1, :, top : top + height, left : left + width]
+        at = first + number * strides[0] + top * strides[2] + left * strides[3]
+        window = images.as_strided((1, c, height, width), strides, at)
         if not eight_bit:
             window = window.to(torch.float32)
-        elif images.stride(1) != 1:
-            interleaved = scratch.take("window", (1, height, width, c), images.device, torch.uint8).permute(0, 3, 1, 2)
-            for channel in range(c):
-                interleaved[:, channel] = window[:, channel]
-            window = interleaved
+        elif strides[1] != 1:
+            interleaved = scratch.take("window", (1, height, width, c), images.device, torch.uint8)
+            for to, plane in zip(interleaved.unbind(3), window.unbind(1), strict=True):
+                to.copy_(plane)
+            window = interleaved.permute(0, 3, 1, 2)
         view = resample(window, size, False)
         mirrored = [axis for axis, yes in ((2, turned[i]), (3, flipped[i])) if yes]
-        out[i] = (view.flip(mirrored) if mirrored else view)[0]
+        targets[i].copy_(view.flip(mirrored) if mirrored else view)
     return out.mul_(1 / 255) if eight_bit else out
 
 

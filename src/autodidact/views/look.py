@@ -6,6 +6,7 @@ at once, or for those concerned; steps that concern nobody in the batch cost not
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +23,14 @@ from autodidact.views.scratch import Scratch, borrowed
 ChannelValues = float | tuple[float, ...]
 Step = Callable[[Tensor, slice, Scratch], object]
 
-# Numbers in the images of a chunk: on a CPU a megabyte, enough to hide what an operation costs to start, and small
-# enough for a cache with the scratch space, about four times as much; on an accelerator a quarter gigabyte.
-_CHUNK = 2**18
+# Numbers in the images of a chunk: on a CPU four megabytes, enough to hide what an operation costs to start, yet
+# of a size with its caches; on an accelerator a quarter gigabyte.
+_CHUNK = 2**20
 _CHUNK_ACCELERATOR = 2**26
 # Numbers in the images that a step for some samples only takes out, changes together and puts back.
-_PART = 2**16
+_PART = 2**18
+# Images smaller than this are put back by one call, larger ones one by one: the call is slow and starts quickly.
+_COPIED_TOGETHER = 2**13
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Look:
             uint8 (0 to 255) or floating point (0 to 1), any number of channels, on any device.
         parameters : ViewParameters of n rows
         chunk : int, optional
-            Samples of a chunk. It changes speed and memory, and not the result.
+            Samples of a chunk. It changes speed and memory, and the result by no more than rounding.
 
         Returns
         -------
@@ -110,9 +113,10 @@ class Look:
         if n == 0:
             return out
         cpu = images.device.type == "cpu"
+        threads = torch.get_num_threads() if cpu else 1
         if chunk is None:
-            largest = max(out[0].numel(), images[0].numel())
-            chunk = min(n, max(1, (_CHUNK if cpu else _CHUNK_ACCELERATOR) // largest))
+            most = (_CHUNK if cpu else _CHUNK_ACCELERATOR) // max(out[0].numel(), images[0].numel())
+            chunk = max(1, min(math.ceil(n / threads), most))
 
         # Within its chunk a sample is placed by the turn of its hue, so that those turning hue together lie together.
         jitter = _Jitter(parameters, channels)
@@ -125,16 +129,17 @@ class Look:
 
         def work(start: int) -> None:
             rows = slice(start, min(start + chunk, n))
-            with borrowed() as scratch:
+            # Grad and inference mode are of a thread; what the caller has, the workers must have too.
+            with torch.inference_mode(inference), torch.no_grad(), borrowed() as scratch:
                 x = resample(images, order[rows], rows, scratch)
                 for step in steps:
                     step(x, rows, scratch)
                 torch.index_select(x, 0, back[rows], out=out[rows])
 
+        inference = torch.is_inference_mode_enabled()
         starts = range(0, n, chunk)
-        workers = min(torch.get_num_threads(), len(starts)) if cpu else 1
-        if workers > 1:
-            with ThreadPoolExecutor(workers) as pool:
+        if threads > 1 and len(starts) > 1:
+            with ThreadPoolExecutor(min(threads, len(starts))) as pool:
                 list(pool.map(work, starts))
         else:
             for start in starts:
@@ -294,4 +299,8 @@ def _on_some(x: Tensor, chosen: Tensor, work: Callable[[Tensor, Tensor], object]
         at = some.to(x.device)
         part = torch.index_select(x, 0, at, out=scratch.take("part", (len(some), *x.shape[1:]), x.device))
         work(part, some)
-        x.index_copy_(0, at, part)
+        if part[0].numel() < _COPIED_TOGETHER:
+            x.index_copy_(0, at, part)
+        else:
+            for i, changed in zip(some.tolist(), part.unbind(0), strict=True):
+                x[i] = changed
