@@ -37,14 +37,15 @@ class Tuning:
     Attributes
     ----------
     lr : peak learning rate; None chooses, see `choose_rate`.
-    steps : updates; None for 300, and 10 passes over the labelled rows more.
+    steps : updates; None for 200, and 10 passes over the labelled rows more.
     batch_size : samples in an update; fewer labelled rows than that are repeated, each time with another augmentation.
     weight_decay : of AdamW.
     label_smoothing : see `Supervised`.
     view, view_changes : augmentation of images, see `autodidact.methods.predicting.Predicting`.
-    distill_steps, distill_batch, distill_lr : of the student in distillation; steps None for 300, and 10 passes over
+    distill_steps, distill_batch, distill_lr : of the student in distillation; steps None for 200, and 5 passes over
         the rows more, at most 2,000.
-    temperature, label_share : of the student's loss, see `Distilled`.
+    temperature, label_share : of the student's loss, see `Distilled`. Below 1 the teacher's predictions are sharpened,
+        which moves the student's boundaries away from the unlabelled rows.
     accelerator : "auto", "cpu" or "gpu".
     """
 
@@ -58,7 +59,7 @@ class Tuning:
     distill_steps: int | None = None
     distill_batch: int = 128
     distill_lr: float = 1e-3
-    temperature: float = 1.0
+    temperature: float = 0.5
     label_share: float = 0.0
     accelerator: str = "auto"
 
@@ -86,7 +87,7 @@ def finetune(
     )
     if pretrained and method.classifies:
         _start_from_probe(method, labelled, seed)
-    steps = tuning.steps or 300 + 10 * len(labelled) // tuning.batch_size
+    steps = tuning.steps or 200 + 10 * len(labelled) // tuning.batch_size
     return _train(method, labelled, steps, tuning.batch_size, lr, tuning, seed)
 
 
@@ -148,7 +149,7 @@ def distill(
         view=tuning.view,
         view_changes=tuning.view_changes,
     )
-    steps = tuning.distill_steps or min(2_000, 300 + 10 * len(rows) // tuning.distill_batch)
+    steps = tuning.distill_steps or min(2_000, 200 + 5 * len(rows) // tuning.distill_batch)
     return _train(method, joined, steps, tuning.distill_batch, tuning.distill_lr, tuning, seed)
 
 
