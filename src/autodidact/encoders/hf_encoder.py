@@ -102,7 +102,7 @@ class HFSequenceEncoder(Encoder):
         super().__init__()
         self.spec = dict(spec)
         self.model: Any = model
-        config = self.model.config
+        config: Any = model.config
         self.width = self.token_width = int(config.hidden_size)
         self.depth = int(config.num_hidden_layers)
         self.vocabulary = int(config.vocab_size)

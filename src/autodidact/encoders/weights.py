@@ -32,13 +32,11 @@ def load_weights(network: nn.Module, path: Path) -> None:
     """
     weights = read_weights(path)
     wanted = set(network.state_dict())
-    for prefix in (
-        "",
-        *sorted({name[: -len(want)] for want in list(wanted)[:1] for name in weights if name.endswith(want)}),
-    ):
-        stripped = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
-        if wanted <= set(stripped):
-            network.load_state_dict({name: stripped[name] for name in wanted})
+    probe = min(wanted)
+    for prefix in sorted({name.removesuffix(probe) for name in weights if name.endswith(probe)}, key=len):
+        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        if wanted <= set(own):
+            network.load_state_dict({name: own[name] for name in wanted})
             return
     missing = sorted(wanted - set(weights))
     raise ValueError(f"{path} lacks {len(missing)} of {len(wanted)} weights, first '{missing[0]}'")

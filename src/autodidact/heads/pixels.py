@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -69,6 +69,7 @@ class MirroredDecoder(nn.Module):
         return x
 
 
+@runtime_checkable
 class SpatialEncoder(Protocol):
     """What `convolutional_decoder` needs to know of an image encoder."""
 

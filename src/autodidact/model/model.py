@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -93,11 +94,22 @@ def load_model(
         folder = folder / "model"
     if not (folder / SETTINGS).exists():
         raise FileNotFoundError(f"{folder} holds no finished model ({SETTINGS} is missing)")
-    described = json.loads((folder / SETTINGS).read_text())
+    try:
+        described = json.loads((folder / SETTINGS).read_text())
+    except ValueError as error:
+        raise ValueError(f"{folder / SETTINGS} is damaged: {error}") from error
     known = {**(kinds or {})}
     cls = known.get(described["kind"]) or model_kinds.resolve(described["kind"])
     model = cls.from_settings(described["settings"])
-    model.load_state_dict(load_file(folder / WEIGHTS, device="cpu"))
+    try:
+        weights = load_file(folder / WEIGHTS, device="cpu")
+    except SafetensorError as error:
+        raise ValueError(f"{folder / WEIGHTS} is damaged: {error}") from error
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(f"the weights of {folder} do not fit its settings: {reason}") from error
     model.abilities = tuple(described["abilities"])
     return model.eval().to(device)
 

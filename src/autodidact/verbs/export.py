@@ -6,6 +6,7 @@ import copy
 import importlib.metadata
 import shutil
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,14 +82,17 @@ def export(source: str | Path | Model, format: Format, out: str | Path) -> Path:
     out = Path(out)
     _check_folder(out)
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
-    program = Program(model)
+    program = Program(model).eval()
     write: Callable[[Any, Program, Path], dict[str, Any]] = _WRITERS[format]
     out.parent.mkdir(parents=True, exist_ok=True)
     # Nobody sees a half-written export, and a failed one leaves an earlier one alone.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as made:
         aside = Path(made) / "export"
         aside.mkdir()
-        usage = {"format": format, **_facts(model, program), **write(model, program, aside)}
+        with warnings.catch_warnings():
+            # Remarks of the exporters about their own insides, which no user can act on; the result is checked anyway.
+            warnings.simplefilter("ignore")
+            usage = {"format": format, **_facts(model, program), **write(model, program, aside)}
         write_json(aside / "usage.json", usage)
         write_aside(aside / "README.md", readme(usage).encode())
         if out.exists():

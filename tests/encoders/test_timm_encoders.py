@@ -1,0 +1,178 @@
+"""Networks of timm: same outputs as timm's, at sizes and channels that timm was not made for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from autodidact.encoders import build
+from autodidact.encoders.timm_encoder import TimmEncoder
+
+timm = pytest.importorskip("timm")
+
+
+def vit(**changes: object) -> TimmEncoder:
+    torch.manual_seed(0)
+    arguments = {"image_size": (12, 8), "channels": 2, "width": 24, "depth": 3, "heads": 2, "patch": 2, "registers": 2}
+    encoder = build("small:vit", **{**arguments, **changes})
+    for part in encoder.modules():
+        if isinstance(part, nn.LayerNorm):
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+            nn.init.normal_(part.bias, std=0.1)
+    return encoder.eval()
+
+
+def images(encoder: TimmEncoder, n: int = 3) -> Tensor:
+    return torch.rand(n, encoder.channels, *encoder.image_size, generator=torch.Generator().manual_seed(1))
+
+
+def normalised(encoder: TimmEncoder, x: Tensor) -> Tensor:
+    return (x - 0.5) / 0.25
+
+
+@pytest.mark.parametrize("pool", ["token", "avg"])
+def test_a_transformers_parts_are_those_of_timm(pool: str) -> None:
+    encoder = vit(pool=pool)
+    x = images(encoder)
+    encoded = encoder(x)
+    features = encoder.model.forward_features(normalised(encoder, x))
+    torch.testing.assert_close(encoded.pooled, encoder.model(normalised(encoder, x)))
+    torch.testing.assert_close(encoded.prefix, features[:, :3])
+    torch.testing.assert_close(encoded.tokens, features[:, 3:])
+    assert encoder.grid == (6, 4)
+    torch.testing.assert_close(encoded.map[:, :, 4, 3], encoded.tokens[:, 4 * 4 + 3])
+
+
+def test_taps_are_the_patch_tokens_behind_each_block() -> None:
+    encoder = vit()
+    x = images(encoder)
+    hooked = {}
+    for index, block in enumerate(encoder.model.blocks):
+        block.register_forward_hook(lambda _, __, out, index=index: hooked.update({index: out[:, 3:]}))
+    taps = encoder(x, taps=(0, 2)).taps
+    assert list(taps) == [0, 2]
+    assert all(torch.equal(taps[index], hooked[index]) for index in taps)
+
+
+def test_keeping_every_token_changes_nothing() -> None:
+    encoder = vit()
+    x = images(encoder)
+    plain, kept = encoder(x, taps=(1,)), encoder(x, keep=torch.arange(24).expand(3, -1), taps=(1,))
+    assert torch.equal(kept.pooled, plain.pooled)
+    assert torch.equal(kept.tokens, plain.tokens)
+    assert torch.equal(kept.taps[1], plain.taps[1])
+
+
+def test_kept_tokens_know_nothing_of_the_others() -> None:
+    encoder = vit()
+    x = images(encoder)
+    keep = torch.stack([torch.randperm(24, generator=torch.Generator().manual_seed(row))[:7] for row in range(3)])
+    kept = encoder(x, keep=keep)
+    model = encoder.model
+    for row in range(3):
+        embedded = model._pos_embed(model.patch_embed(normalised(encoder, x[row : row + 1])))[0]
+        tokens = torch.cat((embedded[:3], embedded[3:][keep[row]]))[None]
+        for block in model.blocks:
+            tokens = block(tokens)
+        torch.testing.assert_close(kept.tokens[row], model.norm(tokens)[0, 3:], rtol=1e-4, atol=1e-5)
+    hidden = x.clone()
+    for row in range(3):
+        for patch in set(range(24)) - set(keep[row].tolist()):
+            top, left = 2 * (patch // 4), 2 * (patch % 4)
+            hidden[row, :, top : top + 2, left : left + 2] = 0.123
+    assert torch.equal(encoder(hidden, keep=keep).tokens, kept.tokens)
+
+
+def test_a_hierarchical_transformer_gives_map_and_tokens_and_keeps_all() -> None:
+    torch.manual_seed(0)
+    encoder = build("timm:swin_tiny_patch4_window7_224", image_size=32, embed_dim=12, depths=[1, 1], num_heads=[1, 2])
+    x = images(encoder.eval())
+    encoded = encoder(x, taps=(1,))
+    torch.testing.assert_close(encoded.pooled, encoder.model(normalised(encoder, x)))
+    assert encoded.map.shape[1:] == encoder.map_shape
+    torch.testing.assert_close(encoded.tokens, encoded.map.flatten(2).transpose(1, 2))
+    with pytest.raises(ValueError, match="cannot drop tokens"):
+        encoder(x, keep=torch.zeros(3, 1, dtype=torch.long))
+
+
+def test_a_convolutional_network_taps_its_levels() -> None:
+    torch.manual_seed(0)
+    encoder = build("timm:resnet18", image_size=32, channels=2).eval()
+    x = images(encoder)
+    seen = {}
+    for index, stage in enumerate(("act1", "layer1", "layer2", "layer3", "layer4")):
+        encoder.model.get_submodule(stage).register_forward_hook(
+            lambda _, __, out, index=index: seen.update({index: out.clone()})
+        )
+    encoded = encoder(x, taps=(1, 3, 4))
+    for index in (1, 3, 4):
+        torch.testing.assert_close(encoded.taps[index], seen[index])
+    torch.testing.assert_close(encoded.map, seen[4])
+    torch.testing.assert_close(encoded.pooled, seen[4].mean(dim=(2, 3)))
+
+
+def test_small_images_give_a_resnet_a_stem_of_stride_one() -> None:
+    encoder = build("timm:resnet18", image_size=28, channels=1)
+    assert encoder.spec["stem"] == "small"
+    assert encoder.map_shape == (512, 4, 4)
+    assert encoder.model.conv1.weight.shape == (64, 1, 3, 3)
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"image_size": 96}, {"image_size": 28, "stem": "plain"}, {"image_size": 28, "output_stride": 8}]
+)
+def test_a_resnet_keeps_its_stem_at_larger_sizes_and_when_told_to(arguments: dict) -> None:
+    encoder = build("timm:resnet18", **arguments)
+    assert encoder.spec["stem"] == "plain"
+    assert encoder.model.conv1.weight.shape == (64, 3, 7, 7)
+
+
+def test_a_network_without_that_stem_gets_a_smaller_output_stride() -> None:
+    encoder = build("timm:regnety_002", image_size=28, channels=1)
+    assert encoder.spec["model_args"] == {"output_stride": 8}
+    assert encoder.grid == (4, 4)
+
+
+def test_a_network_that_runs_well_is_left_alone() -> None:
+    assert build("timm:test_convnext", image_size=64).spec["model_args"] == {}
+
+
+@pytest.mark.parametrize("channels", [1, 2, 5])
+def test_any_number_of_channels_is_taken(channels: int) -> None:
+    encoder = build("timm:test_vit", image_size=32, channels=channels, patch_size=8).eval()
+    assert encoder(images(encoder)).pooled.shape == (3, encoder.width)
+
+
+def test_weights_of_a_file_are_adapted_to_size_and_channels(tmp_path: Path) -> None:
+    source = timm.create_model("test_vit", pretrained=False)
+    torch.save({"state_dict": {f"module.{k}": v for k, v in source.state_dict().items()}}, tmp_path / "weights.pth")
+    encoder = build("timm:test_vit", image_size=64, channels=1, pretrained=tmp_path / "weights.pth")
+    blocks = encoder.model.blocks.state_dict()
+    assert all(torch.equal(value, source.blocks.state_dict()[name]) for name, value in blocks.items())
+    # timm sums the colours' filters for one channel, and resizes the positions from 10 x 10 to 4 x 4 patches.
+    summed = source.patch_embed.proj.weight.sum(dim=1, keepdim=True)
+    torch.testing.assert_close(encoder.model.patch_embed.proj.weight, summed)
+    assert encoder.model.pos_embed.shape[1] == 16 + encoder.prefix_count
+    config = timm.get_pretrained_cfg("test_vit")
+    assert encoder.spec["mean"] == pytest.approx([sum(config.mean) / 3])
+
+
+def test_pretrained_resnets_keep_their_stem_at_small_sizes(tmp_path: Path) -> None:
+    source = timm.create_model("test_resnet", pretrained=False)
+    torch.save(source.state_dict(), tmp_path / "weights.pth")
+    encoder = build("timm:test_resnet", image_size=64, pretrained=tmp_path / "weights.pth")
+    assert encoder.spec["stem"] == "plain"
+    assert torch.equal(
+        encoder.model.state_dict()["layer1.0.conv1.weight"], source.state_dict()["layer1.0.conv1.weight"]
+    )
+
+
+def test_weights_that_cannot_be_reached_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no weights for timm:test_vit from") as caught:
+        build("timm:test_vit", pretrained=True)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="no weights for timm:test_vit at"):
+        build("timm:test_vit", pretrained=tmp_path / "absent.safetensors")
