@@ -11,7 +11,17 @@ import pytest
 import torch
 from PIL import Image
 
-from autodidact.data import Field, Schema, channel_statistics, describe, fingerprint, open_source, table_statistics
+from autodidact.data import (
+    Field,
+    Schema,
+    Store,
+    channel_statistics,
+    describe,
+    fingerprint,
+    open_source,
+    table_statistics,
+    together,
+)
 from autodidact.data.stream import Raw, StreamSource
 
 datasets = pytest.importorskip("datasets")
@@ -259,9 +269,17 @@ def test_the_first_samples_of_a_stream_can_be_held():
 
 
 def test_a_stream_is_not_read_by_position():
-    for ask in (lambda s: s.read(np.array([0])), lambda s: s.column("x")):
-        with pytest.raises(TypeError, match="stream"):
+    for ask in (
+        lambda s: s.read(np.array([0])),
+        lambda s: s.column("x"),
+        lambda s: s.at([0]),
+        lambda s: s.only([0]),
+        lambda s: s.joined(Store()),
+    ):
+        with pytest.raises(TypeError, match="is a stream and is read in sequence only"):
             ask(Numbers(3))
+    with pytest.raises(ValueError, match="'a' is a stream"):
+        together(a=Numbers(3))
 
 
 def test_figures_of_a_stream_are_those_of_its_first_samples(image_folder: Path, tmp_path: Path):

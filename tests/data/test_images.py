@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
+from autodidact.data import open_source
 from autodidact.data.images import MAX_PIXELS, UnreadableImage, decode, fitted, read_header
 
 BIG = (1000, 1000)
@@ -247,6 +248,17 @@ def test_many_pixels_below_the_limit_are_read_without_a_warning():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert decode(data, 1, (64, 64)).shape == (1, 2, 64)
+
+
+def test_remarks_of_the_decoder_are_not_shown(tmp_path: Path):
+    (tmp_path / "d").mkdir()
+    palette = Image.new("P", (2, 1))
+    palette.putpalette([10, 20, 30, 40, 50, 60])
+    (tmp_path / "d" / "a.png").write_bytes(saved(palette, transparency=b"\0\x80"))
+    (tmp_path / "d" / "b.tif").write_bytes(saved(Image.new("L", (9, 9)), "TIFF")[:-60])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_source(tmp_path / "d", progress=False)
 
 
 def test_files_that_are_not_there_have_their_reason(tmp_path: Path):

@@ -18,6 +18,7 @@ from autodidact.catalog.cards import cards, options
 from autodidact.catalog.signature import REQUIRED, docstring_of
 
 PAGES = Path("docs/methods")
+KEYS = ("name", "number", "statement", "metric", "arms", "difference", "margin", "verdict", "seeds", "seconds")
 
 
 def generated(root: Path) -> dict[Path, str]:
@@ -49,14 +50,16 @@ def write(root: Path) -> list[Path]:
 
 
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """The claims' results by name, in the order of the papers' numbers."""
-    found = []
-    for path in sorted(folder.glob("*.json")):
-        result = json.loads(path.read_text())
-        if missing := [key for key in ("name", "number", "verdict", "difference") if key not in result]:
+    """The results of the cards' claims that have been run, by name, in the order of the papers' numbers."""
+    found = {}
+    for name in dict.fromkeys(card.claim for card in cards().values() if card.claim):
+        path = folder / f"{name}.json"
+        if not path.exists():
+            continue
+        found[name] = json.loads(path.read_text())
+        if missing := [key for key in KEYS if key not in found[name]]:
             raise ValueError(f"{path} is not the result of a claim: it lacks {', '.join(missing)}")
-        found.append(result)
-    return {result["name"]: result for result in sorted(found, key=lambda r: (r["number"], r["name"]))}
+    return found
 
 
 def replaced(text: str, block: str, content: str) -> str:
@@ -114,11 +117,12 @@ def page(card: Card, result: Mapping[str, Any] | None) -> str:
     if card.kind in ("method", "recipe"):
         parts.append(f"```sh\nautodidact pretrain {card.name} --data DATA --out runs/{card.name}\n```")
     if known := options(card):
+        prefix = "--method." if card.kind in ("method", "recipe") else ""
         rows = [
-            (f"`--method.{name}`", f"`{option.annotation}`", _default(option.default), option.doc.replace("``", "`"))
+            (f"`{prefix}{name}`", f"`{option.annotation}`", _default(option.default), option.doc.replace("``", "`"))
             for name, option in known.items()
         ]
-        parts += ["## Options", _table(("option", "type", "default", ""), rows)]
+        parts += ["## Options" if prefix else "## Arguments", _table(("", "type", "default", ""), rows)]
     if result is not None:
         parts += ["## Claim", _result(result)]
     parts.append("*Generated from the source by `make readme`.*")
@@ -135,7 +139,8 @@ def interval(difference: Mapping[str, float | None]) -> str:
 def _prose(card: Card) -> str:
     """The docstring of the class, up to its parameters."""
     text = re.split(r"^\w[\w ]*\n-{3,}$", docstring_of(card.module, card.target), flags=re.MULTILINE)[0]
-    return re.sub(r"`([^`]+)`", r"`\1`", text.strip().replace("``", "`"))
+    # From reStructuredText to Markdown, as far as our docstrings use it.
+    return text.strip().replace(":math:", "").replace("``", "`").replace("::\n", ":\n")
 
 
 def _result(result: Mapping[str, Any]) -> str:

@@ -164,17 +164,15 @@ def _arguments(
         *zip(positional, [*missing, *arguments.defaults], strict=True),
         *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True),
     ]
-    return {
-        arg.arg: Option(
-            arg.arg,
-            _annotation(arg.annotation, tree),
-            REQUIRED if default is None else _value(default, tree),
-            docs.get(arg.arg, ""),
-            arg in positional,
-        )
-        for arg, default in pairs
-        if arg.arg not in skip
-    }
+    found = {}
+    for arg, default in pairs:
+        if arg.arg not in skip:
+            annotation = _annotation(arg.annotation, tree)
+            value = REQUIRED if default is None else _value(default, tree)
+            # Some docstrings repeat the type before the text.
+            doc = docs.get(arg.arg, "").removeprefix(f"{annotation} ")
+            found[arg.arg] = Option(arg.arg, annotation, value, doc, arg in positional)
+    return found
 
 
 def _fields(node: ast.ClassDef, docs: Mapping[str, str], tree: ast.Module) -> dict[str, Option]:

@@ -7,7 +7,7 @@ import re
 from functools import cache, reduce
 from operator import or_
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Union, get_args, get_origin
 
 from autodidact.catalog.nearest import nearest
 
@@ -33,9 +33,19 @@ _WORDS = {
     float: "a number",
     bool: "true or false",
     str: "text",
-    list: "names with commas between",
+    list[str]: "names with commas between",
+    list[int]: "whole numbers with commas between",
+    list[float]: "numbers with commas between",
 }
-_METAVARS = {int: "N", float: "X", str: "TEXT", list: "A,B,...", dict[str, Any]: "{NAME: VALUE}"}
+_METAVARS = {
+    int: "N",
+    float: "X",
+    str: "TEXT",
+    list[str]: "A,B,...",
+    list[int]: "N,M,...",
+    list[float]: "X,Y,...",
+    dict[str, Any]: "{NAME: VALUE}",
+}
 
 
 @cache
@@ -74,7 +84,9 @@ def _typed(node: ast.expr) -> Any:
 def alternatives(annotation: str) -> list[Any]:
     """The types that a value may have, None aside."""
     kind = typed(annotation)
-    return [part for part in (get_args(kind) if isinstance(kind, UnionType) else (kind,)) if part is not NoneType]
+    return [
+        part for part in (get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)) if part is not NoneType
+    ]
 
 
 def choices(annotation: str) -> list[str]:

@@ -88,7 +88,8 @@ def page(of: Card) -> str:
         if fact:
             lines += textwrap.wrap(fact, width, initial_indent=f"{name:<9}", subsequent_indent=" " * 9)
     if known := options(of):
-        lines += ["", "options, as --method.NAME VALUE (those marked * matter most):"]
+        how = "options, as --method.NAME VALUE" if of.kind in ("method", "recipe") else "arguments"
+        lines += ["", f"{how} (those marked * matter most):"]
     for name, option in known.items():
         default = "" if option.default is REQUIRED else f" = {option.default!r}"
         lines.append(f"{'*' if name in of.arguments else ' '} {name}: {option.annotation}{default}")

@@ -28,15 +28,15 @@ def run(argv: Sequence[str]) -> None:
     words = encoder_words(argv)
     method = method_of(words)
     given = make_parser(method).take(words)
-    from autodidact.training import Settings
-    from autodidact.verbs.pretrain import pretrain, run_folder
-
     for name in ("config", "verb"):
         given.pop(name, None)
     if not method:
         raise ValueError("which method? autodidact pretrain METHOD ...; autodidact methods lists them")
     if given["data"] is None:
         raise ValueError(f"pretrain needs data: autodidact pretrain {method} --data FOLDER")
+    from autodidact.training import Settings
+    from autodidact.verbs.pretrain import pretrain, run_folder
+
     arguments = {**given, "method": method, "settings": Settings(**given["settings"])}
     out = Path(given["out"]) if given["out"] else run_folder(method, given["data"])
     if not first_process():

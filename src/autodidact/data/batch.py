@@ -59,6 +59,9 @@ class Ragged:
         mask = torch.arange(dense.shape[1], device=dense.device) < self.lengths.to(dense.device)[:, None]
         return dense, mask
 
+    def pin_memory(self) -> Ragged:
+        return Ragged(self.values.pin_memory(), self.lengths.pin_memory())
+
     def to(self, *args: Any, **kwargs: Any) -> Ragged:
         return Ragged(self.values.to(*args, **kwargs), self.lengths.to(*args, **kwargs))
 
@@ -113,6 +116,16 @@ class Batch:
             {name: _map(value, move) for name, value in self.fields.items()},
             self.context,
             {name: stream.to(device, non_blocking) for name, stream in self.streams.items()},
+        )
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory, from which a GPU copies without waiting; what a DataLoader asks for."""
+        pin = lambda t: t.pin_memory()  # noqa: E731
+        return Batch(
+            pin(self.ids),
+            {name: _map(value, pin) for name, value in self.fields.items()},
+            self.context,
+            {name: stream.pin_memory() for name, stream in self.streams.items()},
         )
 
     def select(self, index: Int[Tensor, " m"]) -> Batch:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from autodidact.data.folder import evenly
-from autodidact.data.images import Channels, Header, Origin, UnreadableImage, fitted, read_header
+from autodidact.data.images import Channels, Header, Origin, UnreadableImage, fitted, read_header, without_warnings
 
 LOOKED_AT = 512
 DEFAULT_LIMIT = 256
@@ -75,7 +75,8 @@ def choose_frame(
         if value is not None and min(value if isinstance(value, tuple) else (value,)) < 1:
             raise ValueError(f"{what} must be at least 1 pixel, got {value}")
     fixed = (canvas, canvas) if isinstance(canvas, int) else canvas
-    headers = _headers(pictures)
+    with without_warnings():
+        headers = _headers(pictures)
     limit = fixed
     if limit is None:
         limit = (side_limit(image_size), side_limit(image_size))

@@ -14,7 +14,7 @@ import torch
 from autodidact.catalog.nearest import unknown
 from autodidact.data.batch import Value
 from autodidact.data.frame import Frame, choose_frame, side_limit
-from autodidact.data.images import Origin, UnreadableImage, decode
+from autodidact.data.images import Origin, UnreadableImage, decode, without_warnings
 from autodidact.data.labels import Labels, classes_of, coded, recoded
 from autodidact.data.packed import pixels_of
 from autodidact.data.pictures import ImageSource
@@ -235,7 +235,8 @@ class HubStream(StreamSource):
         return iter(self.held)
 
     def decode(self, raws: Sequence[Raw]) -> tuple[dict[str, Value], dict[int, str]]:
-        fields, bad = self._decoded_images(raws) if self.image else (self._decoded_rows(raws), {})
+        with without_warnings():
+            fields, bad = self._decoded_images(raws) if self.image else (self._decoded_rows(raws), {})
         if self.about is not None:
             field, about = self.about
             values = [raw[self.label] for place, raw in enumerate(raws) if place not in bad]

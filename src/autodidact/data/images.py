@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,7 +57,7 @@ def decode(origin: Origin, channels: Channels, limit: tuple[int, int]) -> Pixels
     The first frame of an animation is taken. EXIF orientation is applied. Transparency is laid over white. 16 bits are
     scaled by 1/257 (65535 becomes 255), whatever range an image uses, so that brightness stays comparable between
     files; float images must lie in [0, 1] or [0, 255]. CMYK, palette and other colour spaces go through Pillow's
-    conversion to RGB, colour to grey by ITU-R 601-2 luma. Reduction keeps the aspect ratio and is antialiased
+    conversion to RGB (colour profiles are not applied), colour to grey by ITU-R 601-2 luma. Reduction keeps the aspect ratio and is antialiased
     (bicubic); nothing is ever enlarged.
 
     Parameters
@@ -100,6 +102,17 @@ def fitted(height: int, width: int, limit: tuple[int, int]) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
+@contextmanager
+def without_warnings() -> Iterator[None]:
+    """Pillow's remarks on odd files are not shown: what matters is in the reason of a skipped file.
+
+    To be entered by the one thread that hands out the work, since filters belong to the whole process.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 class _opened:
     """An image of one of the accepted formats, checked for size, closed on exit."""
 
@@ -117,9 +130,7 @@ class _opened:
                 size = Path(origin).stat().st_size
             if size == 0:
                 raise UnreadableImage("the file is empty (0 bytes)")
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                self.image = Image.open(io.BytesIO(origin) if isinstance(origin, bytes) else origin, formats=FORMATS)
+            self.image = Image.open(io.BytesIO(origin) if isinstance(origin, bytes) else origin, formats=FORMATS)
         except UnreadableImage:
             raise
         except FileNotFoundError as error:

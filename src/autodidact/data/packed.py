@@ -33,7 +33,7 @@ from torch import Tensor
 
 from autodidact.data.durable import write_aside
 from autodidact.data.frame import Frame, Pictures
-from autodidact.data.images import Pixels, UnreadableImage, decode
+from autodidact.data.images import Pixels, UnreadableImage, decode, without_warnings
 from autodidact.data.source import Positions
 
 VERSION = 1
@@ -91,19 +91,17 @@ class DirectPixels:
     def read(self, positions: Positions) -> UInt8[Tensor, "n c h w"]:
         """Canvases at `positions`. OSError for a file that was readable when the source was opened and is no more."""
         found = np.zeros((len(positions), self.frame.channels, self.frame.height, self.frame.width), dtype=np.uint8)
-        for place, position in enumerate(positions.tolist()):
-            try:
-                image = decode(self.pictures.origin(position), self.frame.channels, self._limit)
-            except UnreadableImage as error:
+        limit = (self.frame.height, self.frame.width)
+        with without_warnings():
+            for place, position in enumerate(positions.tolist()):
                 origin = self.pictures.origin(position)
-                what = origin if isinstance(origin, str | Path) else f"image {position}"
-                raise OSError(f"{what} could be read when the data was opened, now it cannot: {error}") from error
-            found[place, :, : image.shape[1], : image.shape[2]] = image
+                try:
+                    image = decode(origin, self.frame.channels, limit)
+                except UnreadableImage as error:
+                    what = origin if isinstance(origin, str | Path) else f"image {position}"
+                    raise OSError(f"{what} could be read when the data was opened, now it cannot: {error}") from error
+                found[place, :, : image.shape[1], : image.shape[2]] = image
         return torch.from_numpy(found)
-
-    @property
-    def _limit(self) -> tuple[int, int]:
-        return self.frame.height, self.frame.width
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
@@ -226,7 +224,12 @@ class _Packing:
             file=sys.stderr,
             mininterval=0.5,
         )
-        with bar, self._writer("boxes.i32", 16) as boxes, self._writer("pixels.u8", self.frame.size) as pixels:
+        with (
+            without_warnings(),
+            bar,
+            self._writer("boxes.i32", 16) as boxes,
+            self._writer("pixels.u8", self.frame.size) as pixels,
+        ):
             written = 0
             pending: list[_Chunk] = []
             try:

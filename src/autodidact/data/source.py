@@ -339,6 +339,8 @@ def chained(**sources: Source) -> Chained:
 def _some(sources: Mapping[str, Source]) -> Mapping[str, Source]:
     if not sources:
         raise ValueError("at least one source is needed")
+    if streams := [name for name, source in sources.items() if source.streaming]:
+        raise ValueError(f"'{streams[0]}' is a stream; only sources that are read by position can be combined")
     return sources
 
 

@@ -9,16 +9,19 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from autodidact.data.batch import Batch, Ragged, Value
-from autodidact.data.ids import sample_id
+from autodidact.data.ids import Ids, sample_id
 from autodidact.data.schema import Schema
 from autodidact.data.source import ArraySource, Positions, Source
+
+if TYPE_CHECKING:
+    from autodidact.data.store import Store
 
 Raw = Mapping[str, Any]
 
@@ -131,11 +134,24 @@ class StreamSource(Source):
         fields = {name: _first([batch[name] for batch in batches], count) for name in batches[0].fields}
         return ArraySource(self.name, fields, self.schema, ids.numpy())
 
+    def at(self, positions: Sequence[int] | Positions) -> Source:
+        raise TypeError(self._in_sequence)
+
+    def only(self, ids: Sequence[int] | Ids) -> Source:
+        raise TypeError(self._in_sequence)
+
+    def joined(self, store: Store, columns: Sequence[str] | None = None) -> Source:
+        raise TypeError(self._in_sequence)
+
+    @property
+    def _in_sequence(self) -> str:
+        return f"'{self.name}' is a stream and is read in sequence only; take(n) holds its first samples in memory"
+
     def read(self, positions: Positions) -> dict[str, Value]:
-        raise TypeError(f"'{self.name}' is a stream and is read in sequence; take(n) holds its first samples in memory")
+        raise TypeError(self._in_sequence)
 
     def column(self, field: str) -> NDArray[Any]:
-        raise TypeError(f"'{self.name}' is a stream, so not all values of '{field}' are known; use take(n)")
+        raise TypeError(self._in_sequence)
 
 
 def _first(values: Sequence[Any], count: int) -> Any:

@@ -9,6 +9,21 @@ import torch.distributed as dist
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
+from autodidact.catalog import Card
+
+CARD = Card(
+    name="rankme",
+    target="rankme",
+    kind="meter",
+    number=32,
+    title="RankMe",
+    paper="Garrido, Balestriero, Najman, LeCun: Assessing Pretrained Representations by Their Rank (2210.02885, 2022)",
+    summary="Effective rank of the embeddings: ranks encoders of one method without labels; every run logs it.",
+    abilities=(),
+    arguments=("center", "normalize"),
+    claim="rankme",
+)
+
 
 def rankme(
     embeddings: Shaped[Tensor, "n k"], *, center: bool = False, normalize: bool = False, eps: float = 1e-7

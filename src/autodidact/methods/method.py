@@ -129,6 +129,9 @@ class Method(nn.Module, ABC):
     """
 
     needs: ClassVar[Mapping[str, Kind]] = {"image": "image"}
+    """Fields of the source that the method reads, by name."""
+    one_need_suffices: ClassVar[bool] = False
+    """Whether any one of `needs` is enough, as for a table of numeric columns, categorical columns, or both."""
     slots: ClassVar[tuple[str, ...]] = ("encoder",)
     batching: Batching = RandomBatching()
     refresh_every: int | None = None
@@ -156,6 +159,18 @@ class Method(nn.Module, ABC):
     def groups(self) -> list[Group]:
         """How parameters are optimised: by default all alike."""
         return [Group("all", [p for p in self.parameters() if p.requires_grad])]
+
+    def pictures(self, views: Views) -> dict[str, Float[Tensor, "n c h w"]]:
+        """Images in [0, 1] that show a person what is made of the samples, by name, for the report. Without gradient.
+
+        By default the views that are images; a method that paints adds what it painted, one with views in other units
+        brings them back to those of an image.
+        """
+        return {
+            name: view
+            for name, view in views.named.items()
+            if isinstance(view, Tensor) and view.ndim == 4 and view.is_floating_point()
+        }
 
     def kept(self) -> Model:
         """What remains after training: by default the networks of the slots."""

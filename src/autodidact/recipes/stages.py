@@ -86,6 +86,7 @@ class Recipe(ABC):
     """
 
     needs: ClassVar[Mapping[str, Kind]] = {"image": "image"}
+    one_need_suffices: ClassVar[bool] = False
     slots: ClassVar[tuple[str, ...]] = ("encoder",)
 
     @abstractmethod
@@ -145,6 +146,10 @@ class Run:
             done = {"stage": stage.name, "kind": kind, "seconds": round(time.monotonic() - started, 3)}
             write_aside(folder / DONE, json.dumps(done).encode())
         return result
+
+    def read(self, stage: str) -> Artefact:
+        """The result of a finished stage, from its folder."""
+        return self._load(self._folder(stage))
 
     def _load(self, folder: Path) -> Artefact:
         kind = json.loads((folder / DONE).read_text())["kind"]

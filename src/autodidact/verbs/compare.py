@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -265,7 +266,10 @@ def _label_free(model: Model, folder: Path, data: str | Path | Source, cache: bo
     if "embed" in model.abilities:
         source = open_data(model, data, folder, cache=cache, quiet=True)
         rows = Embeddings(embedder(model), source).at(np.asarray(evenly(len(source), RANKED)))
-        found["rankme"] = float(rankme(torch.from_numpy(rows)))
+        with warnings.catch_warnings():
+            # Of few rows the rank is bounded by their number, alike for all arms.
+            warnings.simplefilter("ignore", UserWarning)
+            found["rankme"] = float(rankme(torch.from_numpy(rows)))
     logs = sorted(folder.rglob(METRICS), key=lambda path: path.stat().st_mtime)
     losses = [value for _, name, value in (read_metrics(logs[-1]) if logs else []) if name == "loss"]
     if losses:

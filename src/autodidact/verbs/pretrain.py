@@ -21,11 +21,12 @@ from autodidact.data.source import Source
 from autodidact.methods.method import Method
 from autodidact.model import Model, load_model
 from autodidact.model.model import SETTINGS, write_aside
-from autodidact.recipes.names import check_options, encoder_maker, encoder_names, find, make_method
+from autodidact.recipes.names import check_options, encoder_maker, encoder_names, find, make_method, statistics_of
 from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings, train
 
 CONFIG, RECORD = "config.yaml", "run.json"
+TRAINED = ("checkpoints", "stages", "model", "log")
 PACKAGES = ("torch", "lightning", "numpy", "timm", "transformers", "scikit-learn", "safetensors")
 
 
@@ -79,8 +80,7 @@ def pretrain(
     given = dict(method_arguments or {})
     cls, card = find(method)
     check_options(cls, given)
-    name = data.name if isinstance(data, Source) else Path(str(data)).name
-    folder = Path(out) if out is not None else Path("runs") / f"{Path(method).stem.split(':')[0]}-{name}"
+    folder = Path(out) if out is not None else run_folder(method, data)
     config = {
         "verb": "pretrain",
         "method": method,
@@ -112,7 +112,7 @@ def pretrain(
             skipped=folder / "skipped.jsonl",
         )
     )
-    source.schema.require(cls.needs, f"method '{method}'")
+    source.schema.require(cls.needs, f"method '{method}'", one_suffices=cls.one_need_suffices)
     names = encoder_names(encoder, cls.slots, card.encoder if card else "")
     arguments = {
         **(encoder_arguments or {}),
@@ -141,15 +141,10 @@ def pretrain(
     return model
 
 
-def statistics_of(source: Source) -> Any:
-    """Channel or column statistics of a source, which encoders normalise by; None where neither makes sense."""
-    from autodidact.data import channel_statistics, table_statistics
-
-    if source.schema.first("image"):
-        return channel_statistics(source)
-    if source.schema.first("numeric") or source.schema.first("categorical"):
-        return table_statistics(source)
-    return None
+def run_folder(method: str, data: str | Path | Source) -> Path:
+    """The run folder where none is named: ``runs/METHOD-DATA``."""
+    name = data.name if isinstance(data, Source) else Path(str(data)).name
+    return Path("runs") / f"{Path(method).stem.split(':')[0]}-{name}"
 
 
 def claim_folder(folder: Path, config: Mapping[str, Any], *, fresh: bool, force: bool) -> None:
@@ -161,13 +156,15 @@ def claim_folder(folder: Path, config: Mapping[str, Any], *, fresh: bool, force:
         if not written.exists():
             raise ValueError(f"{folder} is not a run folder ({CONFIG} is missing), so it is not deleted")
         shutil.rmtree(folder)
-    if written.exists():
-        _same_run(yaml.safe_load(written.read_text()), config, folder)
+    text = yaml.safe_dump(dict(config), sort_keys=False)
+    if written.exists() and any((folder / part).exists() for part in TRAINED):
+        _same_run(yaml.safe_load(written.read_text()), yaml.safe_load(text), folder)
         return
-    if folder.exists() and any(folder.iterdir()):
+    # A run that stopped before its training, at a misspelt name say, has nothing to lose.
+    if not written.exists() and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} is not empty and is not a run folder; choose another --out")
     folder.mkdir(parents=True, exist_ok=True)
-    write_aside(written, yaml.safe_dump(dict(config), sort_keys=False).encode())
+    write_aside(written, text.encode())
 
 
 def _same_run(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from autodidact.views import disturbance, geometry
+from autodidact.views import erase, geometry
 from autodidact.views.look import Look
 from autodidact.views.parameters import ViewParameters
 
@@ -149,10 +149,10 @@ class Augment(Look):
             drawn = torch.stack([*factors, between(10, -self.jitter[3], self.jitter[3])], dim=1)
             jitter = torch.where(chance(11, self.jitter_p)[:, None], drawn, jitter)
         if self.erase_p:
-            drawn = disturbance.sample_rectangles(n, self.shape, self.erase_scale, self.erase_ratio, generator)
+            drawn = erase.sample_rectangles(n, self.shape, self.erase_scale, self.erase_ratio, generator)
             erased = torch.where(chance(17, self.erase_p)[:, None], drawn, 0)
         if self.noise_std:
-            seeds = torch.randint(2**62, (n,), generator=generator, device=generator.device).cpu()
+            seeds = torch.randint(2**31, (n,), generator=generator, device=generator.device).cpu()
         return ViewParameters(
             crop=crop,
             flip=chance(0, self.flip),

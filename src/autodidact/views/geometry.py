@@ -236,25 +236,26 @@ def affine_crop(
 ) -> Float[Tensor, "n c out_h out_w"]:
     """Crop, resize and affine map in one bilinear sampling, so nothing inside the image is lost at the crop's border.
 
-    Where the crop shrinks, `k` x `k` points a pixel are averaged, k = the largest shrinking factor of the batch rounded
-    up: a box filter against aliasing. `matrix` is that of `affine_matrix`.
+    Where the canvas is larger than the view, k x k points are averaged for each pixel, k = the ratio of their sides less
+    a half, rounded up: a box filter against aliasing. `matrix` is that of `affine_matrix`.
     """
     n, _, height, width = images.shape
-    window = crops.to(images.device, torch.float32)
-    scale_y, scale_x = window[:, 2] / size[0], window[:, 3] / size[1]
-    k = max(1, math.ceil(float(torch.stack([crops[:, 2] / size[0], crops[:, 3] / size[1]]).max()) - 1e-6)) if n else 1
-    matrix = matrix.to(images.device)
-    ys = (torch.arange(size[0] * k, device=images.device) + 0.5) / k - size[0] / 2
-    xs = (torch.arange(size[1] * k, device=images.device) + 0.5) / k - size[1] / 2
-    m = matrix[:, :, :, None, None]
-    x = m[:, 0, 0] * xs + m[:, 0, 1] * ys[:, None] + m[:, 0, 2]
-    y = m[:, 1, 0] * xs + m[:, 1, 1] * ys[:, None] + m[:, 1, 2]
-
-    def over(value: Tensor) -> Tensor:
-        return value[:, None, None]
-
-    x = x * over(scale_x) + over(window[:, 1] + window[:, 3] / 2)
-    y = y * over(scale_y) + over(window[:, 0] + window[:, 2] / 2)
-    grid = torch.stack([x * (2 / width) - 1, y * (2 / height) - 1], dim=3)
+    k = max(1, math.ceil(max(height / size[0], width / size[1]) - 0.5))
+    # Grid coordinates run from -1 to 1 over the image: x = xx * column + xy * row + x0, y likewise, with rows and
+    # columns counted in view pixels from the view's centre.
+    window, canvas = crops.to(torch.float32), torch.tensor([width, height], device=crops.device)
+    scale = window[:, 2:].flip(1) / torch.tensor([size[1], size[0]], device=crops.device) * 2 / canvas
+    centre = (window[:, :2] + window[:, 2:] / 2).flip(1) * 2 / canvas - 1
+    linear = matrix.to(crops.device) * scale[:, :, None]
+    linear[:, :, 2] += centre
+    linear = linear.to(images.device)
+    rows, columns = (
+        (torch.arange(side * k, device=images.device, dtype=torch.float32) + 0.5) / k - side / 2 for side in size
+    )
+    across = linear[:, :, :1] * columns + linear[:, :, 2:]
+    down = linear[:, :, 1:2] * rows
+    grid = torch.empty(n, size[0] * k, size[1] * k, 2, device=images.device)
+    for axis in range(2):
+        torch.add(across[:, axis, None, :], down[:, axis, :, None], out=grid[..., axis])
     out = F.grid_sample(images, grid, mode="bilinear", padding_mode=padding, align_corners=False)
     return F.avg_pool2d(out, k) if k > 1 else out

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from autodidact.views import colour, disturbance, geometry
+from autodidact.views import blur, colour, erase, geometry, noise
 from autodidact.views.parameters import ViewParameters
 from autodidact.views.scratch import Scratch, borrowed
 
@@ -186,21 +186,21 @@ class Look:
                 x, p.grey[rows].nonzero()[:, 0], lambda part, _: colour.to_grey_(part, scratch), scratch
             )
         if bool((p.sigma > 0).any()):
-            taps = disturbance.gaussian_taps(p.sigma, self.kernel)
+            taps = blur.gaussian_taps(p.sigma, self.kernel)
             radius = (taps > 0).sum(dim=1) - 1
             taps_there = taps.to(device)
 
-            def blur(x: Tensor, rows: slice, scratch: Scratch) -> None:
+            def blurred(x: Tensor, rows: slice, scratch: Scratch) -> None:
                 sigma = p.sigma[rows]
                 by_strength = sigma.argsort()[int((sigma == 0).sum()) :]
 
                 def work(part: Tensor, chosen: Tensor) -> None:
                     taps = taps_there[rows][chosen.to(device), : int(radius[rows][chosen].max()) + 1]
-                    disturbance.convolve_(part, taps, scratch)
+                    blur.convolve_(part, taps, scratch)
 
                 _on_some(x, by_strength, work, scratch)
 
-            yield blur
+            yield blurred
         if bool(p.solarise.any()):
             yield lambda x, rows, scratch: _on_some(
                 x,
@@ -209,17 +209,12 @@ class Look:
                 scratch,
             )
         if bool((p.noise > 0).any()):
-            std, seeds = p.noise.to(device), p.noise_seed.tolist()
-
-            def noise(x: Tensor, rows: slice, scratch: Scratch) -> None:
-                pixels = scratch.like("noise", x)
-                for row, seed in zip(pixels, seeds[rows], strict=True):
-                    row.normal_(generator=torch.Generator(device).manual_seed(seed))
-                disturbance.add_noise_(x, std[rows], pixels)
-
-            yield noise
+            std, seeds = p.noise.to(device), p.noise_seed.to(device)
+            yield lambda x, rows, scratch: noise.add_noise_(
+                x, std[rows], noise.standard_noise(seeds[rows], x.shape[1:], scratch)
+            )
         if bool((p.erase[:, 2:] > 0).all(dim=1).any()):
-            yield lambda x, rows, scratch: disturbance.erase_(x, p.erase[rows], self.erase_value)
+            yield lambda x, rows, scratch: erase.erase_(x, p.erase[rows], self.erase_value)
         scale, offset = colour.normalisation(self.mean, self.std, channels, device)
         if bool((scale != 1).any()):
             yield lambda x, rows, scratch: x.mul_(scale)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from autodidact.catalog import Card
 from autodidact.data.batch import Batch
@@ -43,6 +45,10 @@ class DenoisingAutoencoder(Method):
         clean = self.encoder.prepare(batch.fields)
         noise = torch.randn(clean.shape, generator=progress.generator, device=clean.device)
         return Views({"clean": clean, "noisy": clean + self.noise * noise}, batch.ids)
+
+    def pictures(self, views: Views) -> dict[str, Float[Tensor, "n c h w"]]:
+        painted = self.decoder(self.encoder(views["noisy"]).map).sigmoid()
+        return {"noisy": views["noisy"], "reconstructed": painted}
 
     def loss(self, views: Views, progress: Progress) -> Loss:
         encoded = self.encoder(views["noisy"])

@@ -1,0 +1,178 @@
+"""Opening a folder of images and passing over it: the packed cache against datasets' imagefolder and a plain loop.
+
+Two folders are written first: Fashion-MNIST as 60,000 PNGs in class folders (Debian's dataset-fashion-mnist), and 300
+photographs of 1,000 x 1,000 JPEG pixels cut from those of scikit-image. For each contestant: opening the folder the
+first time, opening it again, and a pass in random batches of 256 uint8 tensors (photographs reduced to 192 pixels).
+Each measurement runs in a process of its own and leaves out the time of imports; contestants are interleaved; figures
+are medians over rounds. datasets takes part where it is installed.
+
+    python benchmarks/data.py --json benchmarks/data.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BATCH = 256
+SIDE = 192
+STEPS = ("first opening", "second opening", "pass")
+
+
+def write_folders(root: Path, count: int, photographs: int) -> None:
+    from PIL import Image
+    from skimage import data
+
+    from autodidact.data import open_source
+
+    fashion = open_source("fashion_mnist")
+    classes = fashion.column("label")
+    for label in np.unique(classes):
+        (root / "fashion" / str(label)).mkdir(parents=True)
+    for batch in fashion.at(np.arange(count)).in_order(1000):
+        for pixels, label, number in zip(batch["image"], batch["label"], batch.ids, strict=True):
+            Image.fromarray(pixels[0].numpy()).save(root / "fashion" / str(int(label)) / f"{int(number):019d}.png")
+    rng = np.random.default_rng(0)
+    whole = [Image.fromarray(getattr(data, name)()) for name in ("astronaut", "coffee", "chelsea", "rocket", "retina")]
+    (root / "photographs" / "all").mkdir(parents=True)
+    for number in range(photographs):
+        image = whole[number % len(whole)]
+        side = min(image.size)
+        left, top = (int(rng.integers(extent - side + 1)) for extent in image.size)
+        cut = image.crop((left, top, left + side, top + side)).resize((1000, 1000), Image.Resampling.BICUBIC)
+        cut.rotate(float(rng.uniform(-5, 5))).save(root / "photographs" / "all" / f"{number:04d}.jpg", quality=92)
+
+
+def orders(count: int) -> list[np.ndarray]:
+    order = np.random.default_rng(1).permutation(count)
+    return [order[start : start + BATCH] for start in range(0, count, BATCH)]
+
+
+def ours(folder: Path, cache: Path, step: str) -> float:
+    import PIL.Image
+    import tqdm  # noqa: F401 (imports are left out of the time)
+
+    from autodidact.data import open_source
+
+    PIL.Image.init()
+    started = time.perf_counter()
+    source = open_source(folder, image_size=None if folder.name == "fashion" else SIDE * 2 // 3, cache_dir=cache)
+    if step != "pass":
+        return time.perf_counter() - started
+    started = time.perf_counter()
+    for positions in orders(len(source)):
+        source.batch(positions)
+    return time.perf_counter() - started
+
+
+def imagefolder(folder: Path, cache: Path, step: str) -> float:
+    import datasets
+    import PIL.Image
+    import torch
+
+    PIL.Image.init()
+    datasets.disable_progress_bars()
+    started = time.perf_counter()
+    held = datasets.load_dataset("imagefolder", data_dir=str(folder), split="train", cache_dir=str(cache))
+    if step != "pass":
+        return time.perf_counter() - started
+    started = time.perf_counter()
+    for positions in orders(len(held)):
+        rows = held[positions]["image"]
+        small = rows if folder.name == "fashion" else [image.resize((SIDE, SIDE)) for image in rows]
+        torch.from_numpy(np.stack([np.asarray(image) for image in small]))
+    return time.perf_counter() - started
+
+
+def plain(folder: Path, cache: Path, step: str) -> float:
+    import PIL.Image
+    import torch
+
+    PIL.Image.init()
+    started = time.perf_counter()
+    paths = sorted(folder.rglob("*.*"))
+    if step != "pass":
+        return time.perf_counter() - started
+    started = time.perf_counter()
+    for positions in orders(len(paths)):
+        rows = [PIL.Image.open(paths[i]) for i in positions]
+        small = rows if folder.name == "fashion" else [image.resize((SIDE, SIDE)) for image in rows]
+        torch.from_numpy(np.stack([np.asarray(image) for image in small]))
+    return time.perf_counter() - started
+
+
+CONTESTANTS = {"autodidact": ours, "datasets": imagefolder, "plain loop": plain}
+
+
+def measured(contestant: str, folder: Path, cache: Path, step: str) -> float:
+    command = [sys.executable, __file__, "--measure", contestant, step, str(folder), str(cache)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(done.stderr)
+    return float(done.stdout.split()[-1])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=60_000, help="Fashion-MNIST images (default 60,000)")
+    parser.add_argument("--photographs", type=int, default=300, help="photographs (default 300)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds (default 5)")
+    parser.add_argument("--json", type=Path, help="where the figures are written")
+    parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.measure:
+        contestant, step, folder, cache = given.measure
+        print(CONTESTANTS[contestant](Path(folder), Path(cache), step))
+        return
+    names = [name for name in CONTESTANTS if name != "datasets" or find_spec("datasets")]
+    seconds: dict[str, dict[str, dict[str, list[float]]]] = {}
+    with tempfile.TemporaryDirectory() as place:
+        root = Path(place)
+        write_folders(root, given.count, given.photographs)
+        for _ in range(given.rounds):
+            for name in names:
+                for folder in ("fashion", "photographs"):
+                    cache = root / "cache" / name / folder
+                    shutil.rmtree(cache, ignore_errors=True)
+                    for step in STEPS:
+                        took = measured(name, root / folder, cache, step)
+                        seconds.setdefault(folder, {}).setdefault(step, {}).setdefault(name, []).append(took)
+    figures: dict[str, Any] = {
+        folder: {step: {name: statistics.median(times) for name, times in by.items()} for step, by in steps.items()}
+        for folder, steps in seconds.items()
+    }
+    for folder, steps in figures.items():
+        for step, by in steps.items():
+            print(f"{folder:12} {step:15}" + "".join(f"{name}: {took:8.3f} s   " for name, took in by.items()))
+    if given.json:
+        record = {
+            "seconds": figures,
+            "rounds": given.rounds,
+            "fashion images": given.count,
+            "photographs": given.photographs,
+            "batch": BATCH,
+            "cores": len(os.sched_getaffinity(0)),
+            "machine": platform.machine(),
+            "versions": {
+                p: version(p) for p in ("torch", "numpy", "pillow", "datasets") if find_spec(p.replace("pillow", "PIL"))
+            },
+        }
+        given.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

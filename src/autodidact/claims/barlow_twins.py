@@ -1,0 +1,160 @@
+"""Barlow Twins (37): decorrelation keeps two views from collapsing, without negatives and without a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from scipy.stats import spearmanr
+
+from autodidact.claims.claim import Claim, Figures, Statement
+from autodidact.claims.images import accuracies, embeddings, fresh_encoder, split_images
+from autodidact.measures import rankme
+from autodidact.methods.image.barlow_twins import BarlowTwins
+from autodidact.methods.image.simclr import SimCLR
+from autodidact.methods.two_views import TwoViews
+from autodidact.training import Settings, train
+
+WIDTHS = {"width 16": 16, "width 64": 64, "barlow_twins": 256, "width 1024": 1024}
+
+
+def run(
+    *,
+    method: Literal["barlow_twins", "nt_xent"] = "barlow_twins",
+    batch: int = 256,
+    lambd: float = 0.01,
+    dimensions: int = 256,
+    rate: float,
+    seed: int,
+    data: str,
+    images: int,
+    held: int,
+    seen: int,
+    encoder: str,
+    temperature: float,
+    view: str,
+    view_changes: Mapping[str, Any],
+) -> dict[str, float]:
+    """Pretrain with one method on `seen` images; accuracies, and the effective rank of the frozen embedding.
+
+    `rate` is the learning rate for batches of 256; smaller ones get it times the root of their share of that.
+    """
+    split = split_images(data, images, held, seed)
+    network = fresh_encoder(encoder, split.train, seed)
+    torch.manual_seed(seed)
+    views = {"view": view, "view_changes": dict(view_changes)}
+    made: TwoViews = (
+        SimCLR(network, temperature=temperature, **views)  # type: ignore[arg-type]
+        if method == "nt_xent"
+        else BarlowTwins(network, lambd=lambd, dimensions=dimensions, **views)  # type: ignore[arg-type]
+    )
+    settings = Settings(steps=seen // batch, batch_size=batch, lr=rate * (batch / 256) ** 0.5, seed=seed)
+    model = train(made, split.train, settings, quiet=True)
+    rank = float(rankme(torch.from_numpy(embeddings(model, split.test)), center=True))
+    return {**accuracies(model, split), "rank": rank}
+
+
+def _trend(figures: Figures) -> float:
+    """Spearman's rank correlation of kNN accuracy with the width of the projections."""
+    return float(spearmanr(list(WIDTHS.values()), [figures[arm]["knn"] for arm in WIDTHS]).statistic)
+
+
+CLAIM = Claim(
+    name="barlow_twins",
+    number=37,
+    statement="Barlow Twins learns as well as NT-Xent without negatives: decorrelation alone keeps it from collapse.",
+    run=run,
+    arms={
+        "barlow_twins": {},
+        "nt_xent": {"method": "nt_xent"},
+        "invariance only": {"lambd": 0.0},
+        "barlow_twins, batch 32": {"batch": 32},
+        "nt_xent, batch 32": {"method": "nt_xent", "batch": 32},
+        "width 16": {"dimensions": 16},
+        "width 64": {"dimensions": 64},
+        "width 1024": {"dimensions": 1024},
+    },
+    scales={
+        "laptop": {
+            "data": "fashion_mnist",
+            "images": 10_000,
+            "held": 4_000,
+            "seen": 40_000,
+            "encoder": "small:convnet?width=16",
+            "temperature": 0.1,
+            "view": "grey",
+            "view_changes": {"blur_p": 0.0},
+        },
+        "gpu": {
+            "data": "fashion_mnist",
+            "images": 50_000,
+            "held": 10_000,
+            "seen": 5_000_000,
+            "encoder": "timm:resnet18",
+            "temperature": 0.1,
+            "view": "grey",
+            "view_changes": {},
+        },
+        "tiny": {
+            "data": "digits",
+            "images": 600,
+            "held": 300,
+            "seen": 1_024,
+            "encoder": "small:convnet?width=4",
+            "temperature": 0.1,
+            "view": "tiny",
+            "view_changes": {},
+        },
+    },
+    metric="knn",
+    budget="{seen:,} images seen by every arm, in updates of 256 or of 32 images",
+    grid={"rate": [1e-3, 3e-3, 1e-2]},
+    tunes=dict.fromkeys(("invariance only", "width 16", "width 64", "width 1024"), "barlow_twins"),
+    statements=(
+        Statement(
+            "as good",
+            "kNN accuracy of Barlow Twins minus that of NT-Xent, batches of 256",
+            lambda f: f["barlow_twins"]["knn"] - f["nt_xent"]["knn"],
+            margin=-1.5,
+            role="main",
+            unit="points",
+        ),
+        Statement(
+            "collapse",
+            "kNN accuracy of Barlow Twins minus that with lambda = 0, which has nothing against collapse",
+            lambda f: f["barlow_twins"]["knn"] - f["invariance only"]["knn"],
+            margin=5.0,
+            role="control",
+            unit="points",
+        ),
+        Statement(
+            "rank",
+            "effective rank of the embedding with Barlow Twins over that with lambda = 0",
+            lambda f: f["barlow_twins"]["rank"] / f["invariance only"]["rank"],
+            margin=1.5,
+        ),
+        Statement(
+            "as good, linear",
+            "linear probe (100 labels a class) of Barlow Twins minus that of NT-Xent, batches of 256",
+            lambda f: f["barlow_twins"]["linear"] - f["nt_xent"]["linear"],
+            margin=-1.5,
+            unit="points",
+        ),
+        Statement(
+            "batch robustness",
+            "what Barlow Twins loses from batches of 256 to batches of 32 minus what NT-Xent loses",
+            lambda f: (
+                (f["barlow_twins"]["knn"] - f["barlow_twins, batch 32"]["knn"])
+                - (f["nt_xent"]["knn"] - f["nt_xent, batch 32"]["knn"])
+            ),
+            direction="below",
+            unit="points",
+        ),
+        Statement(
+            "width",
+            "Spearman's correlation of kNN accuracy with the width of the projections (16, 64, 256, 1024)",
+            _trend,
+        ),
+    ),
+)

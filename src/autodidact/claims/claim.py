@@ -1,0 +1,141 @@
+"""What a claim is: arms that differ in one argument, and what their figures must show."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from autodidact.catalog import unknown
+
+Scale = Literal["laptop", "gpu", "tiny"]
+SCALES: tuple[Scale, ...] = ("laptop", "gpu", "tiny")
+
+Figures = Mapping[str, Mapping[str, float]]
+"""Arm -> figure -> value, of one seed."""
+
+Role = Literal["main", "also", "premise", "guard", "control"]
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One sentence that the figures of every seed decide.
+
+    Attributes
+    ----------
+    name : unique in the claim.
+    text : the sentence, in plain words.
+    value : the figures of one seed -> the number that the sentence is about, mostly a difference of two arms.
+    margin : the mean of the numbers must lie above it (or below, see `direction`).
+    direction : "above" or "below" the margin.
+    role : "main" decides the claim. "also" is reported beside it with a verdict of its own. A "premise" must hold, or
+        the question makes no sense. A "guard" must hold for a win to count: no win by degenerate means. A "control" is
+        an arm that must fail, stated as its failing.
+    unit : of the number, for people.
+    """
+
+    name: str
+    text: str
+    value: Callable[[Figures], float]
+    margin: float = 0.0
+    direction: Literal["above", "below"] = "above"
+    role: Role = "also"
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A paper's claim as an experiment.
+
+    Attributes
+    ----------
+    name, number : as on the paper's card.
+    statement : the sentence tested.
+    run : one arm on one seed: keyword arguments -> figures. Called with the scale's settings, the arm's own arguments,
+        what was tuned, and `seed`. All arms go through this one function.
+    arms : arm -> the arguments in which it differs from the others.
+    scales : scale -> settings that all arms share.
+    metric : the figure that is listed for every arm.
+    budget : what every arm may spend, in an honest unit; names of the scale's settings stand in braces.
+    statements : exactly one has the role "main".
+    grid : argument -> candidates, tried for every arm on the tuning seeds: equal effort for all. Empty: nothing is
+        tuned.
+    tuned_by : figure that tuning maximises; it must not come from test answers.
+    tunes : arms that are tuned; the others take the settings of the arm they name here (a control that repeats an arm
+        with one thing broken).
+    tuning_seeds : never among the reported ones.
+    version : raised by hand when a change outside the claim's file changes what it measures.
+    notes : what was tried before the settings were frozen, and why the verdict is what it is.
+    """
+
+    name: str
+    number: int
+    statement: str
+    run: Callable[..., Mapping[str, float]]
+    arms: Mapping[str, Mapping[str, Any]]
+    scales: Mapping[Scale, Mapping[str, Any]]
+    metric: str
+    budget: str
+    statements: tuple[Statement, ...]
+    grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    tuned_by: str = "validation"
+    tunes: Mapping[str, str] = field(default_factory=dict)
+    tuning_seeds: tuple[int, ...] = (1000, 1001)
+    version: int = 1
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        mains = [statement.name for statement in self.statements if statement.role == "main"]
+        if len(mains) != 1:
+            raise ValueError(f"claim '{self.name}' needs exactly one main statement, it has {mains or 'none'}")
+        for arm, other in self.tunes.items():
+            for name in (arm, other):
+                if name not in self.arms:
+                    raise unknown(f"arm of claim '{self.name}'", name, self.arms)
+
+    @property
+    def main(self) -> Statement:
+        """The statement that decides the claim."""
+        return next(statement for statement in self.statements if statement.role == "main")
+
+    def settings(self, scale: Scale) -> Mapping[str, Any]:
+        """What all arms share at a scale."""
+        if scale not in self.scales:
+            raise unknown(f"scale of claim '{self.name}'", scale, self.scales)
+        return self.scales[scale]
+
+    def code(self) -> str:
+        """Digest of the functions and classes of the claim's file, docstrings left out."""
+        return _code_digest(inspect.getsource(sys.modules[self.run.__module__]))
+
+    def key(self, scale: Scale) -> dict[str, Any]:
+        """All that the figures depend on beside arm, tuned settings and seed."""
+        return {
+            "claim": self.name,
+            "version": self.version,
+            "code": self.code(),
+            "scale": scale,
+            "settings": dict(self.settings(scale)),
+        }
+
+
+def digest(value: Any) -> str:
+    """Twelve hexadecimal digits that depend on all of a JSON-ready value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _code_digest(source: str) -> str:
+    # Module-level values (settings, sentences, notes) are left out: what of them matters is part of the key itself.
+    parts = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.FunctionDef | ast.ClassDef) and ast.get_docstring(inner) is not None:
+                    inner.body = inner.body[1:] or [ast.Pass()]
+            parts.append(ast.unparse(node))
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:12]

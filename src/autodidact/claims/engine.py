@@ -1,0 +1,359 @@
+"""run_claim: tune on tuning seeds, freeze, run the reported seeds, and say what the paired interval says.
+
+It knows nothing of any particular claim. Every (arm, settings, seed) is worked on once and kept, so a run that was cut
+off goes on, and asking for more seeds costs only the new ones.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from importlib.metadata import version
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import autodidact
+from autodidact.catalog import unknown
+from autodidact.claims.claim import SCALES, Claim, Figures, Scale, Statement, digest
+from autodidact.claims.workers import run_cells
+from autodidact.compare.arms import SECONDS, cell_path, run_arms
+from autodidact.measures import mean_interval
+from autodidact.model.model import write_aside
+
+NAMES = ("barlow_twins", "dcl", "g_simclr", "gmml", "rankme", "t_jepa")
+FROZEN = Path(__file__).parent / "frozen"
+HELD, REFUTED, OPEN, NO_PREMISE = "held", "refuted", "open", "no premise"
+
+
+def claim_named(name: str) -> Claim:
+    """The claim of a name; an unknown one raises ValueError with the nearest."""
+    if name not in NAMES:
+        raise unknown("claim", name, NAMES)
+    found = import_module(f"autodidact.claims.{name}").CLAIM
+    assert isinstance(found, Claim)
+    return found
+
+
+def run_claim(
+    name: str | Claim,
+    *,
+    seeds: int = 5,
+    first_seed: int = 0,
+    scale: Scale = "laptop",
+    json: str | Path | None = None,
+    cache: str | Path | None = None,
+    jobs: int = 0,
+    tune: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Run a paper's claim and judge it.
+
+    Parameters
+    ----------
+    name : of the claim, or a claim of one's own (then ``jobs`` must be 1).
+    seeds : how many seeds are reported; fewer than 2 leave the verdict open.
+    first_seed : the reported seeds are this one and those after it.
+    scale : "laptop" is the registered experiment; "gpu" is larger, for an accelerator; "tiny" only tries out the
+        machinery in seconds, and its verdict means nothing.
+    json : file to which the result is written.
+    cache : folder of finished work; default ``$AUTODIDACT_CACHE/claims`` or ``~/.cache/autodidact/claims``.
+    jobs : processes, of one thread each; 0 for two where there are two cores. On an accelerator it is always 1.
+    tune : choose the tuned settings anew instead of taking the frozen ones that come with the claim.
+    quiet : no progress line.
+
+    Returns
+    -------
+    dict, JSON-ready
+        number, name, statement, metric, arms (arm -> values by seed), difference (mean, low, high), margin, direction,
+        verdict, seeds, tuning_seeds, seconds, versions; also scale, budget, statements (each with its own values,
+        interval and verdict), figures, settings (what was frozen, with its hash) and notes.
+
+    Raises
+    ------
+    ValueError
+        An unknown claim or scale, no seeds, or reported seeds among the tuning seeds.
+    """
+    claim = name if isinstance(name, Claim) else claim_named(name)
+    if scale not in SCALES:
+        raise unknown("scale", scale, SCALES)
+    reported = list(range(first_seed, first_seed + seeds))
+    if seeds < 1 or first_seed < 0:
+        raise ValueError(f"a claim needs at least 1 seed, from 0 on; got {seeds} from {first_seed}")
+    if clash := sorted(set(reported) & set(claim.tuning_seeds)):
+        raise ValueError(f"seeds {', '.join(map(str, clash))} were used for tuning; choose another --first-seed")
+    folder = (Path(cache).expanduser() if cache is not None else default_cache()) / claim.name
+    work_force = _Work(claim, scale, folder, _jobs(jobs, scale), quiet)
+    started = time.monotonic()
+    frozen = _frozen(claim, scale, None if tune else FROZEN / f"{claim.name}.json") or _tune(work_force)
+    by_seed, spent = work_force.figures(frozen["settings"], reported, "seeds")
+    result = _judged(claim, scale, reported, by_seed, frozen)
+    result["seconds"] = round(spent, 1)
+    result["wall_seconds"] = round(time.monotonic() - started, 1)
+    if json is not None:
+        _write(Path(json), result)
+    return result
+
+
+def default_cache() -> Path:
+    """Where finished work is kept unless the caller says otherwise."""
+    return Path(os.environ.get("AUTODIDACT_CACHE", "~/.cache/autodidact")).expanduser() / "claims"
+
+
+def freeze(name: str, *, scale: Scale = "laptop", cache: str | Path | None = None, jobs: int = 0) -> Path:
+    """Tune a claim on its tuning seeds and write the settings beside the claims, for a source checkout."""
+    claim = claim_named(name)
+    folder = (Path(cache).expanduser() if cache is not None else default_cache()) / claim.name
+    path = FROZEN / f"{name}.json"
+    known = json.loads(path.read_text()) if path.exists() else {}
+    known[scale] = _tune(_Work(claim, scale, folder, _jobs(jobs, scale), quiet=False))
+    _write(path, known)
+    return path
+
+
+def _jobs(asked: int, scale: Scale) -> int:
+    if scale == "gpu":
+        return 1
+    return asked or min(2, os.cpu_count() or 1)
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_aside(path, (json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+# Doing the work.
+
+
+def work(claim: str, scale: Scale, arm: str, settings: Mapping[str, Any], seed: int, folder: str) -> None:
+    """One cell: an arm on a seed, kept in the folder. What a worker process does."""
+    _cell(claim_named(claim), scale, arm, settings, seed, Path(folder))
+
+
+def _cell(claim: Claim, scale: Scale, arm: str, settings: Mapping[str, Any], seed: int, folder: Path) -> None:
+    arguments = {**claim.settings(scale), **claim.arms[arm], **settings}
+    run_arms(
+        {arm: lambda seed: claim.run(seed=seed, **arguments)},
+        [seed],
+        folder=folder,
+        keys={arm: _key(claim, scale, arm, settings)},
+    )
+
+
+def _key(claim: Claim, scale: Scale, arm: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {**claim.key(scale), "arm": dict(claim.arms[arm]), "tuned": dict(settings)}
+
+
+class _Work:
+    """Runs cells that are not done yet, and reads those that are."""
+
+    def __init__(self, claim: Claim, scale: Scale, folder: Path, jobs: int, quiet: bool) -> None:
+        self.claim, self.scale, self.folder, self.jobs, self.quiet = claim, scale, folder, jobs, quiet
+
+    def do(self, cells: Sequence[tuple[str, Mapping[str, Any], int]], title: str) -> None:
+        """All cells (arm, tuned settings, seed) that are not kept yet."""
+        missing = [cell for cell in cells if not self._path(*cell).exists()]
+        if not missing:
+            return
+        with tqdm(
+            total=len(cells),
+            initial=len(cells) - len(missing),
+            desc=f"{self.claim.name}: {title}",
+            unit="run",
+            disable=self.quiet,
+            mininterval=0.2 if sys.stderr.isatty() else 10.0,
+        ) as bar:
+            if self.jobs == 1 or len(missing) == 1:
+                threads = torch.get_num_threads()
+                # One thread here too, so that the figures are those that the processes would give.
+                torch.set_num_threads(1 if self.scale != "gpu" else threads)
+                try:
+                    for arm, settings, seed in missing:
+                        _cell(self.claim, self.scale, arm, settings, seed, self.folder)
+                        bar.update(1)
+                finally:
+                    torch.set_num_threads(threads)
+                return
+            described = [
+                {
+                    "claim": self.claim.name,
+                    "scale": self.scale,
+                    "arm": arm,
+                    "settings": dict(settings),
+                    "seed": seed,
+                    "folder": str(self.folder),
+                }
+                for arm, settings, seed in missing
+            ]
+            run_cells(described, self.jobs, lambda _: bar.update(1) and None)
+
+    def read(self, arm: str, settings: Mapping[str, Any], seed: int) -> dict[str, float]:
+        return dict(json.loads(self._path(arm, settings, seed).read_text())["figures"])
+
+    def figures(
+        self, settings: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], title: str
+    ) -> tuple[list[Figures], float]:
+        """Figures of all arms, by seed, and the seconds of work behind them."""
+        cells = [(arm, settings[arm], seed) for seed in seeds for arm in self.claim.arms]
+        self.do(cells, title)
+        by_seed = [{arm: self.read(arm, settings[arm], seed) for arm in self.claim.arms} for seed in seeds]
+        spent = sum(figures.pop(SECONDS) for arms in by_seed for figures in arms.values())
+        return list(by_seed), spent
+
+    def _path(self, arm: str, settings: Mapping[str, Any], seed: int) -> Path:
+        return cell_path(self.folder, arm, seed, _key(self.claim, self.scale, arm, settings))
+
+
+# Tuning.
+
+
+def _candidates(claim: Claim) -> list[dict[str, Any]]:
+    return [dict(zip(claim.grid, values, strict=True)) for values in product(*claim.grid.values())]
+
+
+def _tuning_key(claim: Claim, scale: Scale) -> str:
+    parts = {"arms": claim.arms, "grid": claim.grid, "tunes": claim.tunes}
+    return digest({**claim.key(scale), **_plain(parts)})
+
+
+def _frozen(claim: Claim, scale: Scale, path: Path | None) -> dict[str, Any] | None:
+    """The settings that come with the claim; None where there are none, or they are those of another experiment."""
+    if path is None or not path.exists():
+        return None
+    found = json.loads(path.read_text()).get(scale)
+    return found if found is not None and found["experiment"] == _tuning_key(claim, scale) else None
+
+
+def _tune(work_force: _Work) -> dict[str, Any]:
+    """For every arm the candidate with the best mean on the tuning seeds; equal effort for all arms."""
+    claim, scale = work_force.claim, work_force.scale
+    candidates = _candidates(claim)
+    if scale == "tiny":
+        candidates = candidates[:1]
+    tuned = [arm for arm in claim.arms if arm not in claim.tunes]
+    table: dict[str, list[dict[str, Any]]] = {}
+    if len(candidates) > 1:
+        seeds = claim.tuning_seeds
+        work_force.do([(arm, c, seed) for seed in seeds for c in candidates for arm in tuned], "tuning")
+        for arm in tuned:
+            table[arm] = [
+                {**c, claim.tuned_by: [work_force.read(arm, c, seed)[claim.tuned_by] for seed in seeds]}
+                for c in candidates
+            ]
+    settings = dict.fromkeys(tuned, candidates[0])
+    for arm, rows in table.items():
+        means = [sum(row[claim.tuned_by]) / len(row[claim.tuned_by]) for row in rows]
+        settings[arm] = candidates[means.index(max(means))]
+    settings |= {arm: settings[other] for arm, other in claim.tunes.items()}
+    ordered = {arm: settings[arm] for arm in claim.arms}
+    return {
+        "experiment": _tuning_key(claim, scale),
+        "hash": digest({"experiment": _tuning_key(claim, scale), "settings": ordered}),
+        "settings": ordered,
+        "tuning_seeds": list(claim.tuning_seeds) if table else [],
+        "tuned_by": claim.tuned_by if table else "",
+        "tried": table,
+    }
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=dict))
+
+
+# Judging.
+
+
+def verdict_of(statement: Statement, values: Sequence[float]) -> tuple[dict[str, float | None], str]:
+    """Mean and 95 % interval (Student's t over the seeds), and what they say of the margin."""
+    if len(values) < 2:
+        return {"mean": values[0], "low": None, "high": None}, OPEN
+    mean, low, high = mean_interval(values)
+    difference: dict[str, float | None] = {"mean": mean, "low": low, "high": high}
+    sign = 1 if statement.direction == "above" else -1
+    worst, best = sorted((sign * (low - statement.margin), sign * (high - statement.margin)))
+    return difference, HELD if worst > 0 else REFUTED if best < 0 else OPEN
+
+
+def _judged(
+    claim: Claim, scale: Scale, seeds: list[int], by_seed: Sequence[Figures], frozen: Mapping[str, Any]
+) -> dict[str, Any]:
+    statements: list[dict[str, Any]] = []
+    for statement in claim.statements:
+        values = [float(statement.value(figures)) for figures in by_seed]
+        difference, verdict = verdict_of(statement, values)
+        statements.append(
+            {
+                "name": statement.name,
+                "role": statement.role,
+                "text": statement.text,
+                "unit": statement.unit,
+                "values": [_rounded(value) for value in values],
+                "difference": {key: _rounded(value) for key, value in difference.items()},
+                "margin": statement.margin,
+                "direction": statement.direction,
+                "verdict": verdict,
+            }
+        )
+    main = next(entry for entry in statements if entry["role"] == "main")
+    verdict, why = _overall(main["verdict"], statements)
+    names = list(dict.fromkeys(name for figures in by_seed for arm in figures.values() for name in arm))
+    notes = list(claim.notes)
+    if scale == "tiny":
+        notes.insert(0, "Scale tiny only tries out the machinery: this verdict means nothing.")
+    return {
+        "number": claim.number,
+        "name": claim.name,
+        "statement": claim.statement,
+        "metric": claim.metric,
+        "arms": {arm: [_rounded(figures[arm][claim.metric]) for figures in by_seed] for arm in claim.arms},
+        "difference": main["difference"],
+        "margin": main["margin"],
+        "direction": main["direction"],
+        "unit": main["unit"],
+        "verdict": verdict,
+        "why": why,
+        "seeds": seeds,
+        "tuning_seeds": list(frozen["tuning_seeds"]),
+        "scale": scale,
+        "meaningful": scale != "tiny",
+        "budget": claim.budget.format(**claim.settings(scale)),
+        "statements": statements,
+        "figures": {
+            name: {arm: [_rounded(figures[arm].get(name, math.nan)) for figures in by_seed] for arm in claim.arms}
+            for name in names
+        },
+        "settings": {"shared": _plain(claim.settings(scale)), "frozen": frozen},
+        "versions": _versions(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "notes": notes,
+    }
+
+
+def _overall(main: str, statements: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+    """The claim's verdict: that of its main statement, unless a premise, guard or control stands against it."""
+    for entry in statements:
+        if entry["role"] == "premise" and entry["verdict"] != HELD:
+            return NO_PREMISE, f"the premise is {entry['verdict']}: {entry['text']}"
+    if main == HELD:
+        for entry in statements:
+            if entry["role"] in ("guard", "control") and entry["verdict"] != HELD:
+                return OPEN, f"the {entry['role']} is {entry['verdict']}: {entry['text']}"
+    return main, ""
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
+
+
+def _versions() -> dict[str, str]:
+    found = {"autodidact": autodidact.__version__, "python": platform.python_version()}
+    return found | {package: version(package) for package in ("torch", "lightning", "numpy", "scikit-learn")}

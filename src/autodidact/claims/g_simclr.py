@@ -1,0 +1,244 @@
+"""G-SimCLR (60): batches of distinct clusters hold fewer false negatives, which matters where data repeats itself."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from autodidact.claims.claim import Claim, Statement
+from autodidact.claims.images import Split, accuracies, fresh_encoder, labels_of, split_images
+from autodidact.data import ArraySource, Batching, DistinctBatching, Field, RandomBatching, SameBatching, Source, Store
+from autodidact.data.schema import Schema
+from autodidact.measures import cluster_purity
+from autodidact.methods.image.simclr import SimCLR
+from autodidact.recipes.g_simclr import GSimCLR
+from autodidact.recipes.stages import Run, Site
+from autodidact.training import Settings, train
+from autodidact.views import Augment
+
+Rule = Literal["random", "guided", "oracle", "same"]
+EPOCHS_COUNTED = 3
+
+
+def frames_of(source: Source, count: int, batch: int, seed: int) -> Source:
+    """`count` frames of every image, as of a hand-held camera: small motion, drifting light, sensor noise.
+
+    Each frame keeps the label, and has the image's number as the field "take" and that of the `batch` frames that it
+    would be with if takes were not mixed as the field "block".
+    """
+    images = source.batch(np.arange(len(source)))["image"]
+    side = images.shape[-1]
+    camera = Augment(
+        size=side,
+        crop_scale=None,
+        flip=0.0,
+        rotate=6.0,
+        translate=0.03,
+        zoom=(0.95, 1.05),
+        jitter=(0.15, 0.1, 0.0, 0.0),
+        jitter_p=1.0,
+        noise_std=0.03,
+    )
+    frames = camera(images.repeat_interleave(count, dim=0), torch.Generator().manual_seed(seed))
+    take = np.repeat(np.arange(len(source)), count)
+    schema = Schema(
+        image=Field("image", tuple(images.shape[1:])),
+        label=source.schema["label"],
+        take=Field("group"),
+        block=Field("group"),
+    )
+    fields: dict[str, Any] = {
+        "image": (255 * frames.clamp(0, 1)).round().to(torch.uint8),
+        "label": labels_of(source)[take],
+        "take": take,
+        "block": np.arange(len(take)) // batch,
+    }
+    return ArraySource(f"{source.name} frames", fields, schema, np.arange(len(take)))
+
+
+def run(
+    *,
+    batches: Rule,
+    repeated: bool,
+    lr: float,
+    seed: int,
+    data: str,
+    images: int,
+    takes: int,
+    frames: int,
+    held: int,
+    batch: int,
+    clusters: int,
+    autoencoder_epochs: int,
+    seen: int,
+    encoder: str,
+    temperature: float,
+    view: str,
+) -> dict[str, float]:
+    """SimCLR on batches composed by one rule; accuracies, and how often two images of a batch should not repel."""
+    split = split_images(data, images, held, seed)
+    source: Source = frames_of(split.train.at(np.arange(takes)), frames, batch, seed) if repeated else split.train
+    settings = Settings(steps=seen // batch, batch_size=batch, lr=lr, seed=seed)
+    count = clusters if repeated else batch
+    with tempfile.TemporaryDirectory() as folder:
+        if batches == "guided":
+            recipe = GSimCLR(clusters=count, autoencoder_epochs=autoencoder_epochs, temperature=temperature, view=view)
+            site = Site(source, lambda _: fresh_encoder(encoder, source, seed), settings, Path(folder), quiet=True)
+            torch.manual_seed(seed)
+            model: Any = Run(recipe.stages(site), Path(folder)).result()
+            source = source.joined(Store(site.at("clusters") / "store", name="clusters"))
+            rule: Batching = DistinctBatching("cluster", "repeat", "shuffle")
+            groups = np.asarray(source.column("cluster"))
+        else:
+            torch.manual_seed(seed)
+            method = SimCLR(fresh_encoder(encoder, source, seed), temperature=temperature, view=view)
+            truth = "take" if repeated else "label"
+            kinds = {
+                "random": RandomBatching(),
+                "oracle": DistinctBatching(truth, "repeat", "shuffle"),
+                "same": SameBatching("block"),
+            }
+            rule = method.batching = kinds[batches]
+            groups = np.asarray(source.column(truth))
+            model = train(method, source, settings, quiet=True)
+    plans = [positions for epoch in range(EPOCHS_COUNTED) for positions in rule.plan(source, batch, epoch)]
+    labels = labels_of(source)
+    if repeated:
+        # What is met later was taken with the same camera.
+        parts = (split.train, split.validation, split.test)
+        split = Split(*(frames_of(part, 1, batch, 10_000 + seed) for part in parts))
+    figures = accuracies(model, split)
+    figures["same class"] = negatives_shared(labels, plans)
+    figures["purity"] = float(cluster_purity(torch.from_numpy(groups), torch.from_numpy(labels)))
+    if repeated:
+        figures["same take"] = negatives_shared(np.asarray(source.column("take")), plans)
+    return figures
+
+
+def negatives_shared(values: np.ndarray, plans: list[np.ndarray]) -> float:
+    """Percent of the (anchor, negative) pairs of all batches that have the same value."""
+    same = sum(float((values[p][:, None] == values[p]).sum() - len(p)) for p in plans)
+    return 100 * same / sum(len(p) * (len(p) - 1) for p in plans)
+
+
+NEAR = {"repeated": True}
+CLAIM = Claim(
+    name="g_simclr",
+    number=60,
+    statement="On data full of near-duplicates, batches of distinct clusters teach SimCLR more than random batches do.",
+    run=run,
+    arms={
+        "guided": {"batches": "guided", **NEAR},
+        "random": {"batches": "random", **NEAR},
+        "oracle": {"batches": "oracle", **NEAR},
+        "same takes": {"batches": "same", **NEAR},
+        "guided, no repeats": {"batches": "guided", "repeated": False},
+        "random, no repeats": {"batches": "random", "repeated": False},
+    },
+    scales={
+        "laptop": {
+            "data": "fashion_mnist",
+            "images": 6_000,
+            "takes": 256,
+            "frames": 32,
+            "held": 4_000,
+            "batch": 64,
+            "clusters": 128,
+            "autoencoder_epochs": 3,
+            "seen": 40_000,
+            "encoder": "small:convnet?width=16",
+            "temperature": 0.1,
+            "view": "grey",
+        },
+        "gpu": {
+            "data": "fashion_mnist",
+            "images": 50_000,
+            "takes": 3_000,
+            "frames": 32,
+            "held": 10_000,
+            "batch": 256,
+            "clusters": 1_024,
+            "autoencoder_epochs": 20,
+            "seen": 5_000_000,
+            "encoder": "timm:resnet18",
+            "temperature": 0.1,
+            "view": "grey",
+        },
+        "tiny": {
+            "data": "digits",
+            "images": 600,
+            "takes": 48,
+            "frames": 8,
+            "held": 300,
+            "batch": 16,
+            "clusters": 24,
+            "autoencoder_epochs": 1,
+            "seen": 512,
+            "encoder": "small:convnet?width=4",
+            "temperature": 0.1,
+            "view": "tiny",
+        },
+    },
+    metric="knn",
+    budget="{seen:,} images seen in updates of {batch} by every arm; the guided ones spend {autoencoder_epochs} passes "
+    "of an autoencoder more",
+    grid={"lr": [1e-3, 3e-3]},
+    tunes={"oracle": "random", "same takes": "random"},
+    statements=(
+        Statement(
+            "gain",
+            "kNN accuracy of guided minus random batches, where every image is there as many frames",
+            lambda f: f["guided"]["knn"] - f["random"]["knn"],
+            margin=1.0,
+            role="main",
+            unit="points",
+        ),
+        Statement(
+            "linear gain",
+            "the same with a linear probe on 100 labels a class",
+            lambda f: f["guided"]["linear"] - f["random"]["linear"],
+            margin=1.0,
+            unit="points",
+        ),
+        Statement(
+            "room",
+            "kNN accuracy of batches of truly distinct images (oracle) minus random ones: what there is to win at all",
+            lambda f: f["oracle"]["knn"] - f["random"]["knn"],
+            role="premise",
+            unit="points",
+        ),
+        Statement(
+            "collisions",
+            "share of negatives that are frames of the anchor's own image: guided over random batches",
+            lambda f: f["guided"]["same take"] / f["random"]["same take"],
+            margin=1 / 3,
+            direction="below",
+        ),
+        Statement(
+            "same takes",
+            "kNN accuracy of batches from few takes minus random ones: the opposite must lose",
+            lambda f: f["same takes"]["knn"] - f["random"]["knn"],
+            direction="below",
+            role="control",
+            unit="points",
+        ),
+        Statement(
+            "no repeats",
+            "kNN accuracy of guided minus random batches on plain images, clusters as many as a batch has images",
+            lambda f: f["guided, no repeats"]["knn"] - f["random, no repeats"]["knn"],
+            unit="points",
+        ),
+        Statement(
+            "same class",
+            "share of negatives of the anchor's own class with guided batches on plain images",
+            lambda f: f["guided, no repeats"]["same class"],
+            margin=9.2,
+            direction="below",
+            unit="percent",
+        ),
+    ),
+)

@@ -1,0 +1,105 @@
+"""What the claims on images share: real images without their labels to train on, and accuracies of a frozen encoder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from autodidact.data import Source, open_source
+from autodidact.encoders import build
+from autodidact.evaluation.frozen import Frozen
+from autodidact.evaluation.knn import knn
+from autodidact.evaluation.linear import fit_probe
+from autodidact.model import Encoder, Model
+from autodidact.model.model import embed
+
+MEAN, STD = 0.286, 0.353
+"""Of Fashion-MNIST's training images in [0, 1]."""
+PER_CLASS = 100
+"""Labels a class for the linear probe."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Disjoint samples: to train on, to choose settings by, to report on."""
+
+    train: Source
+    validation: Source
+    test: Source
+
+
+def split_images(data: str, images: int, held: int, seed: int) -> Split:
+    """Draw a split of Fashion-MNIST, or of digits to try things out.
+
+    Parameters
+    ----------
+    data : "fashion_mnist" or "digits".
+    images : training images, drawn by the seed.
+    held : images for validation, and for the test; the test images of Fashion-MNIST come from its own test set, and are
+        the same for every seed.
+    seed : of the draw.
+    """
+    rng = np.random.default_rng(seed)
+    if data == "digits":
+        source = _opened("digits", None)
+        order = rng.permutation(len(source))
+        parts = np.split(order, [images, images + held, images + 2 * held])
+        return Split(*(source.at(np.sort(part)) for part in parts[:3]))
+    train, test = _opened(data, "train"), _opened(data, "test")
+    order = rng.permutation(len(train))
+    chosen = np.random.default_rng(0).permutation(len(test))[:held]
+    return Split(
+        train.at(np.sort(order[:images])), train.at(np.sort(order[images : images + held])), test.at(np.sort(chosen))
+    )
+
+
+@cache
+def _opened(data: str, part: str | None) -> Source:
+    return open_source(data, split=part, progress=False)
+
+
+def fresh_encoder(name: str, source: Source, seed: int) -> Encoder:
+    """An encoder whose random weights follow from the seed alone, so that all arms of a seed start alike."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build(name, schema=source.schema, statistics={"mean": [MEAN], "std": [STD]})
+
+
+def embeddings(model: Model, source: Source) -> Float32[np.ndarray, "n d"]:
+    """Embeddings of all samples, in order."""
+    model.eval()
+    return np.concatenate([embed(model, batch).numpy() for batch in source.in_order(500)])
+
+
+def labels_of(source: Source) -> np.ndarray:
+    """Labels of all samples, in order."""
+    return np.asarray(source.column("label"), dtype=np.int64)
+
+
+def accuracies(model: Model, split: Split, *, linear: bool = True) -> dict[str, float]:
+    """Percent of the held-out images that a frozen encoder tells apart.
+
+    Returns
+    -------
+    dict
+        ``knn`` and ``validation``: 20 nearest training images by cosine, on the test and on the validation images;
+        ``linear``: logistic regression on 100 labels a class (the first in order), on the test images.
+    """
+    train, answers = embeddings(model, split.train), labels_of(split.train)
+    classes = int(answers.max()) + 1
+    nobody = np.empty((0, train.shape[1]), dtype=np.float32)
+    figures: dict[str, Any] = {}
+    for name, source in (("knn", split.test), ("validation", split.validation)):
+        rows = embeddings(model, source)
+        frozen = Frozen(train, answers, nobody, rows, classes)
+        figures[name] = 100 * float((knn(frozen) == labels_of(source)).mean())
+        if name == "knn" and linear:
+            few = np.concatenate([np.flatnonzero(answers == c)[:PER_CLASS] for c in range(classes)])
+            probe = fit_probe(Frozen(train[few], answers[few], train, rows, classes))
+            figures["linear"] = 100 * float((probe.predict(rows) == labels_of(source)).mean())
+    return figures

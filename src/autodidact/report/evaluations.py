@@ -1,0 +1,65 @@
+"""Tables that evaluations of the run have left in its folder."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from autodidact.evaluation.table import Table
+from autodidact.report.markup import number, paragraph, section, table, text
+from autodidact.report.run_folder import RunFolder
+
+LEAD = "What the model is worth once a few labels are given: means over seeds, ± half of their 95 % intervals."
+
+
+def evaluations(run: RunFolder) -> str:
+    """The section of tables; nothing where the run has none."""
+    return section("evaluations", "How useful it is", *(_file(path) for path in run.evaluations), lead=LEAD)
+
+
+def _file(path: Path) -> str:
+    try:
+        found = Table.load(path)
+    except ValueError as broken:
+        return paragraph(str(broken), "notice warning")
+    about = found.about
+    title = f"<h3>{text(about.get('title', path.stem), 120)}</h3>"
+    said = paragraph(str(about["sentence"]), "finding") if "sentence" in about else ""
+    return title + said + grid(found) + _facts(about)
+
+
+def grid(found: Table) -> str:
+    """Arms by metrics; the best of each metric is marked where larger is better, as for all shares between 0 and 1."""
+    shares = {m: all(0 <= v <= 1 for a in found.arms for v in found.values(a, m)) for m in found.metrics}
+    best = {
+        metric: max((found.mean_interval(a, metric).mean for a in found.arms if found.values(a, metric)), default=0.0)
+        for metric in found.metrics
+    }
+    rows = [
+        (text(arm, 60), *(_cell(found, arm, metric, best[metric], shares[metric]) for metric in found.metrics))
+        for arm in found.arms
+    ]
+    return table(("", *(text(metric, 60) for metric in found.metrics)), rows, label="Results", kind="results")
+
+
+def _cell(found: Table, arm: str, metric: str, best: float, share: bool) -> str:
+    values = found.values(arm, metric)
+    if not values:
+        return '<span class="none" title="makes no sense, or was not asked for">—</span>'
+    mean, _, high = found.mean_interval(arm, metric)
+    half = f" <small>± {high - mean:.3f}</small>" if math.isfinite(high) else ""
+    figure = f"{mean:.3f}" if share else number(mean)
+    shown = f"<b>{figure}</b>" if share and mean == best and len(found.arms) > 1 else figure
+    bar = f' style="--share:{100 * mean:.1f}%"' if share else ""
+    return f'<span class="figure"{bar}>{shown}{half}</span>'
+
+
+def _facts(about: Mapping[str, Any]) -> str:
+    plain = [
+        f"{text(name)} {text(value, 60)}"
+        for name, value in about.items()
+        if name not in ("title", "sentence") and isinstance(value, str | int | float) and not isinstance(value, bool)
+    ]
+    return f'<p class="small">{" · ".join(plain)}</p>' if plain else ""

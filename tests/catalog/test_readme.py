@@ -1,0 +1,107 @@
+"""What is generated is up to date, and says what the results say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from autodidact.catalog import cards
+from autodidact.catalog.readme import claim_table, generated, read_results, replaced, write
+
+ROOT = Path(__file__).parents[2]
+RESULT = {
+    "name": "dcl",
+    "number": 18,
+    "statement": "DCL beats | NT-Xent",
+    "metric": "linear accuracy",
+    "arms": {"dcl": [0.5, 0.75], "nt_xent": [0.25, 0.5]},
+    "difference": {"mean": 0.25, "low": 0.2, "high": 0.3},
+    "margin": 0.01,
+    "direction": "above",
+    "verdict": "held",
+    "seeds": [0, 1],
+    "tuning_seeds": [1000],
+    "seconds": 300,
+    "statements": [
+        {
+            "role": "guard",
+            "text": "no collapse",
+            "unit": "ranks",
+            "difference": {"mean": 3.0, "low": None, "high": None},
+            "margin": 1,
+            "direction": "above",
+            "verdict": "open",
+        }
+    ],
+}
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    (tmp_path / "README.md").write_text(
+        "# x\n<!-- methods -->\nold\n<!-- /methods -->\nkept\n<!-- claims -->\n<!-- /claims -->\nend\n"
+    )
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "dcl.json").write_text(json.dumps(RESULT))
+    return tmp_path
+
+
+def test_readme_and_method_pages_of_this_checkout_are_up_to_date():
+    stale = [
+        str(path.relative_to(ROOT))
+        for path, text in generated(ROOT).items()
+        if not path.exists() or path.read_text() != text
+    ]
+    assert stale == [], "run make readme"
+    assert {path.stem for path in (ROOT / "docs/methods").glob("*.md")} == set(cards())
+
+
+def test_only_what_stands_between_the_markers_changes(checkout):
+    write(checkout)
+    text = (checkout / "README.md").read_text()
+    assert text.startswith("# x\n<!-- methods -->\n| no |")
+    assert "old" not in text
+    assert "\n<!-- /methods -->\nkept\n<!-- claims -->\n| no |" in text
+    assert text.endswith("<!-- /claims -->\nend\n")
+
+
+def test_writing_twice_changes_nothing_the_second_time(checkout):
+    assert len(write(checkout)) == len(cards()) + 1
+    assert write(checkout) == []
+
+
+def test_the_page_of_a_method_that_is_gone_is_deleted(checkout):
+    write(checkout)
+    (checkout / "docs/methods/gone.md").write_text("")
+    assert write(checkout) == [checkout / "docs/methods/gone.md"]
+
+
+def test_the_claim_table_has_interval_margin_and_verdict():
+    (row,) = claim_table([RESULT]).splitlines()[2:]
+    assert row == ("| 18 | `dcl` | DCL beats \\| NT-Xent | 0.25 [0.2, 0.3] | above 0.01 | 2 | 5 min | **held** |")
+
+
+def test_the_page_of_a_method_shows_arms_by_seed_and_every_statement(checkout):
+    text = generated(checkout)[checkout / "docs/methods/dcl.md"]
+    assert "| `dcl` | 0.625 | 0.5, 0.75 |" in text
+    assert "| guard | no collapse | 3 ranks | above 1 | open |" in text
+    assert "Verdict: **held**. Seeds 0, 1; settings chosen on seeds 1000; 5 min of work." in text
+
+
+def test_the_method_table_shows_the_verdict_of_claims_that_were_run(checkout):
+    lines = generated(checkout)[checkout / "README.md"].splitlines()
+    assert next(line for line in lines if line.startswith("| 18 | [`dcl`]")).endswith("| held |")
+    assert next(line for line in lines if line.startswith("| 28 |")).endswith("|  |")
+
+
+def test_a_readme_without_markers_is_an_error():
+    with pytest.raises(ValueError, match="markers <!-- methods -->"):
+        replaced("nothing", "methods", "x")
+
+
+def test_a_result_that_is_not_a_claims_is_an_error(tmp_path):
+    (tmp_path / "dcl.json").write_text("{}")
+    with pytest.raises(ValueError, match="lacks name, number"):
+        read_results(tmp_path)

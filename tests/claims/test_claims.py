@@ -1,0 +1,37 @@
+"""Every claim of the catalogue runs from end to end at the scale that only tries out the machinery."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import pytest
+
+from autodidact.catalog import cards
+from autodidact.claims import NAMES, claim_named, run_claim
+from autodidact.claims.engine import _tuning_key
+
+
+def test_every_claim_that_a_card_names_exists_with_the_cards_number():
+    named = {card.claim: card.number for card in cards().values() if card.claim}
+    assert {name: claim_named(name).number for name in NAMES} == {name: named.get(name) for name in NAMES}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_claim_runs_and_is_marked_as_meaning_nothing_at_the_tiny_scale(name, tmp_path):
+    result = run_claim(name, seeds=1, scale="tiny", cache=tmp_path, jobs=1, quiet=True)
+    assert result["meaningful"] is False
+    assert set(result["arms"]) == set(claim_named(name).arms)
+    assert all(entry["values"][0] is not None for entry in result["statements"])
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if claim_named(name).grid])
+def test_the_settings_that_come_with_a_claim_are_those_of_this_very_experiment(name):
+    frozen = json.loads((files("autodidact.claims") / "frozen" / f"{name}.json").read_text())
+    assert frozen["laptop"]["experiment"] == _tuning_key(claim_named(name), "laptop")
+
+
+def test_processes_give_the_figures_that_one_process_gives(tmp_path):
+    alone = run_claim("t_jepa", seeds=1, scale="tiny", cache=tmp_path / "one", jobs=1, quiet=True)
+    shared = run_claim("t_jepa", seeds=1, scale="tiny", cache=tmp_path / "two", jobs=2, quiet=True)
+    assert alone["figures"] == shared["figures"]

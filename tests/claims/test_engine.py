@@ -1,0 +1,158 @@
+"""The engine tunes apart from what it reports, does no work twice, and says what the interval says."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from autodidact.claims import Claim, Statement, claim_named, run_claim
+from autodidact.claims.claim import digest
+from autodidact.claims.engine import verdict_of
+
+CALLS: list[tuple[str, float, int]] = []
+
+
+def run(*, arm: str, rate: float, seed: int, gain: float, noise: float) -> dict[str, float]:
+    """An arm whose score is best at rate 2, better by `gain` for the method, and noisy."""
+    CALLS.append((arm, rate, seed))
+    luck = np.random.default_rng(seed).normal()
+    own = np.random.default_rng([seed, len(arm)]).normal() * noise
+    score = luck + own - (rate - 2) ** 2 + (gain if arm == "method" else 0.0)
+    return {"score": score, "validation": score}
+
+
+def claim(gain=1.0, noise=0.1, statements=(), **changes) -> Claim:
+    main = Statement(
+        "gain", "method minus baseline", lambda f: f["method"]["score"] - f["baseline"]["score"], role="main"
+    )
+    return dataclasses.replace(
+        Claim(
+            name="toy",
+            number=0,
+            statement="The method is better.",
+            run=run,
+            arms={"method": {"arm": "method"}, "baseline": {"arm": "baseline"}},
+            scales={"laptop": {"gain": gain, "noise": noise}},
+            metric="score",
+            budget="a gain of {gain}",
+            statements=(main, *statements),
+            grid={"rate": [1, 2, 3]},
+        ),
+        **changes,
+    )
+
+
+def judged(made: Claim, folder, **options):
+    CALLS.clear()
+    return run_claim(made, cache=folder, quiet=True, jobs=1, **options)
+
+
+def test_a_clear_gain_is_held_with_the_paired_interval_of_the_differences(tmp_path):
+    result = judged(claim(), tmp_path)
+    differences = np.array(result["arms"]["method"]) - np.array(result["arms"]["baseline"])
+    half = 2.7764451 * differences.std(ddof=1) / np.sqrt(5)
+    assert result["verdict"] == "held"
+    assert result["difference"]["mean"] == pytest.approx(differences.mean(), abs=1e-4)
+    assert result["difference"]["low"] == pytest.approx(differences.mean() - half, abs=1e-4)
+    assert result["difference"]["high"] == pytest.approx(differences.mean() + half, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("gain", "noise", "verdict"), [(1.0, 0.1, "held"), (-1.0, 0.1, "refuted"), (0.01, 0.5, "open")]
+)
+def test_the_verdict_follows_from_where_the_interval_lies(tmp_path, gain, noise, verdict):
+    assert judged(claim(gain, noise), tmp_path)["verdict"] == verdict
+
+
+def test_a_statement_below_a_margin_is_held_where_the_whole_interval_is_below():
+    below = Statement("s", "", lambda f: 0.0, margin=1.0, direction="below")
+    assert verdict_of(below, [0.1, 0.2, 0.15])[1] == "held"
+    assert verdict_of(below, [3.1, 3.2, 3.15])[1] == "refuted"
+    assert verdict_of(below, [0.1, 2.2, 1.15])[1] == "open"
+
+
+def test_without_its_premise_a_claim_has_no_verdict(tmp_path):
+    premise = Statement("room", "the baseline has room", lambda f: -1.0 + 1e-3 * f["baseline"]["score"], role="premise")
+    result = judged(claim(statements=(premise,)), tmp_path)
+    assert result["verdict"] == "no premise"
+    assert "the baseline has room" in result["why"]
+
+
+@pytest.mark.parametrize("role", ["guard", "control"])
+def test_a_win_by_degenerate_means_does_not_count(tmp_path, role):
+    broken = Statement("silence", "the method says something", lambda f: -1.0 - 1e-3 * f["method"]["score"], role=role)
+    assert judged(claim(statements=(broken,)), tmp_path)["verdict"] == "open"
+    assert judged(claim(-1.0, statements=(broken,)), tmp_path)["verdict"] == "refuted"
+
+
+def test_one_seed_has_no_interval_and_leaves_the_verdict_open(tmp_path):
+    result = judged(claim(), tmp_path, seeds=1)
+    assert (result["verdict"], result["difference"]["low"]) == ("open", None)
+
+
+def test_all_arms_are_tuned_alike_on_seeds_that_are_not_reported(tmp_path):
+    result = judged(claim(), tmp_path)
+    tuning = [(arm, rate, seed) for arm, rate, seed in CALLS if seed >= 1000]
+    assert sorted(tuning) == sorted((a, r, s) for a in ("method", "baseline") for r in (1, 2, 3) for s in (1000, 1001))
+    assert {rate for _, rate, seed in CALLS if seed < 1000} == {2}
+    frozen = result["settings"]["frozen"]
+    assert frozen["settings"] == {"method": {"rate": 2}, "baseline": {"rate": 2}}
+    assert frozen["hash"] == digest({"experiment": frozen["experiment"], "settings": frozen["settings"]})
+    assert result["tuning_seeds"] == [1000, 1001]
+
+
+def test_an_arm_that_names_another_takes_its_settings(tmp_path):
+    made = claim(tunes={"baseline": "method"})
+    result = judged(made, tmp_path)
+    assert not [call for call in CALLS if call[0] == "baseline" and call[2] >= 1000]
+    assert result["settings"]["frozen"]["settings"]["baseline"] == {"rate": 2}
+
+
+def test_finished_work_is_not_done_again_and_more_seeds_cost_only_the_new_ones(tmp_path):
+    first = judged(claim(), tmp_path, seeds=3)
+    again = judged(claim(), tmp_path, seeds=5)
+    assert {seed for _, _, seed in CALLS} == {3, 4}
+    assert again["arms"]["method"][:3] == first["arms"]["method"]
+
+
+def test_other_settings_or_another_version_are_other_work(tmp_path):
+    judged(claim(), tmp_path)
+    judged(claim(gain=2.0), tmp_path)
+    assert len(CALLS) == 2 * 3 * 2 + 2 * 5
+    judged(claim(version=2), tmp_path)
+    assert len(CALLS) == 2 * 3 * 2 + 2 * 5
+
+
+def test_reported_seeds_must_not_be_tuning_seeds(tmp_path):
+    with pytest.raises(ValueError, match="1000.*tuning"):
+        judged(claim(), tmp_path, first_seed=999)
+
+
+def test_the_json_file_holds_what_is_promised(tmp_path):
+    result = judged(claim(), tmp_path / "cache", json=tmp_path / "toy.json")
+    written = json.loads((tmp_path / "toy.json").read_text())
+    assert written == result
+    promised = "number name statement metric arms difference margin verdict seeds tuning_seeds seconds versions"
+    assert set(promised.split()) <= set(written)
+    assert written["budget"] == "a gain of 1.0"
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"scale": "labtop"}, "did you mean 'laptop'"), ({"seeds": 0}, "at least 1 seed")]
+)
+def test_options_that_make_no_sense_are_refused(tmp_path, options, said):
+    with pytest.raises(ValueError, match=said):
+        judged(claim(), tmp_path, **options)
+
+
+def test_an_unknown_claim_is_refused_with_the_nearest_name():
+    with pytest.raises(ValueError, match="did you mean 'dcl'"):
+        claim_named("dlc")
+
+
+def test_a_claim_needs_exactly_one_main_statement():
+    with pytest.raises(ValueError, match="exactly one main"):
+        claim(statements=(Statement("second", "", lambda f: 0.0, role="main"),))

@@ -1,0 +1,270 @@
+"""From the words of a command to the arguments of a verb, and once through with real data."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import yaml
+
+from autodidact.cli.claim import judged
+from autodidact.cli.compare import typed_grid, without_grid
+from autodidact.cli.pretrain import encoder_words, method_of
+from autodidact.training import Settings
+
+TINY = (
+    "--steps",
+    "2",
+    "--batch-size",
+    "16",
+    "--encoder.width",
+    "8",
+    "--no-report",
+    "--quiet",
+    "--accelerator",
+    "cpu",
+)
+
+
+@pytest.fixture
+def images(tmp_path):
+    rng = np.random.default_rng(0)
+    labels = np.arange(48) % 2
+    pictures = rng.integers(0, 128, (48, 8, 8, 1)) + 100 * labels[:, None, None, None]
+    np.savez(tmp_path / "images.npz", image=pictures.astype(np.uint8), label=labels)
+    return "images.npz"
+
+
+@pytest.fixture
+def called(monkeypatch):
+    """Replaces a verb by one that notes its arguments."""
+    import importlib
+
+    def replace(verb: str, module: str, result: object = None) -> dict[str, object]:
+        seen: dict[str, object] = {}
+
+        def stand_in(*given: object, **named: object) -> object:
+            seen.update(named, given=given)
+            return result
+
+        monkeypatch.setattr(importlib.import_module(module), verb, stand_in)
+        return seen
+
+    return replace
+
+
+def test_pretrain_passes_on_what_was_asked(run, called):
+    seen = called("pretrain", "autodidact.verbs.pretrain")
+    code, out, _ = run(
+        *("pretrain", "dcl", "--data", "photos", "--encoder", "timm:resnet18", "--out", "runs/a", "--epochs", 3),
+        *("--batch-size", 8, "--seed", 4, "--lr", "1e-2", "--image-size", 32, "--devices", 1, "--precision", "32"),
+        *("--method.weighting", "von_mises_fisher", "--no-method.detach_weights", "--encoder.depth", 3),
+        *("--loggers", "wandb,mlflow", "--no-cache", "--fresh", "--force", "--pretrained", "--labels", "parent"),
+    )
+    assert code == 0
+    assert seen["settings"] == Settings(
+        epochs=3, batch_size=8, seed=4, lr=0.01, devices=1, loggers=("wandb", "mlflow"), precision="32"
+    )
+    assert seen["method_arguments"] == {"weighting": "von_mises_fisher", "detach_weights": False}
+    assert seen["encoder_arguments"] == {"depth": 3}
+    expected = {"method": "dcl", "data": "photos", "encoder": "timm:resnet18", "image_size": 32, "labels": "parent"}
+    expected |= {"cache": False, "fresh": True, "force": True, "pretrained": True, "report": True, "quiet": False}
+    assert {name: seen[name] for name in expected} == expected
+    assert str(seen["out"]) == "runs/a"
+    assert "runs/a/model" in out
+
+
+def test_every_argument_of_pretrain_can_be_given_on_the_command_line(run, called):
+    import inspect
+
+    from autodidact.verbs.pretrain import pretrain
+
+    names = set(inspect.signature(pretrain).parameters)
+    seen = called("pretrain", "autodidact.verbs.pretrain")
+    run("pretrain", "dcl", "--data", "photos")
+    assert set(seen) - {"given"} == names - {"method_arguments"}
+
+
+def test_a_process_beside_the_first_takes_part_in_the_run_and_does_not_delete_it(run, called, monkeypatch):
+    seen = called("pretrain", "autodidact.verbs.pretrain")
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    run("pretrain", "dcl", "--data", "photos", "--fresh", "--force")
+    assert (seen["fresh"], seen["force"]) == (False, False)
+
+
+def test_several_encoders_are_named_by_slot(run, called):
+    seen = called("pretrain", "autodidact.verbs.pretrain")
+    run("pretrain", "dcl", "--data", "d", "--encoder", "image=timm:resnet18", "--encoder=text=hf:runs/a=b")
+    assert seen["encoder"] == {"image": "timm:resnet18", "text": "hf:runs/a=b"}
+
+
+def test_an_encoder_that_holds_an_equals_sign_is_no_slot():
+    assert encoder_words(["--encoder", "hf:runs/a=b"]) == ["--encoder", "hf:runs/a=b"]
+
+
+def test_the_method_may_stand_anywhere_and_in_a_configuration_file(tmp_path):
+    (tmp_path / "c.yaml").write_text("method: gmml\n")
+    assert method_of(["dcl", "--data", "x"]) == "dcl"
+    assert method_of(["--data", "x", "--fresh", "dcl"]) == "dcl"
+    assert method_of(["--data", "x", "--method.temperature", "1", "dcl"]) == "dcl"
+    assert method_of(["--config", str(tmp_path / "c.yaml")]) == "gmml"
+    assert method_of(["--config", str(tmp_path / "c.yaml"), "dcl"]) == "dcl"
+    assert method_of(["--data", "x"]) == ""
+
+
+def test_the_configuration_of_a_run_is_taken_back(run, tmp_path, images):
+    assert run("pretrain", "dcl", "--data", images, "--out", "a", *TINY, "--method.sigma", "0.7").code == 0
+    assert run("pretrain", "--config", "a/config.yaml", "--out", "b", "--no-report", "--quiet").code == 0
+    first, second = (yaml.safe_load((tmp_path / name / "config.yaml").read_text()) for name in ("a", "b"))
+    assert first == second
+    assert first["method_arguments"] == {"sigma": 0.7}
+    printed = yaml.safe_load(run("pretrain", "--config", "a/config.yaml", "--print-config").out)
+    assert {name: printed.get(name) for name in first if name != "verb"} == {
+        k: v for k, v in first.items() if k != "verb"
+    }
+
+
+def test_a_command_that_failed_before_training_can_be_corrected_in_the_same_folder(run, images):
+    assert run("pretrain", "dcl", "--data", "imgs.npz", "--out", "a", *TINY).code == 2
+    assert run("pretrain", "dcl", "--data", images, "--out", "a", *TINY).code == 0
+
+
+def test_another_command_on_a_trained_folder_is_refused_with_what_differs(run, images):
+    assert run("pretrain", "dcl", "--data", images, "--out", "a", *TINY).code == 0
+    code, _, err = run("pretrain", "dcl", "--data", images, "--out", "a", *TINY, "--lr", "0.5")
+    assert code == 2
+    assert "lr was 0.001, is 0.5" in err
+    assert "--fresh" in err
+
+
+def test_from_images_to_embeddings_in_four_commands(run, tmp_path, images):
+    assert run("pretrain", "simclr", "--data", images, "--out", "r", *TINY).code == 0
+    said = run(
+        *("evaluate", "r", "--data", images, "--labels", "2-per-class", "--protocol", "knn,linear", "--seeds", 2),
+        *("--baselines", "raw", "--json", "e.json", "--quiet", "--device", "cpu"),
+    )
+    assert said.code == 0
+    assert "pretrained - raw" in said.out
+    figures = json.loads((tmp_path / "e.json").read_text())["figures"]
+    assert set(figures) == {"raw", "pretrained"}
+    assert set(figures["pretrained"]["linear"]) == {"0", "1"}
+    assert run("embed", "r", "--data", images, "--out", "e.npy", "--quiet").out == "written to e.npy\n"
+    assert np.load(tmp_path / "e.npy").shape[0] == 48
+    assert run("export", "r", "--format", "torch", "--out", "x").code == 0
+    assert (tmp_path / "x" / "README.md").exists()
+
+
+def test_two_processes_train_together_and_only_one_of_them_speaks(tmp_path, images):
+    words = ["pretrain", "dcl", "--data", images, "--out", "r", *TINY, "--devices", "2", "--fresh", "--force"]
+    done = subprocess.run(
+        [sys.executable, "-m", "autodidact", *words],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("the model is in") == 1
+    assert (tmp_path / "r/model/model.safetensors").exists()
+
+
+def test_a_grid_is_read_by_the_types_of_its_options():
+    words, grid = without_grid(["--grid", "method.temperature=0.1,1", "--data", "d", "--grid=batch-size=8,16"])
+    assert words == ["--data", "d"]
+    assert typed_grid(grid, "simclr,dcl") == {"method.temperature": [0.1, 1.0], "batch_size": [8, 16]}
+
+
+def test_compare_prints_figures_and_paired_differences(run, tmp_path, images):
+    code, out, _ = run(
+        *("compare", "--data", images, "--methods", "simclr,dcl", "--seeds", 2, "--steps", 2, "--batch-size", 16),
+        *("--encoder.width", "8", "--protocol", "knn", "--labels", "2-per-class", "--out", "c", "--json", "c.json"),
+        *("--quiet", "--accelerator", "cpu"),
+    )
+    assert code == 0
+    assert "2 updates; 2-per-class of the labels, 2 seeds" in out
+    assert "dcl - simclr" in out
+    assert set(json.loads((tmp_path / "c.json").read_text())["figures"]) == {"simclr", "dcl", "raw", "random"}
+
+
+def test_a_claim_passes_on_its_options_and_prints_the_verdict(run, called):
+    seen = called("run_claim", "autodidact.claims", RESULT)
+    code, out, _ = run("claim", "dcl", "--seeds", 3, "--first-seed", 10, "--scale", "tiny", "--json", "d.json")
+    assert code == 0
+    assert seen["given"] == ("dcl",)
+    assert {name: seen[name] for name in ("seeds", "first_seed", "scale", "json")} == {
+        "seeds": 3,
+        "first_seed": 10,
+        "scale": "tiny",
+        "json": "d.json",
+    }
+    assert "verdict: held" in out
+    assert "d.json" in out
+
+
+RESULT = {
+    "number": 18,
+    "name": "dcl",
+    "statement": "DCL beats NT-Xent",
+    "metric": "linear",
+    "budget": "10 epochs",
+    "arms": {"dcl": [0.5, 0.75], "nt_xent": [0.25, 0.25]},
+    "difference": {"mean": 0.375, "low": 0.25, "high": 0.5},
+    "margin": 0.01,
+    "verdict": "held",
+    "why": "",
+    "seeds": [0, 1],
+    "statements": [
+        {
+            "role": "main",
+            "text": "it is better",
+            "unit": "points",
+            "difference": {"mean": 0.375, "low": 0.25, "high": 0.5},
+            "margin": 0.01,
+            "direction": "above",
+            "verdict": "held",
+        }
+    ],
+    "notes": ["one note"],
+}
+
+
+def test_a_claim_is_printed_with_arms_interval_margin_and_verdict():
+    text = judged(RESULT)
+    assert "dcl      0.625   (0.5, 0.75)" in text
+    assert "main: it is better\n  0.375 [0.25, 0.5], must be above 0.01 points: held" in text
+    assert text.endswith("verdict: held\nnote: one note")
+
+
+def test_doctor_names_devices_extras_and_the_cache(run, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTODIDACT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "packed.bin").write_bytes(b"0" * 1000)
+    found = json.loads(run("doctor", "--json").out)
+    assert found["devices"][0]["kind"] == "cpu"
+    assert found["devices"][0]["bf16"] > 0
+    assert (found["cache"]["bytes"], found["cache"]["files"]) == (1000, 1)
+    assert set(found["extras"]) >= {"vision", "hf", "export", "maps", "knn", "loggers"}
+    text = run("doctor").out
+    assert found["devices"][0]["name"] in text
+    for extra in found["extras"].values():
+        assert not extra["missing"] or extra["add"] in text
+
+
+def test_doctor_says_what_is_missing_and_how_to_add_it(monkeypatch):
+    from autodidact.verbs import doctor
+
+    monkeypatch.setattr(doctor, "_version", lambda name: None if name == "timm" else "1.0")
+    monkeypatch.setattr(doctor, "_compiler", lambda: None)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1e9}))
+    found = doctor.doctor()
+    assert found["extras"]["vision"]["missing"] == ["timm"]
+    said = "\n".join(found["advice"])
+    assert "timm is missing: pip install 'autodidact[vision]'" in said
+    assert "no C++ compiler" in said
+    assert "1.0 GB are free" in said
