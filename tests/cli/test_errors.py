@@ -7,8 +7,6 @@ from types import ModuleType
 
 import pytest
 
-from autodidact.cli import main as entry
-
 WRONG = {
     "verb": (["pretran"], "unknown verb 'pretran'; did you mean 'pretrain'?"),
     "option before the verb": (["--data", "x"], "unknown option --data"),
@@ -135,10 +133,11 @@ def test_a_folder_without_images_is_one_line(run, tmp_path):
 def failing(monkeypatch):
     """Makes ``autodidact doctor`` raise."""
 
-    def fail(error: BaseException) -> None:
+    def fail(error: BaseException | None) -> None:
         module = ModuleType("autodidact.cli.doctor")
 
         def run(argv: list[str]) -> None:
+            assert error is not None
             raise error
 
         module.run = run
@@ -190,6 +189,22 @@ def test_a_missing_package_is_one_line(run, failing):
     assert err.startswith("autodidact: error: umap is not installed")
 
 
+def test_a_warning_of_ours_is_one_line_and_one_of_a_dependency_is_not_shown(run, failing, monkeypatch):
+    import warnings
+
+    failing(None)
+
+    def warn(argv: list[str]) -> None:
+        warnings.warn("few\n  rows", stacklevel=1)
+        warnings.warn_explicit("num_workers", UserWarning, "fit.py", 1, module="lightning.pytorch.trainer")
+        warnings.warn("old", FutureWarning, stacklevel=1)
+
+    monkeypatch.setattr(sys.modules["autodidact.cli.doctor"], "run", warn)
+    before = warnings.showwarning
+    assert run("doctor") == (0, "", "autodidact: warning: few rows\n")
+    assert warnings.showwarning is before
+
+
 def test_an_error_that_nobody_foresaw_keeps_its_traceback(run, failing):
     failing(KeyError("x"))
     with pytest.raises(KeyError):
@@ -211,7 +226,6 @@ def test_only_the_first_of_the_processes_that_train_together_prints(run, monkeyp
     monkeypatch.setattr(sys, "stdout", sys.stdout)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert run("methods").out == ""
-    monkeypatch.setattr(entry, "first_process", lambda: True)
 
 
 def test_a_reader_that_stops_reading_is_no_error(tmp_path):

@@ -11,6 +11,7 @@ from importlib import import_module
 
 from autodidact import __version__
 from autodidact.catalog import unknown
+from autodidact.training.processes import first_process
 
 VERBS = {
     "pretrain": "train an encoder on unlabelled data",
@@ -38,43 +39,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words or os.environ.get("AUTODIDACT_DEBUG", "0") not in ("", "0")
-    words = [word for word in words if word != "--debug"]
     if not first_process():
         # The processes that Lightning starts beside this one run the same command; one of them speaks for all.
         sys.stdout = open(os.devnull, "w")  # noqa: PTH123, SIM115
-    if not debug:
-        # What our dependencies will change one day is not the user's to act upon.
-        for category in (FutureWarning, DeprecationWarning):
-            warnings.simplefilter("ignore", category)
-    try:
-        return _run(words)
-    except KeyboardInterrupt:
-        _complain("interrupted; the same command goes on from the last checkpoint")
-        return 130
-    except BrokenPipeError:
-        # The reader of our output has gone (as in `autodidact methods | head`); nothing is left to say to it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, OSError) as wrong:
-        if debug:
-            traceback.print_exc()
-        _complain(f"error: {_one_line(wrong)}")
-        return 2
-    except ModuleNotFoundError as missing:
-        if str(missing.name).startswith("autodidact"):
-            raise
-        if debug:
-            traceback.print_exc()
-        _complain(f"error: {missing.name} is not installed; autodidact doctor says what adds it")
-        return 2
-    except RuntimeError as failed:
-        line = _failure(failed)
-        if not line:
-            raise
-        if debug:
-            traceback.print_exc()
-        _complain(f"error: {line}")
-        return 1
+    with warnings.catch_warnings():
+        if not debug:
+            _plain_warnings()
+        try:
+            return _run([word for word in words if word != "--debug"])
+        except BrokenPipeError:
+            # The reader of our output has gone (as in `autodidact methods | head`); nothing is left to say to it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (KeyboardInterrupt, ValueError, OSError, ModuleNotFoundError, RuntimeError) as error:
+            line, code = _complaint(error)
+            if not line:
+                raise
+            if debug:
+                traceback.print_exc()
+            print(f"autodidact: {line}", file=sys.stderr)
+            return code
 
 
 def _run(words: list[str]) -> int:
@@ -96,6 +80,7 @@ def _run(words: list[str]) -> int:
         if isinstance(done.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from done
         return done.code if isinstance(done.code, int) else 0
+    sys.stdout.flush()
     return 0
 
 
@@ -108,27 +93,43 @@ def overview() -> str:
     )
 
 
-def first_process() -> bool:
-    """Whether this process speaks: of those that train together, only the first does."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0"
-
-
-def _one_line(error: BaseException) -> str:
+def _complaint(error: BaseException) -> tuple[str, int]:
+    """What to say of an error in one line, and the exit code; nothing of one that nobody foresaw."""
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted; the same command goes on from the last checkpoint", 130
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"{error.strerror[:1].lower()}{error.strerror[1:]}: {error.filename}"
-    return " ".join(str(error).split()) or type(error).__name__
+        return f"error: {error.strerror[:1].lower()}{error.strerror[1:]}: {error.filename}", 2
+    if isinstance(error, ValueError | OSError):
+        return f"error: {_one_line(error)}", 2
+    if isinstance(error, ModuleNotFoundError):
+        own = str(error.name).startswith("autodidact")
+        return "" if own else f"error: {error.name} is not installed; autodidact doctor says what adds it", 2
+    return _failure(error), 1
 
 
-def _failure(error: RuntimeError) -> str:
-    """What to say of a training that failed; empty for an error that nobody foresaw."""
+def _failure(error: BaseException) -> str:
+    """What to say of a training that failed; nothing of an error that nobody foresaw."""
     import torch
 
     from autodidact.training import NonFinite
 
     if isinstance(error, torch.OutOfMemoryError):
-        return "the device ran out of memory; take a smaller --batch-size, or cut it into parts with --accumulate"
-    return _one_line(error) if isinstance(error, NonFinite) else ""
+        small = "take a smaller --batch-size, or cut it into parts with --accumulate"
+        return f"error: the device ran out of memory; {small}"
+    return f"error: {_one_line(error)}" if isinstance(error, NonFinite) else ""
 
 
-def _complain(line: str) -> None:
-    print(f"autodidact: {line}", file=sys.stderr)
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _plain_warnings() -> None:
+    """Our own warnings as one line; none of those with which our dependencies address developers."""
+    for category in (FutureWarning, DeprecationWarning):
+        warnings.simplefilter("ignore", category)
+    warnings.filterwarnings("ignore", module=r"(lightning|torch|torchvision|timm|transformers|datasets|sklearn)\b")
+
+    def show(message: Warning | str, *_: object, **__: object) -> None:
+        print(f"autodidact: warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+    warnings.showwarning = show

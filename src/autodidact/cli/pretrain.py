@@ -9,9 +9,9 @@ from pathlib import Path
 
 from autodidact.catalog import card, options
 from autodidact.catalog.signature import Option, options_of
-from autodidact.cli.main import first_process
 from autodidact.cli.parser import Parser
 from autodidact.cli.words import DATA, ENCODER, LABELS
+from autodidact.training.processes import first_process
 
 APART = ("method", "settings", "method_arguments")
 DOCS = {

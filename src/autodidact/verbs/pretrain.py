@@ -24,6 +24,7 @@ from autodidact.model.model import SETTINGS, write_aside
 from autodidact.recipes.names import check_options, encoder_maker, encoder_names, find, make_method, statistics_of
 from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings, train
+from autodidact.training.processes import first_process
 
 CONFIG, RECORD = "config.yaml", "run.json"
 TRAINED = ("checkpoints", "stages", "model", "log")
@@ -132,6 +133,8 @@ def pretrain(
         model = Run(cls(**given).stages(site), folder).result()
         if not isinstance(model, Model):
             raise ValueError(f"recipe '{method}' ended with a {type(model).__name__}, not a model")
+    if not first_process():
+        return model
     model.save(folder / "model")
     record(folder, {"status": "finished", "seconds": round(time.monotonic() - started, 1)})
     if report:
