@@ -10,8 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-
 from autodidact.catalog import unknown
 from autodidact.data.schema import Kind
 from autodidact.data.source import Source
@@ -21,6 +19,7 @@ from autodidact.methods.method import Method
 from autodidact.model import Encoder, Model, load_model
 from autodidact.model.model import write_aside
 from autodidact.training import Settings, train
+from autodidact.training.processes import first_process
 
 Artefact = Model | Store | Table
 DONE = "done.json"
@@ -134,13 +133,13 @@ class Run:
 
     def _stage(self, stage: Stage, results: Mapping[str, Artefact]) -> Artefact:
         folder = self._folder(stage.name)
-        if _rank() > 0 and not (folder / DONE).exists() and not _training(stage):
+        if not first_process() and not (folder / DONE).exists() and not _training(stage):
             _wait_for(folder / DONE)
         if (folder / DONE).exists():
             return self._load(folder)
         started = time.monotonic()
         result = stage.run({parent: results[parent] for parent in stage.parents})
-        if _rank() == 0:
+        if first_process():
             folder.mkdir(parents=True, exist_ok=True)
             kind = _save(result, folder)
             done = {"stage": stage.name, "kind": kind, "seconds": round(time.monotonic() - started, 3)}
@@ -171,10 +170,6 @@ def _save(result: Artefact, folder: Path) -> str:
         return "store"
     result.save(folder / "table.json")
     return "table"
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
 
 
 def _training(stage: Stage) -> bool:

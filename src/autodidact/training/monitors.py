@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -67,7 +68,10 @@ def look(window: Window) -> tuple[dict[str, float], str | None]:
         spectrum = Spectrum().update(rows)
         figures[f"std/{name}"] = float(spectrum.per_dimension_std().mean())
         if bool(rows.any()):
-            figures[f"rankme/{name}"] = spectrum.rankme()
+            with warnings.catch_warnings():
+                # A window is small on purpose; its rank is compared with that of other windows only.
+                warnings.simplefilter("ignore")
+                figures[f"rankme/{name}"] = spectrum.rankme()
         if name == "embedding":
             warning = collapse_verdict(spectrum)
     first, second = window.get("projection"), window.get("projection_b")

@@ -18,6 +18,7 @@ from autodidact.training import checkpoint as checkpoints
 from autodidact.training.callbacks import Checkpoints, Monitors, ProgressLine
 from autodidact.training.journal import Journal, further_loggers
 from autodidact.training.learner import Learner
+from autodidact.training.processes import first_process
 from autodidact.training.settings import Settings
 
 
@@ -65,14 +66,19 @@ def train(
     folder = Path(out) if out is not None else None
     if folder is not None and (saved := checkpoints.read(folder / "checkpoints")) is not None:
         learner.resume(saved)
-    journal = Journal(folder / "log", learner.updates) if folder is not None and _first_process() else None
+    journal, loggers = None, []
+    if folder is not None and first_process():
+        journal = Journal(folder / "log", learner.updates)
+        loggers = further_loggers(settings.loggers, folder / "log", learner.updates)
     monitors = Monitors(journal)
     callbacks: list[Any] = [monitors]
     if folder is not None:
         callbacks.append(Checkpoints(folder / "checkpoints"))
     if not quiet:
         callbacks.append(ProgressLine(monitors, title))
-    loggers = further_loggers(settings.loggers, folder / "log", learner.updates) if folder is not None else []
+    loggers = (
+        further_loggers(settings.loggers, folder / "log", learner.updates) if journal is not None and folder else []
+    )
     if learner.updates < learner.total or folder is None:
         with warnings.catch_warnings():
             # Reading from the packed cache is faster in this process than in workers; Lightning cannot know.
@@ -83,10 +89,6 @@ def train(
         method.load_state_dict(checkpoints.by_prefix(saved.tensors, "method"))
         learner.average = checkpoints.by_prefix(saved.tensors, "average")
     return learner.kept().eval().cpu()
-
-
-def _first_process() -> bool:
-    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
 
 
 def _trainer(settings: Settings, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:

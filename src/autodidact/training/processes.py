@@ -1,0 +1,10 @@
+"""Which of the processes that train together this one is; known from the start, before they have met."""
+
+from __future__ import annotations
+
+import os
+
+
+def first_process() -> bool:
+    """Whether this process speaks and writes for all; true where there is only one."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
