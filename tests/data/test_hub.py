@@ -276,7 +276,7 @@ def test_a_stream_is_not_read_by_position():
         lambda s: s.only([0]),
         lambda s: s.joined(Store()),
     ):
-        with pytest.raises(TypeError, match="is a stream and is read in sequence only"):
+        with pytest.raises(ValueError, match="is a stream and is read in sequence only"):
             ask(Numbers(3))
     with pytest.raises(ValueError, match="'a' is a stream"):
         together(a=Numbers(3))

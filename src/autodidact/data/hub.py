@@ -65,9 +65,9 @@ def hub_stream(place: str, split: str | None, request: Request) -> StreamSource:
 def _load(place: str, *, streaming: bool) -> Any:
     try:
         import datasets
-    except ImportError as error:
-        raise ImportError(
-            "Hugging Face datasets are read with the package datasets: pip install 'autodidact[hf]'"
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            "Hugging Face datasets are read with the package datasets: pip install 'autodidact[hf]'", name="datasets"
         ) from error
     path = Path(place).expanduser()
     if path.is_dir() and is_saved(path):

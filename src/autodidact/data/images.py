@@ -57,8 +57,8 @@ def decode(origin: Origin, channels: Channels, limit: tuple[int, int]) -> Pixels
     The first frame of an animation is taken. EXIF orientation is applied. Transparency is laid over white. 16 bits are
     scaled by 1/257 (65535 becomes 255), whatever range an image uses, so that brightness stays comparable between
     files; float images must lie in [0, 1] or [0, 255]. CMYK, palette and other colour spaces go through Pillow's
-    conversion to RGB (colour profiles are not applied), colour to grey by ITU-R 601-2 luma. Reduction keeps the aspect ratio and is antialiased
-    (bicubic); nothing is ever enlarged.
+    conversion to RGB (colour profiles are not applied), colour to grey by ITU-R 601-2 luma. Reduction keeps the aspect
+    ratio and is antialiased (bicubic); nothing is ever enlarged.
 
     Parameters
     ----------

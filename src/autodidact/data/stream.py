@@ -135,23 +135,23 @@ class StreamSource(Source):
         return ArraySource(self.name, fields, self.schema, ids.numpy())
 
     def at(self, positions: Sequence[int] | Positions) -> Source:
-        raise TypeError(self._in_sequence)
+        raise ValueError(self._in_sequence)
 
     def only(self, ids: Sequence[int] | Ids) -> Source:
-        raise TypeError(self._in_sequence)
+        raise ValueError(self._in_sequence)
 
     def joined(self, store: Store, columns: Sequence[str] | None = None) -> Source:
-        raise TypeError(self._in_sequence)
+        raise ValueError(self._in_sequence)
 
     @property
     def _in_sequence(self) -> str:
         return f"'{self.name}' is a stream and is read in sequence only; take(n) holds its first samples in memory"
 
     def read(self, positions: Positions) -> dict[str, Value]:
-        raise TypeError(self._in_sequence)
+        raise ValueError(self._in_sequence)
 
     def column(self, field: str) -> NDArray[Any]:
-        raise TypeError(self._in_sequence)
+        raise ValueError(self._in_sequence)
 
 
 def _first(values: Sequence[Any], count: int) -> Any:
