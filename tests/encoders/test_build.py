@@ -138,6 +138,7 @@ def test_preparing_reads_the_part_of_the_canvas_in_the_box() -> None:
         ("small:convnet", {"image_size": 8, "widht": 3}, "argument of small:convnet 'widht'; did you mean 'width'"),
         ("small:convnet?width", {"image_size": 8}, "written NAME\\?key=value"),
         ("small:convnet", {}, "needs an image size"),
+        ("timm:resnet18", {"image_size": 32, "norm_layer": nn.LayerNorm}, "arguments of timm:resnet18 must be numbers"),
         ("small:convpool", {"image_size": 7}, "at least 8 pixels"),
         ("small:tabular", {}, "needs a table"),
         ("small:convnet", {"image_size": 8, "pretrained": True}, "no pretrained weights for small:convnet"),

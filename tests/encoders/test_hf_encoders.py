@@ -45,7 +45,8 @@ def test_a_spec_that_went_through_json_gives_the_same_model(name: str) -> None:
     torch.manual_seed(0)
     size = {"vocab_size": 50, "schema": TEXT} if name == "hf:bert" else {"image_size": 8, "patch_size": 4}
     encoder = build(name, **TINY, **size).eval()
-    again = build_from_spec(json.loads(json.dumps(encoder.spec))).eval()
+    assert json.loads(json.dumps(encoder.spec)) == encoder.spec
+    again = build_from_spec(encoder.spec).eval()
     again.load_state_dict(encoder.state_dict())
     fields = {"tokens": torch.tensor([[1, 2, 3]])} if name == "hf:bert" else {"image": torch.rand(2, 3, 8, 8)}
     assert torch.equal(again(again.prepare(fields)).pooled, encoder(encoder.prepare(fields)).pooled)

@@ -119,6 +119,7 @@ def test_small_images_give_a_resnet_a_stem_of_stride_one() -> None:
     assert encoder.spec["stem"] == "small"
     assert encoder.map_shape == (512, 4, 4)
     assert encoder.model.conv1.weight.shape == (64, 1, 3, 3)
+    assert build("timm:resnet18", image_size=8, channels=1).grid == (2, 2)
 
 
 @pytest.mark.parametrize(

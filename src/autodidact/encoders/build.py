@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def build(
     if not isinstance(name, str):
         return build_from_spec(name)
     name, query = _split(name)
-    args = {**query, **args}
+    args = _plain({**query, **args}, name)
     where: dict[str, Any] = {"schema": schema, "statistics": statistics}
     shape: dict[str, Any] = {"image_size": image_size, "channels": channels}
     if name.startswith("timm:"):
@@ -128,6 +129,16 @@ def _known_arguments(name: str, target: Callable[..., Any], args: Mapping[str, A
     for given in args:
         if given not in known:
             raise unknown(f"argument of {name}", given, known)
+
+
+def _plain(args: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The arguments as JSON has them (lists, not tuples), since they are kept with the model."""
+    try:
+        return dict(json.loads(json.dumps(args)))
+    except TypeError as error:
+        raise ValueError(
+            f"arguments of {name} must be numbers, text, true, false, null or lists of them: {error}"
+        ) from error
 
 
 def _split(name: str) -> tuple[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -173,14 +174,14 @@ def build(
         if not hasattr(config, key):
             raise unknown(f"argument of {name}", key, config.to_dict())
     if args:
-        plain = config.to_dict()
+        fields = plain(config)
         # Names of stages follow from the other fields; stale ones would contradict the new depth.
         for derived in ("stage_names", "out_features", "out_indices"):
-            plain.pop(derived, None)
-        config = transformers.AutoConfig.for_model(plain.pop("model_type"), **{**plain, **args})
+            fields.pop(derived, None)
+        config = transformers.AutoConfig.for_model(fields.pop("model_type"), **{**fields, **args})
     if hasattr(config, "vocab_size") and not hasattr(config, "num_channels"):
         field = (schema.first("sequence") if schema is not None else None) or "sequence"
-        spec = {"name": name, "args": dict(args), "field": field, "config": config.to_dict()}
+        spec = {"name": name, "args": dict(args), "field": field, "config": plain(config)}
     else:
         spec = image_spec(
             name,
@@ -192,12 +193,12 @@ def build(
             default_size=_side(config),
         )
         _set_shape(config, spec)
-        spec["config"] = config.to_dict()
+        spec["config"] = plain(config)
     if pretrained is False:
         return rebuild(spec)
     if pretrained is True:
         try:
-            model = transformers.AutoModel.from_pretrained(where, config=config, ignore_mismatched_sizes=False)
+            model = transformers.AutoModel.from_pretrained(where, config=config, trust_remote_code=False)
         except (OSError, ValueError, RuntimeError) as error:
             raise ValueError(f"no weights for {name}: {str(error).strip().splitlines()[0]}") from error
         return _encoder(spec, model)
@@ -209,8 +210,8 @@ def build(
 def rebuild(spec: Mapping[str, Any]) -> HFImageEncoder | HFSequenceEncoder:
     """The encoder of a spec, with weights at random."""
     transformers = need("transformers", "hf", str(spec["name"]))
-    plain = dict(spec["config"])
-    config = transformers.AutoConfig.for_model(plain.pop("model_type"), **plain)
+    fields = dict(spec["config"])
+    config = transformers.AutoConfig.for_model(fields.pop("model_type"), **fields)
     return _encoder(spec, transformers.AutoModel.from_config(config))
 
 
@@ -224,12 +225,17 @@ def _config(transformers: Any, where: str, name: str) -> Any:
     if not Path(where).exists() and where in transformers.CONFIG_MAPPING:
         return transformers.AutoConfig.for_model(where)
     try:
-        return transformers.AutoConfig.from_pretrained(where)
+        return transformers.AutoConfig.from_pretrained(where, trust_remote_code=False)
     except (OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(
             f"no model for {name}: {reason} (accepted: a folder with config.json, an id of the hub, a type like hf:vit)"
         ) from error
+
+
+def plain(config: Any) -> dict[str, Any]:
+    """A configuration as JSON has it."""
+    return dict(json.loads(json.dumps(config.to_dict())))
 
 
 def _side(config: Any) -> int | None:

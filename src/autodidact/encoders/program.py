@@ -70,7 +70,7 @@ def _inputs(encoder: Encoder) -> list[dict[str, Any]]:
         normalisation = {"mean": encoder.spec["mean"], "std": encoder.spec["std"]}
         return [{"name": "images", "dtype": "float32", "shape": shape, "values": "pixels in [0, 1]", **normalisation}]
     if isinstance(encoder, HFSequenceEncoder):
-        tokens = {"dtype": "int64", "shape": ["n", "t"]}
+        tokens = {"dtype": "int64", "shape": ["n", "t"], "longest": encoder.longest or None}
         return [
             {"name": "input_ids", **tokens, "values": f"token ids below {encoder.vocabulary}"},
             {"name": "attention_mask", **tokens, "values": "1 where a token is real, 0 where it is padding"},

@@ -34,6 +34,7 @@ class TableEncoder(Encoder):
     accepts: Kind = "numeric"
     minimum: Tensor
     maximum: Tensor
+    sizes: Tensor
 
     def __init__(self, spec: Mapping[str, Any]) -> None:
         super().__init__()
@@ -44,6 +45,7 @@ class TableEncoder(Encoder):
         self.cardinalities = table["categorical"].cardinalities if "categorical" in table else ()
         self.categories = table["categorical"].categories if "categorical" in table else ()
         self.columns = len(self.numeric_names) + len(self.categorical_names)
+        self.register_buffer("sizes", torch.tensor(self.cardinalities, dtype=torch.long), persistent=False)
         self.register_buffer("minimum", torch.tensor(spec["minimum"], dtype=torch.float32))
         self.register_buffer("maximum", torch.tensor(spec["maximum"], dtype=torch.float32))
 
@@ -56,7 +58,7 @@ class TableEncoder(Encoder):
                 f"{self.name} was built for {len(self.numeric_names)} numeric and {len(self.categorical_names)} "
                 f"categorical columns, this table has {given[0]} and {given[1]}"
             )
-        unseen = rows.categorical >= torch.tensor(self.cardinalities, dtype=torch.long, device=rows.device)
+        unseen = rows.categorical >= self.sizes.to(rows.device)
         if unseen.any():
             column = int(unseen.any(dim=0).nonzero()[0])
             raise ValueError(

@@ -111,7 +111,7 @@ def build(
     position. Unless ``stem="plain"`` asks for the network as it is, and unless the arguments already say otherwise:
 
     - a ResNet with the 7x7 stem gets a 3x3 convolution of stride 1 and no max-pool (as SimCLR's appendix B.9 does for
-      CIFAR-10); ``stem="small"`` asks for it at any size;
+      CIFAR-10), and below 9 pixels ``output_stride=16``; ``stem="small"`` asks for it at any size;
     - another network whose map would be 1x1, or which would not run at all, gets the first of ``output_stride=8``,
       ``patch_size=1`` (ConvNeXt) and ``output_stride=16`` that it knows and that gives a larger map.
 
@@ -227,6 +227,10 @@ def _fitted(timm: Any, spec: Mapping[str, Any], args: dict[str, Any], stem: str)
     _check_patch(model, spec)
     small = min(height, width) <= 64
     if stem == "small" or (stem == "auto" and small and _has_plain_stem(model) and "output_stride" not in args):
+        with torch.device("meta"):
+            small_stem(model)
+        if "output_stride" not in args and _positions(model, spec)[0] <= 1:
+            args = {**args, "output_stride": 16}
         return args, "small"
     found, why = _positions(model, spec)
     if stem == "auto" and small and found <= 1 and not hasattr(model, "blocks"):

@@ -274,7 +274,8 @@ def _traced(program: Program) -> tuple[Tensor, ...]:
 
 
 def _free_sizes(program: Program) -> tuple[dict[int, Any], ...]:
-    sizes = {"n": torch.export.Dim("n", min=1, max=65536), "t": torch.export.Dim("t", min=2, max=512)}
+    longest = min((entry["longest"] for entry in program.inputs if entry.get("longest")), default=65536)
+    sizes = {"n": torch.export.Dim("n", min=1, max=65536), "t": torch.export.Dim("t", min=2, max=longest)}
     return tuple(
         {axis: sizes[size] for axis, size in enumerate(entry["shape"]) if size in sizes} for entry in program.inputs
     )
