@@ -36,7 +36,7 @@ class Base:
     other : not an argument.
     """
 
-    def __init__(self, encoder: Encoder, *, size: int = MANY, width: float, way: Way | None = "up", schema=None) -> None:
+    def __init__(self, encoder: Encoder, *, size: int = MANY, width: float, way: Way | None = "up", schema=None):
         ...
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import pytest
+import torch
 
 from autodidact.cli.main import main
 
@@ -28,3 +29,9 @@ def run(capsys, monkeypatch, tmp_path) -> Callable[..., Said]:
         return Said(code, out, err)
 
     return command
+
+
+@pytest.fixture(autouse=True)
+def _one_thread(_two_threads: None) -> None:
+    # Networks this small gain nothing from a second thread, and lose much where cores are shared.
+    torch.set_num_threads(1)

@@ -154,6 +154,12 @@ def _advice(found: dict[str, Any]) -> list[str]:
             f"OMP_NUM_THREADS={os.environ['OMP_NUM_THREADS']} leaves {found['cores'] - found['threads']} of "
             f"{found['cores']} cores idle: unset it when nothing else runs"
         )
+    busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    if busy > 1.5 * found["cores"]:
+        said.append(
+            f"{busy:.0f} programs share {found['cores']} cores: threads that wait for each other cost far more than they "
+            "bring, so set OMP_NUM_THREADS=1 while that lasts"
+        )
     if found["compiler"] is None:
         said.append("no C++ compiler, so --compile does not work: install g++ (Debian: apt install g++)")
     cache = found["cache"]
