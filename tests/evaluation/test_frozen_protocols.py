@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.optimize import minimize
@@ -9,6 +11,7 @@ from sklearn.datasets import make_blobs, make_regression
 from sklearn.linear_model import Ridge
 
 from autodidact.evaluation import linear as linear_room
+from autodidact.evaluation import propagate as propagate_room
 from autodidact.evaluation.frozen import Frozen, Scaler
 from autodidact.evaluation.knn import knn
 from autodidact.evaluation.linear import fit_probe, linear
@@ -187,6 +190,41 @@ def test_rows_that_no_label_reaches_take_the_class_of_the_nearest_label() -> Non
     unlabelled = np.concatenate([first[1:], second[1:], island[:10]]).astype(np.float32)
     frozen = Frozen(labelled, np.array([0, 1]), unlabelled, island[10:].astype(np.float32), 2)
     assert propagate(frozen, neighbours=3).tolist() == [1] * 10
+
+
+def watched(frozen: Frozen, monkeypatch: pytest.MonkeyPatch) -> list[tuple[float, np.ndarray, np.ndarray]]:
+    """(alpha, labels shown, labels found) of every spreading that one propagation does."""
+    seen = []
+    whole = propagate_room._spread
+
+    def watching(graph: Any, known: np.ndarray, alpha: float) -> Any:
+        spreading = whole(graph, known, alpha)
+        seen.append((alpha, known, spreading.transduction_))
+        return spreading
+
+    with monkeypatch.context() as patch:
+        patch.setattr(propagate_room, "_spread", watching)
+        propagate(frozen)
+    return seen
+
+
+def test_how_far_labels_spread_is_what_finds_held_out_labels_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen = blobs(labelled=60, unlabelled=100, d=2)
+    *trials, (chosen, shown, _) = watched(frozen, monkeypatch)
+    right: dict[float, int] = {}
+    for alpha, known, found in trials:
+        held = known[:60] < 0
+        assert held.sum() == 20
+        right[alpha] = right.get(alpha, 0) + int((found[:60] == frozen.answers)[held].sum())
+    assert sorted(right) == [0.5, 0.8, 0.95, 0.99]
+    assert len(set(right.values())) > 1
+    assert chosen == max(right, key=lambda alpha: (right[alpha], alpha))
+    assert (shown[:60] == frozen.answers).all()
+    assert (shown[60:] == -1).all()
+
+
+def test_with_few_labels_nothing_is_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert [alpha for alpha, *_ in watched(blobs(labelled=20), monkeypatch)] == [0.99]
 
 
 def test_propagation_survives_duplicates() -> None:
