@@ -2,7 +2,7 @@
 
 from autodidact.views.augment import PRESETS, Augment
 from autodidact.views.column_subsets import ColumnSubsets, column_subsets
-from autodidact.views.corruption import Corrupted, gmml_corruption, gmml_mask
+from autodidact.views.corruption import FILLS, Corrupted, gmml_corruption, gmml_mask
 from autodidact.views.eval_view import eval_view
 from autodidact.views.look import Look
 from autodidact.views.multicrop import multicrop, multicrop_augments
@@ -19,6 +19,7 @@ from autodidact.views.token_masks import (
 )
 
 __all__ = [
+    "FILLS",
     "PRESETS",
     "Augment",
     "ColumnSubsets",

@@ -137,13 +137,7 @@ class Look:
                 torch.index_select(x, 0, back[rows], out=out[rows])
 
         inference = torch.is_inference_mode_enabled()
-        starts = range(0, n, chunk)
-        if threads > 1 and len(starts) > 1:
-            with ThreadPoolExecutor(min(threads, len(starts))) as pool:
-                list(pool.map(work, starts))
-        else:
-            for start in starts:
-                work(start)
+        _in_threads(work, range(0, n, chunk), threads)
         return out
 
     def _resampler(self, p: ViewParameters) -> Callable[[Tensor, Tensor, slice, Scratch], Tensor]:
@@ -279,6 +273,23 @@ class _Jitter:
                     None if self.mean is None else self.mean[within, stage],
                     scratch,
                 )
+
+
+def _in_threads(work: Callable[[int], object], items: Sequence[int], threads: int) -> None:
+    """Do `work` on the items, by up to `threads` threads in each of which torch uses a single one.
+
+    Chunks in parallel beat parallel operations: most of these are too short to be shared out well.
+    """
+    if threads == 1 or len(items) == 1:
+        for item in items:
+            work(item)
+        return
+    try:
+        with ThreadPoolExecutor(min(threads, len(items)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            list(pool.map(work, items))
+    finally:
+        # A thread's setting is also what later threads start with; this thread's own was not touched.
+        torch.set_num_threads(threads)
 
 
 def _on_some(x: Tensor, chosen: Tensor, work: Callable[[Tensor, Tensor], object], scratch: Scratch) -> None:
