@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autodidact.heads import MirroredDecoder, PixelHead
+from autodidact.encoders import build
+from autodidact.heads import MirroredDecoder, PixelHead, convolutional_decoder
 
 
 def gelu(x: Tensor) -> Tensor:
@@ -53,3 +54,23 @@ def test_decoder_repeats_each_position_before_it_convolves() -> None:
 def test_decoder_of_too_small_an_image_is_refused() -> None:
     with pytest.raises(ValueError, match="halved 3 times"):
         MirroredDecoder(128, 1, (7, 28))
+
+
+@pytest.mark.parametrize(
+    ("name", "size"), [("small:convpool", (28, 28)), ("small:convpool", (33, 20)), ("small:convnet", (32, 28))]
+)
+def test_decoder_of_an_encoder_turns_its_map_into_an_image(name: str, size: tuple[int, int]) -> None:
+    encoder = build(name, image_size=size, channels=2)
+    image = torch.rand(3, 2, *size)
+    decoder = convolutional_decoder(encoder)
+    assert decoder(encoder(image).map).shape == image.shape
+    assert len(decoder.sizes) == 3
+    narrowest = decoder.last.in_channels
+    assert narrowest == encoder.map_shape[0] // 4
+
+
+def test_an_encoder_without_a_map_has_no_decoder() -> None:
+    encoder = build("small:convnet", image_size=8)
+    encoder.map_shape = None
+    with pytest.raises(ValueError, match="small:convnet has no spatial map"):
+        convolutional_decoder(encoder)

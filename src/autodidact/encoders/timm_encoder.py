@@ -115,7 +115,8 @@ def build(
     - another network whose map would be 1x1, or which would not run at all, gets the first of ``output_stride=8``,
       ``patch_size=1`` (ConvNeXt) and ``output_stride=16`` that it knows and that gives a larger map.
 
-    What was chosen is written into the spec.
+    The small stem costs about six times the computation of the plain one at 28 pixels, for a map of 4x4 positions
+    instead of one. What was chosen is written into the spec.
 
     Parameters
     ----------

@@ -82,17 +82,21 @@ def _use(usage: Mapping[str, Any]) -> list[str]:
 
 
 def _use_timm(usage: Mapping[str, Any]) -> list[str]:
-    mode = "L" if usage["inputs"][0]["shape"][1] == 1 else "RGB"
-    lines = [
-        "import timm",
-        "import torch",
-        "from PIL import Image",
-        "",
-        'model = timm.create_model("local-dir:.", pretrained=True).eval()',
-        "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)",
-        f'x = transform(Image.open("photo.png").convert("{mode}"))[None]',
-        "with torch.no_grad():",
-    ]
+    entry = usage["inputs"][0]
+    load = 'model = timm.create_model("local-dir:.", pretrained=True).eval()'
+    if mode := {1: "L", 3: "RGB"}.get(entry["shape"][1]):
+        lines = [
+            "import timm",
+            "import torch",
+            "from PIL import Image",
+            "",
+            load,
+            "transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model), is_training=False)",
+            f'x = transform(Image.open("photo.png").convert("{mode}"))[None]',
+        ]
+    else:
+        lines = ["import timm", "import torch", "", load, *_normalised(usage, entry)]
+    lines.append("with torch.no_grad():")
     if "predictions" not in usage["outputs"]:
         return [*lines, "    embeddings = model(x)"]
     return [
@@ -104,19 +108,28 @@ def _use_timm(usage: Mapping[str, Any]) -> list[str]:
 
 
 def _use_transformers(usage: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
-    shape = ", ".join(map(str, entry["shape"][1:]))
-    lines = [
+    return [
         "import torch",
         "from transformers import AutoModel",
         "",
         'model = AutoModel.from_pretrained(".").eval()',
+        *_normalised(usage, entry),
+        "with torch.no_grad():",
+        f"    embeddings = model(pixel_values=x).{usage['pooling']}",
+    ]
+
+
+def _normalised(usage: Mapping[str, Any], entry: Mapping[str, Any]) -> list[str]:
+    """Lines that make the network's input ``x`` from images in [0, 1]."""
+    shape = ", ".join(map(str, entry["shape"][1:]))
+    lines = [
         f"mean, std = torch.tensor({entry['mean']}), torch.tensor({entry['std']})",
         f"images = torch.rand(3, {shape})  # pixels in [0, 1]",
         "x = (images - mean[:, None, None]) / std[:, None, None]",
     ]
     if usage["enlarge"] > 1:
         lines.append(f"x = x.repeat_interleave({usage['enlarge']}, dim=2).repeat_interleave({usage['enlarge']}, dim=3)")
-    return [*lines, "with torch.no_grad():", f"    embeddings = model(pixel_values=x).{usage['pooling']}"]
+    return lines
 
 
 def _use_tokens() -> list[str]:
