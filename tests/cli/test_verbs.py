@@ -268,3 +268,12 @@ def test_doctor_says_what_is_missing_and_how_to_add_it(monkeypatch):
     assert "timm is missing: pip install 'autodidact[vision]'" in said
     assert "no C++ compiler" in said
     assert "1.0 GB are free" in said
+
+
+def test_a_report_and_a_demo_go_where_they_are_told(run, called, tmp_path):
+    seen = called("report", "autodidact.verbs.report", tmp_path / "page.html")
+    assert run("report", "runs/a", "--out", "page.html").out == f"written to {tmp_path / 'page.html'}\n"
+    assert (seen["given"], seen["out"]) == (("runs/a",), "page.html")
+    shown = called("demo", "autodidact.verbs.demo")
+    assert run("demo", "--out", "here").code == 0
+    assert shown["given"] == ("here",)
