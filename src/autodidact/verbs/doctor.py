@@ -157,7 +157,7 @@ def _advice(found: dict[str, Any]) -> list[str]:
     busy = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     if busy > 1.5 * found["cores"]:
         said.append(
-            f"{busy:.0f} programs share {found['cores']} cores: threads that wait for each other cost far more than they "
+            f"{busy:.0f} threads share {found['cores']} cores: those that wait for each other cost far more than they "
             "bring, so set OMP_NUM_THREADS=1 while that lasts"
         )
     if found["compiler"] is None:
