@@ -218,8 +218,9 @@ def test_every_type_of_idx_is_read(tmp_path: Path, kind: int, dtype: str):
         ("a", idx(np.zeros((3, 2, 2), np.uint8))[:-1], "cut short or too long: 11 bytes for shape .3, 2, 2."),
         ("a", idx(np.zeros((3, 2, 2), np.uint8))[:9], "cut short"),
         ("a.gz", b"no gzip", "cannot be unpacked"),
-        ("a.gz", gzip.compress(idx(np.zeros((30, 2, 2), np.uint8)))[:-9], "cannot be unpacked"),
+        ("a.gz", gzip.compress(idx(np.zeros((30, 2, 2), np.uint8)), mtime=0)[:-9], "cannot be unpacked"),
     ],
+    ids=["magic", "empty", "short", "header", "no gzip", "cut gzip"],
 )
 def test_damaged_idx_files_are_errors(tmp_path: Path, name: str, data: bytes, message: str):
     (tmp_path / name).write_bytes(data)

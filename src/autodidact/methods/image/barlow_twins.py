@@ -57,7 +57,7 @@ class BarlowTwins(TwoViews):
         paper = view == "auto" and encoder.spec["channels"] == 3
         names = ("barlow_a", "barlow_b") if paper else (view, view)
         first, second = (augment_for(encoder, name, view_changes) for name in names)
-        head = projector(encoder.width, dimensions, dimensions, layers=3)
+        head = projector(encoder.width, dimensions, dimensions, layers=3, bias_last=False)
         super().__init__(encoder, head, (first, second))
         if lambd < 0:
             raise ValueError(f"lambd must not be negative, got {lambd}")
