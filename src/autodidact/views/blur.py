@@ -7,6 +7,7 @@ slower on a CPU.
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
@@ -56,13 +57,7 @@ def convolve_(x: Float[Tensor, "n c h w"], taps: Float[Tensor, "n taps"], scratc
     r = taps.shape[1] - 1
     if r == 0:
         return x
-    padded = scratch.take("padded", (n, c, h + 2 * r, w + 2 * r), x.device)
-    padded[:, :, r : r + h, r : r + w] = x
-    padded[:, :, r : r + h, :r] = x[..., 1 : r + 1].flip(3)
-    padded[:, :, r : r + h, r + w :] = x[..., w - 1 - r : w - 1].flip(3)
-    padded[:, :, :r] = padded[:, :, r + 1 : 2 * r + 1].flip(2)
-    padded[:, :, r + h :] = padded[:, :, h - 1 : h - 1 + r].flip(2)
-
+    padded = F.pad(x, (r, r, r, r), mode="reflect")
     shape = (n, c, h, w + 2 * r)
     tall, pair = scratch.take("tall", shape, x.device), scratch.take("pair", shape, x.device)
     _weigh(padded, 2, h, taps, tall, pair)
@@ -77,16 +72,17 @@ def convolve_(x: Float[Tensor, "n c h w"], taps: Float[Tensor, "n taps"], scratc
 def _weigh(source: Tensor, axis: int, length: int, taps: Tensor, out: Tensor, pair: Tensor) -> None:
     """out[i] = sum over k of taps[|k|] * source[r + i + k] along `axis`, r the taps to one side."""
     r = taps.shape[1] - 1
+    shifted = source.unfold(axis, length, 1).unbind(axis)
+    out, pair = out.movedim(axis, -1), pair.movedim(axis, -1)
     if len(taps) == 1:
         # One sample: its weights can be numbers, and a pass over memory is saved for each tap.
         centre, *sides = taps[0].tolist()
-        torch.mul(source.narrow(axis, r, length), centre, out=out)
+        torch.mul(shifted[r], centre, out=out)
         for k, weight in enumerate(sides, start=1):
-            out.add_(source.narrow(axis, r + k, length), alpha=weight)
-            out.add_(source.narrow(axis, r - k, length), alpha=weight)
+            out.add_(shifted[r + k], alpha=weight).add_(shifted[r - k], alpha=weight)
         return
     weights = [tap.view(-1, *[1] * (source.dim() - 1)) for tap in taps.unbind(1)]
-    torch.mul(source.narrow(axis, r, length), weights[0], out=out)
+    torch.mul(shifted[r], weights[0], out=out)
     for k in range(1, r + 1):
-        torch.add(source.narrow(axis, r + k, length), source.narrow(axis, r - k, length), out=pair)
+        torch.add(shifted[r + k], shifted[r - k], out=pair)
         out.addcmul_(pair, weights[k])

@@ -28,6 +28,10 @@ _ATTEMPTS = 10
 # Multiplications a sample up to which dense matrices beat the kernel for single windows on a CPU (measured).
 _PRODUCTS_WORTHWHILE = 600_000
 
+# Pixels from which a window of planes is brought into channels-last memory channel by channel: the one call for it is
+# slow and starts quickly.
+_WINDOW_BY_CHANNEL = 10_000
+
 
 def sample_crops(
     boxes: Int[Tensor, "n 4"],
@@ -191,7 +195,7 @@ def _resized_one_by_one(
     """The same by torch's antialiased kernel, window by window; uint8 it wants in channels-last memory."""
     n, c = len(crops), images.shape[1]
     eight_bit = images.dtype == torch.uint8
-    resample = getattr(torch.ops.aten, f"_upsample_{interpolation}2d_aa")
+    resample = getattr(torch.ops.aten, f"_upsample_{interpolation}2d_aa").default
     out = scratch.take("view", (n, c, *size), images.device)
     numbers = range(n) if samples is None else samples.tolist()
     flipped, turned = ([False] * n if mirror is None else mirror.tolist() for mirror in (flip, vertical_flip))
@@ -202,6 +206,8 @@ def _resized_one_by_one(
         window = images.as_strided((1, c, height, width), strides, at)
         if not eight_bit:
             window = window.to(torch.float32)
+        elif strides[1] != 1 and height * width < _WINDOW_BY_CHANNEL:
+            window = window.contiguous(memory_format=torch.channels_last)
         elif strides[1] != 1:
             interleaved = scratch.take("window", (1, height, width, c), images.device, torch.uint8)
             for to, plane in zip(interleaved.unbind(3), window.unbind(1), strict=True):
