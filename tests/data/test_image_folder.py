@@ -354,3 +354,9 @@ def test_a_file_that_vanishes_after_opening_is_named(pets: Path):
         OSError, match=r"dog/3\.png could be read when the data was opened, now it cannot: no such file"
     ):
         source.read(np.array([2]))
+
+
+@pytest.mark.parametrize(("image_size", "limit"), [(None, 336), (224, 336), (96, 144), (33, 56), (1, 8)])
+def test_the_limit_of_the_canvas_is_half_as_much_again(tmp_path: Path, image_size: int | None, limit: int):
+    put(tmp_path / "d" / "a.png", size=(400, 400))
+    assert quiet(tmp_path / "d", image_size=image_size).schema["image"].shape == (1, limit, limit)

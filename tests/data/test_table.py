@@ -277,6 +277,12 @@ def test_another_table_is_read_with_the_same_coding(trained: Schema):
     assert "1 columns are left aside, the model does not know them: extra" in notes
 
 
+def test_a_task_that_the_known_labels_contradict_is_an_error(trained: Schema):
+    frame = pd.DataFrame({"age": [1.0], "when": [None], "town": ["Bonn"], "y": ["no"]})
+    with pytest.raises(ValueError, match="task=number was asked for"):
+        open_source(frame, labels="y", task="number", like=trained)
+
+
 def test_another_table_needs_no_labels(trained: Schema):
     source = open_source(pd.DataFrame({"age": [1.0], "when": [None], "town": ["Bonn"]}), like=trained)
     assert "label" not in source.schema

@@ -9,7 +9,7 @@ from autodidact.data.folder import evenly
 from autodidact.data.images import Channels, Header, Origin, UnreadableImage, fitted, read_header, without_warnings
 
 LOOKED_AT = 512
-DEFAULT_LIMIT = 256
+DEFAULT_SIZE = 224
 
 
 class Pictures(Protocol):
@@ -54,13 +54,14 @@ def choose_frame(
     """A canvas for these images, from up to 512 headers evenly spread over them.
 
     The limit of a side is `canvas`, else 1.5 times `image_size` rounded up to 8 (a 4:3 photograph then keeps a shorter
-    side of 1.125 times the training size, so that random crops seldom enlarge), else 256. Images that fit are kept as
-    they are: where all of them have one size, or fit the limit, nothing is resized. The canvas is the bounding box of
-    the images after reduction, so a folder of landscape photographs does not pay for a square.
+    side of 1.125 times the training size, so that random crops seldom enlarge); `image_size` is 224 where it is not
+    given. Images that fit are kept as they are: where all of them have one size, or fit the limit, nothing is resized.
+    The canvas is the bounding box of the images after reduction, so a folder of landscape photographs does not pay for
+    a square.
 
     Parameters
     ----------
-    image_size : side in pixels at which the data will be used.
+    image_size : side in pixels at which the data will be used; default 224.
     canvas : fixed canvas, a side or (height, width).
     channels : 1 or 3; default 1 where every image is grey.
 
@@ -93,7 +94,7 @@ def choose_frame(
 
 def side_limit(image_size: int | None) -> int:
     """Largest side of a canvas for images that are used at `image_size` pixels; see `choose_frame`."""
-    return DEFAULT_LIMIT if image_size is None else -(-3 * image_size // 2 // 8) * 8
+    return -(-3 * (image_size or DEFAULT_SIZE) // 2 // 8) * 8
 
 
 def _headers(pictures: Pictures) -> list[Header]:

@@ -69,7 +69,10 @@ def coded(values: Any, name: str, task: Task = "auto", like: Field | None = None
         raise ValueError(f"column '{name}' holds no label: every value is missing")
     numbers = series.astype("float64") if pd.api.types.is_numeric_dtype(series) else None
     if like is not None:
-        task = "classes" if like.kind == "label" else "number"
+        kind: Task = "classes" if like.kind == "label" else "number"
+        if task not in ("auto", kind):
+            raise ValueError(f"task={task} was asked for, but the labels are to be like known ones: task={kind}")
+        task = kind
     if task == "number" or (task == "auto" and numbers is not None and not _are_classes(series, numbers)):
         if numbers is None:
             numbers = pd.to_numeric(series, errors="coerce")
