@@ -127,7 +127,7 @@ def test_other_settings_or_another_version_are_other_work(tmp_path):
 
 
 def test_reported_seeds_must_not_be_tuning_seeds(tmp_path):
-    with pytest.raises(ValueError, match="1000.*tuning"):
+    with pytest.raises(ValueError, match=r"1000.*tuning"):
         judged(claim(), tmp_path, first_seed=999)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,9 +23,11 @@ from autodidact.views import Augment
 
 Rule = Literal["random", "guided", "oracle", "same"]
 EPOCHS_COUNTED = 3
+CAMERA = {"rotate": 20.0, "translate": 0.05, "zoom": [0.95, 1.05], "jitter": [0.05, 0.05, 0.0, 0.0], "noise_std": 0.05}
+"""What the camera does between frames: rotations that SimCLR's own views lack, a little of everything else."""
 
 
-def frames_of(source: Source, count: int, batch: int, seed: int) -> Source:
+def frames_of(source: Source, count: int, batch: int, camera: Mapping[str, Any], seed: int) -> Source:
     """`count` frames of every image, as of a hand-held camera: small motion, drifting light, sensor noise.
 
     Each frame keeps the label, and has the image's number as the field "take" and that of the `batch` frames that it
@@ -32,18 +35,9 @@ def frames_of(source: Source, count: int, batch: int, seed: int) -> Source:
     """
     images = source.batch(np.arange(len(source)))["image"]
     side = images.shape[-1]
-    camera = Augment(
-        size=side,
-        crop_scale=None,
-        flip=0.0,
-        rotate=6.0,
-        translate=0.03,
-        zoom=(0.95, 1.05),
-        jitter=(0.15, 0.1, 0.0, 0.0),
-        jitter_p=1.0,
-        noise_std=0.03,
-    )
-    frames = camera(images.repeat_interleave(count, dim=0), torch.Generator().manual_seed(seed))
+    shot: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in camera.items()}
+    recorder = Augment(size=side, crop_scale=None, flip=0.0, jitter_p=1.0, **shot)
+    frames = recorder(images.repeat_interleave(count, dim=0), torch.Generator().manual_seed(seed))
     take = np.repeat(np.arange(len(source)), count)
     schema = Schema(
         image=Field("image", tuple(images.shape[1:])),
@@ -70,6 +64,7 @@ def run(
     images: int,
     takes: int,
     frames: int,
+    camera: Mapping[str, Any],
     held: int,
     batch: int,
     clusters: int,
@@ -81,7 +76,9 @@ def run(
 ) -> dict[str, float]:
     """SimCLR on batches composed by one rule; accuracies, and how often two images of a batch should not repel."""
     split = split_images(data, images, held, seed)
-    source: Source = frames_of(split.train.at(np.arange(takes)), frames, batch, seed) if repeated else split.train
+    source: Source = (
+        frames_of(split.train.at(np.arange(takes)), frames, batch, camera, seed) if repeated else split.train
+    )
     settings = Settings(steps=seen // batch, batch_size=batch, lr=lr, seed=seed)
     count = clusters if repeated else batch
     with tempfile.TemporaryDirectory() as folder:
@@ -110,7 +107,7 @@ def run(
     if repeated:
         # What is met later was taken with the same camera.
         parts = (split.train, split.validation, split.test)
-        split = Split(*(frames_of(part, 1, batch, 10_000 + seed) for part in parts))
+        split = Split(*(frames_of(part, 1, batch, camera, 10_000 + seed) for part in parts))
     figures = accuracies(model, split)
     figures["same class"] = negatives_shared(labels, plans)
     figures["purity"] = float(cluster_purity(torch.from_numpy(groups), torch.from_numpy(labels)))
@@ -145,6 +142,7 @@ CLAIM = Claim(
             "images": 6_000,
             "takes": 256,
             "frames": 32,
+            "camera": CAMERA,
             "held": 4_000,
             "batch": 64,
             "clusters": 128,
@@ -159,6 +157,7 @@ CLAIM = Claim(
             "images": 50_000,
             "takes": 3_000,
             "frames": 32,
+            "camera": CAMERA,
             "held": 10_000,
             "batch": 256,
             "clusters": 1_024,
@@ -173,6 +172,7 @@ CLAIM = Claim(
             "images": 600,
             "takes": 48,
             "frames": 8,
+            "camera": CAMERA,
             "held": 300,
             "batch": 16,
             "clusters": 24,
