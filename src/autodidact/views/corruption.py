@@ -6,14 +6,17 @@ from __future__ import annotations
 from typing import Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 Fill = Literal["noise", "zeros", "self", "alien"]
 FILLS: tuple[Fill, ...] = ("noise", "zeros", "self", "alien")
 
-# Rectangles drawn at a time: one for each bit of an int64, the sign bit left alone.
+# Rectangles drawn at a time: one for each bit of an int64, less the sign and one that says "none".
 _ROUND = 62
+# Cells worked on at a time, so that temporaries stay in a cache.
+_CELLS_AT_ONCE = 2**17
 
 
 class Corrupted(NamedTuple):
@@ -91,7 +94,7 @@ def gmml_corruption(
     home = generator.device
     pasted = torch.rand(n, generator=generator, device=home) < alien_p
     shares = torch.where(pasted, alien_r_max, r_max)
-    mask, offset_row, offset_column = _masks_and_offsets(n, (height, width), generator, shares, align, max_block)
+    mask, offsets = _masks_and_offsets(n, (height, width), generator, shares, align, max_block, fill == "self")
     if donors is None:
         donors = torch.randint(n, (n,), generator=generator, device=home)
     seed = int(torch.randint(2**62, (1,), generator=generator, device=home))
@@ -105,9 +108,9 @@ def gmml_corruption(
         source = torch.zeros_like(images)
     elif fill == "alien":
         source = images[donors]
-    else:
-        rows = torch.arange(height, device=device)[:, None] + offset_row.to(device)
-        columns = torch.arange(width, device=device) + offset_column.to(device)
+    elif offsets is not None:
+        rows = torch.arange(height, device=device)[:, None] + offsets[0].to(device)
+        columns = torch.arange(width, device=device) + offsets[1].to(device)
         flat = (rows * width + columns).view(n, 1, -1).expand(-1, images.shape[1], -1)
         source = images.flatten(2).gather(2, flat).view_as(images)
     if alien_p > 0:
@@ -133,17 +136,21 @@ def gmml_mask(
     drawing ends for every size, alignment and share.
     """
     shares = torch.as_tensor(r_max, dtype=torch.float32, device=generator.device).expand(n)
-    return _masks_and_offsets(n, size, generator, shares, align, max_block)[0]
+    return _masks_and_offsets(n, size, generator, shares, align, max_block, offsets=False)[0]
 
 
 def _masks_and_offsets(
-    n: int, size: tuple[int, int], generator: torch.Generator, shares: Tensor, align: int, max_block: float
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Masks (n, 1, h, w), and how many rows and columns away each pixel's "self" source lies (n, h, w).
+    n: int,
+    size: tuple[int, int],
+    generator: torch.Generator,
+    shares: Tensor,
+    align: int,
+    max_block: float,
+    offsets: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """Masks (n, 1, h, w), and how many rows and columns away each pixel's "self" source lies (2, n, h, w) if asked.
 
-    Work is done on cells of align x align pixels. In a round, 62 rectangles are drawn for each image and each cell gets
-    an integer whose bit k says that rectangle k covers it: the union of the first k rectangles is then one comparison,
-    and the number of rectangles needed is found by bisection instead of painting them one after the other.
+    Work is done on cells of align x align pixels, in rounds of 62 rectangles an image.
     """
     height, width = size
     home = generator.device
@@ -152,67 +159,84 @@ def _masks_and_offsets(
     if not 0 < max_block <= 1:
         raise ValueError(f"max_block must be a share in (0, 1] of the image's side, got {max_block}")
     if n and not (float(shares.min()) > 0 and float(shares.max()) <= 1):
-        raise ValueError(f"r_max must be a share in (0, 1] of the area, got {shares.tolist()}")
+        raise ValueError(f"r_max must be a share in (0, 1] of the area, got {shares.unique().tolist()}")
     cells = (height // align, width // align)
     low = shares.clamp(max=0.5)
     area = (low + (shares - low) * torch.rand(n, generator=generator, device=home)) * (height * width)
     needed = (area / align**2).ceil().clamp(max=cells[0] * cells[1]).long()
 
-    union = torch.zeros(n, *cells, dtype=torch.bool, device=home)
-    rows_away = torch.zeros(n, *cells, dtype=torch.long, device=home)
-    columns_away = torch.zeros_like(rows_away)
-    powers = 2 ** torch.arange(_ROUND, device=home)
-    open_rows = torch.arange(n, device=home)
-    first = True
-    while open_rows.numel():
-        count = open_rows.numel()
-        spans = []
-        starts_at = (
-            None
-            if first
-            else torch.multinomial((~union[open_rows]).flatten(1).float(), _ROUND, True, generator=generator)
-        )
-        for axis, (length, pixels) in enumerate(zip(cells, size, strict=True)):
-            u = torch.rand(3, count, _ROUND, generator=generator, device=home)
-            if starts_at is None:
-                start = (u[0] * max(pixels - align, 1)).long() // align
-            else:
-                start = starts_at // cells[1] if axis == 0 else starts_at % cells[1]
-            longest = max(int(max_block * pixels), align + 1)
-            side = (align + (u[1] * (longest - align)).long()).clamp(max=longest - 1)
-            side = torch.minimum(side, pixels - start * align)
-            side = torch.minimum((side / align).round().long().clamp(min=1), length - start)
-            away = (u[2] * (length - side + 1)).long() - start
-            at = torch.arange(length, device=home)
-            covered = (at >= start[..., None]) & (at < (start + side)[..., None])
-            spans.append(((covered * powers[:, None]).sum(dim=1), away))
-        (row_bits, row_away), (column_bits, column_away) = spans
-        cover = row_bits[:, :, None] & column_bits[:, None, :]
-        old = union[open_rows]
-        taken = _rectangles_needed(cover, old, needed[open_rows])
-        cover &= (2**taken - 1)[:, None, None]
-        # The lowest set bit is the first rectangle that covers the cell; a later one painted over it would show the
-        # later source, but which of two random places is shown makes no difference to the distribution.
-        which = torch.where(cover > 0, (cover & -cover).double().log2(), 0).long().flatten(1)
-        fresh = (cover > 0) & ~old
-        for target, away in ((rows_away, row_away), (columns_away, column_away)):
-            target[open_rows] = torch.where(fresh, away.gather(1, which).view_as(fresh), target[open_rows])
-        union[open_rows] = old | (cover > 0)
-        open_rows = (union.flatten(1).sum(1) < needed).nonzero()[:, 0]
-        first = False
+    mask = torch.zeros(n, *cells, dtype=torch.bool, device=home)
+    away = torch.zeros(2, n, *cells, dtype=torch.long, device=home) if offsets else None
+    unfinished = torch.arange(n, device=home)
+    seeds: tuple[Tensor, Tensor] | None = None
+    while len(unfinished):
+        rectangles = [
+            _sides(length, pixels, len(unfinished), align, max_block, generator, None if seeds is None else seeds[axis])
+            for axis, (length, pixels) in enumerate(zip(cells, size, strict=True))
+        ]
+        for part in torch.arange(len(unfinished), device=home).split(max(1, _CELLS_AT_ONCE // (cells[0] * cells[1]))):
+            images = unfinished[part]
+            (top, tall, down), (left, wide, right) = ([x[part] for x in drawn] for drawn in rectangles)
+            covered = mask[images]
+            first = _first_cover(top, tall, cells[0], left, wide, cells[1])
+            counts = torch.zeros(len(part), _ROUND + 1, dtype=torch.long, device=home)
+            counts.scatter_add_(1, first.flatten(1), (~covered).flatten(1).long())
+            reached = covered.flatten(1).sum(1, keepdim=True) + counts[:, :_ROUND].cumsum(1) >= needed[images, None]
+            taken = torch.where(reached.any(1), reached.to(torch.uint8).argmax(1) + 1, _ROUND)
+            fresh = (first < taken[:, None, None]) & ~covered
+            mask[images] = covered | fresh
+            if away is not None:
+                # A cell under several rectangles shows the first one's source. The authors' loop would show the last
+                # one's, but both are random places, so the distribution is the same.
+                at = first.clamp(max=_ROUND - 1).flatten(1)
+                for axis, moved in enumerate((down, right)):
+                    away[axis, images] = torch.where(fresh, moved.gather(1, at).view_as(fresh), away[axis, images])
+        unfinished = (mask.flatten(1).sum(1) < needed).nonzero()[:, 0]
+        if len(unfinished):
+            left_open = (~mask[unfinished]).flatten(1).float()
+            cell = torch.multinomial(left_open, _ROUND, replacement=True, generator=generator)
+            seeds = (cell.div(cells[1], rounding_mode="floor"), cell % cells[1])
 
     def to_pixels(x: Tensor) -> Tensor:
-        x = x.repeat_interleave(align, dim=1).repeat_interleave(align, dim=2)
-        return torch.nn.functional.pad(x, (0, width - x.shape[2], 0, height - x.shape[1]))
+        x = x.repeat_interleave(align, dim=-2).repeat_interleave(align, dim=-1)
+        return F.pad(x, (0, width - x.shape[-1], 0, height - x.shape[-2]))
 
-    return to_pixels(union)[:, None], to_pixels(rows_away * align), to_pixels(columns_away * align)
+    return to_pixels(mask)[:, None], None if away is None else to_pixels(away * align)
 
 
-def _rectangles_needed(cover: Tensor, old: Tensor, needed: Tensor) -> Tensor:
-    """Smallest k for which `old` and the first k rectangles cover `needed` cells; 62 when even all do not."""
-    low, high = torch.zeros_like(needed), torch.full_like(needed, _ROUND)
-    while bool((low < high).any()):
-        middle = (low + high) // 2
-        reached = ((cover & (2**middle - 1)[:, None, None]) > 0).logical_or_(old).flatten(1).sum(1) >= needed
-        low, high = torch.where(reached, low, middle + 1), torch.where(reached, middle, high)
-    return low.clamp(max=_ROUND)
+def _sides(
+    cells: int,
+    pixels: int,
+    n: int,
+    align: int,
+    max_block: float,
+    generator: torch.Generator,
+    start: Tensor | None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """First cell, length in cells, and move to a random other place, along one axis, of 62 rectangles for n images."""
+    u = torch.rand(3, n, _ROUND, generator=generator, device=generator.device)
+    if start is None:
+        start = (u[0] * max(pixels - align, 1)).long().div(align, rounding_mode="floor")
+    longest = max(int(max_block * pixels), align + 1)
+    side = (align + (u[1] * (longest - align)).long()).clamp(max=longest - 1)
+    side = torch.minimum(side, pixels - start * align)
+    side = torch.minimum((side / align).round().long().clamp(min=1), cells - start)
+    return start, side, (u[2] * (cells - side + 1)).long() - start
+
+
+def _first_cover(top: Tensor, tall: Tensor, rows: int, left: Tensor, wide: Tensor, columns: int) -> Tensor:
+    """(n, rows, columns): the number of the first of 62 rectangles that covers a cell, 62 where none does.
+
+    Bit k of an integer says whether rectangle k covers a row, likewise for a column, so one "and" gives all rectangles
+    over a cell. The lowest bit set is the first one; its number is the exponent of that power of two as a float.
+    """
+    powers = 2 ** torch.arange(_ROUND, device=top.device)[:, None]
+
+    def bits(start: Tensor, length: Tensor, cells: int) -> Tensor:
+        at = torch.arange(cells, device=start.device)
+        return (((at >= start[..., None]) & (at < (start + length)[..., None])) * powers).sum(dim=1)
+
+    over = bits(top, tall, rows)[:, :, None] & bits(left, wide, columns)[:, None, :]
+    over |= 2**_ROUND
+    lowest = over.bitwise_and_(-over).to(torch.float32).view(torch.int32)
+    return lowest.bitwise_right_shift(23).sub_(127).long()
