@@ -186,13 +186,26 @@ def test_fine_tuning_starts_at_the_linear_probe() -> None:
     assert np.ptp(outputs(fresh, train, accelerator="cpu")) < 1e-6
 
 
+def test_networks_are_read_out_as_the_model_embeds() -> None:
+    source = regression()
+    torch.manual_seed(0)
+    held = EncoderModel({"encoder": build("small:tabular", schema=source.schema, width=8)}, tap="flat").eval()
+    bench = Bench(source, source)
+    assert pretrained(held, bench).read_out == "flat"
+    assert baselines(("scratch",), held, bench)["scratch"].read_out == "flat"
+    made = finetune(
+        held.encoder, source.at(np.arange(20, 60)), pretrained=True, tuning=NETWORKS, lr=1e-3, seed=0, read_out="flat"
+    )
+    assert made.width == 4 * 8
+
+
 def test_the_learning_rate_is_chosen_on_held_out_labels_where_there_are_enough() -> None:
     held = model()
     tuning = dataclasses.replace(NETWORKS, lr=None)
     few, why = choose_rate(lambda _: held.encoder, stripes(12, 0), pretrained=True, tuning=tuning, seed=0)
     assert (few, why.startswith("usual")) == (3e-4, True)
     _, why = choose_rate(lambda _: held.encoder, stripes(45, 0), pretrained=True, tuning=tuning, seed=0)
-    assert why.endswith("on 9 held-out labels")
+    assert why.endswith("on 45 held-out labels")
 
 
 def test_a_random_encoder_gets_batch_norm_statistics_of_the_training_rows() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from autodidact.encoders.kept import PredictorModel
 from autodidact.methods.distilled import Distilled
 from autodidact.methods.method import Progress
 from autodidact.methods.supervised import Supervised
-from autodidact.model import Model
+from autodidact.model import Model, load_model
 from autodidact.training import Settings, train
 
 CLASSES = Field("label", classes=("a", "b", "c"))
@@ -186,6 +187,29 @@ def test_the_encoder_rests_while_only_the_head_learns() -> None:
     train(method, stripes(64), Settings(steps=3, batch_size=32, accelerator="cpu"), quiet=True)
     assert all(torch.equal(value, before[name]) for name, value in method.encoder.named_parameters())
     assert method.predictor.head.out.weight.abs().sum() > 0
+
+
+@pytest.mark.parametrize(("read_out", "width"), [("pooled", 32), ("mean", 32), ("flat", 3 * 32)])
+def test_a_head_reads_what_is_asked_and_says_the_same_when_loaded(read_out: Any, width: int, tmp_path: Path) -> None:
+    source = table(64)
+    torch.manual_seed(0)
+    net = build("small:tabular", schema=source.schema, pool="reg")
+    method = with_random_head(Supervised(net, schema=source.schema, read_out=read_out))
+    model = method.kept()
+    given = source.batch(np.arange(8))
+    with torch.no_grad():
+        tokens = net(net.prepare(given.fields)).tokens
+        embedding = model.embed(given)
+        expected = {"pooled": embedding, "mean": tokens.mean(1), "flat": tokens.flatten(1)}[read_out]
+        assert embedding.shape == (8, width)
+        torch.testing.assert_close(embedding, expected)
+        again = load_model(model.save(tmp_path))
+        torch.testing.assert_close(again.predict(given), model.predict(given))  # type: ignore[operator]
+
+
+def test_an_unknown_read_out_is_named() -> None:
+    with pytest.raises(ValueError, match="did you mean 'flat'"):
+        Supervised(encoder(), schema=IMAGES, read_out="flatt")  # type: ignore[arg-type]
 
 
 def test_the_head_can_start_from_a_probe() -> None:

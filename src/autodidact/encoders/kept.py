@@ -114,11 +114,12 @@ def _tokens(encoded: Encoded, encoder: Encoder) -> Float[Tensor, "n t d"]:
 
 
 class PredictorModel(Model):
-    """An encoder with a head on its pooled output: class probabilities, or values.
+    """An encoder with a head: class probabilities, or values.
 
     Parameters
     ----------
     encoder : what embeds.
+    tap, width : what the head reads, see `EncoderModel`, and its size; by default the encoder's own pooled output.
     classes : names of the classes, in the order of the label's integers; empty for a regression.
     outputs : number of regression values; ignored for classes.
     head : arguments of `LinearHead`.
@@ -133,6 +134,8 @@ class PredictorModel(Model):
         self,
         encoder: Encoder,
         *,
+        tap: Tap = None,
+        width: int | None = None,
         classes: Sequence[str] = (),
         outputs: int = 1,
         head: Mapping[str, Any] | None = None,
@@ -140,13 +143,15 @@ class PredictorModel(Model):
         std: float = 1.0,
     ) -> None:
         super().__init__()
+        if tap is not None and width is None:
+            raise ValueError(f"the size of what tap={tap!r} reads is needed: give its width")
         if len(classes) == 1 or outputs < 1:
             raise ValueError("a predictor needs at least two classes, or at least one regression value")
         self.classes, self.outputs = tuple(classes), outputs
         self.head_args = dict(head or {})
         self.abilities: tuple[Ability, ...] = ("embed", "predict")
-        self.encoder = encoder
-        self.head = LinearHead(encoder.width, len(self.classes) or outputs, **self.head_args)
+        self.encoder, self.tap, self.width = encoder, tap, width or encoder.width
+        self.head = LinearHead(self.width, len(self.classes) or outputs, **self.head_args)
         self.register_buffer("mean", torch.tensor(float(mean)))
         self.register_buffer("std", torch.tensor(float(std)))
 
@@ -154,6 +159,8 @@ class PredictorModel(Model):
     def settings(self) -> dict[str, Any]:  # type: ignore[override]
         return {
             "encoder": self.encoder.spec,
+            "tap": self.tap,
+            "width": self.width,
             "classes": list(self.classes),
             "outputs": self.outputs,
             "head": self.head_args,
@@ -163,6 +170,8 @@ class PredictorModel(Model):
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
         return cls(
             build_from_spec(settings["encoder"]),
+            tap=settings["tap"],
+            width=settings["width"],
             classes=settings["classes"],
             outputs=settings["outputs"],
             head=settings["head"],
@@ -170,10 +179,10 @@ class PredictorModel(Model):
 
     def forward(self, inputs: Any) -> Float[Tensor, "n out"]:
         """Logits of the classes, or standardised values, of an encoder's inputs: what training descends on."""
-        return self.head(self.encoder(inputs).pooled)
+        return self.head(read_out(self.encoder, inputs, self.tap))
 
     def embed(self, batch: Batch) -> Float[Tensor, "n d"]:
-        return read_out(self.encoder, self.encoder.prepare(batch.fields)).float()
+        return read_out(self.encoder, self.encoder.prepare(batch.fields), self.tap).float()
 
     def predict(self, batch: Batch) -> Float[Tensor, "n classes"] | Float[Tensor, " n"]:
         """Probabilities of the classes, which sum to 1; or the value in the target's unit, one a row for one output."""

@@ -52,8 +52,7 @@ class Program(nn.Module):
         parts = []
         for encoder in self.slots.values():
             own = [left.pop(0) for _ in _inputs(encoder)]
-            tap = self.model.tap if isinstance(self.model, EncoderModel) else None
-            parts.append(read_out(encoder, _assembled(encoder, own), tap))
+            parts.append(read_out(encoder, _assembled(encoder, own), self.model.tap))
         embeddings = torch.cat(parts, dim=1).float()
         if isinstance(self.model, PredictorModel):
             return embeddings, self.model.answers(embeddings)

@@ -111,7 +111,7 @@ def enlarged_stem(state: dict[str, Tensor], eps: float) -> dict[str, Tensor]:
 
 def _pooling(model: EncoderModel | PredictorModel, encoder: TimmEncoder) -> dict[str, Any]:
     """Arguments with which timm's own pooled output is the model's embedding."""
-    tap = model.tap if isinstance(model, EncoderModel) else None
+    tap = model.tap
     if tap is None or (tap == "mean" and not encoder.token_width):
         # The mean over a map is what a convolutional network pools by, unless it has a norm behind; that is measured.
         return {}

@@ -15,6 +15,7 @@ from autodidact.evaluation.embeddings import Embeddings, Featurise, embedder
 from autodidact.evaluation.hidden import Hidden
 from autodidact.evaluation.random_encoder import random_encoder, random_model
 from autodidact.evaluation.raw import has_raw, raw_features
+from autodidact.methods.predicting import ReadOut
 from autodidact.model import Encoder, Model
 
 BASELINES = ("raw", "random", "scratch")
@@ -38,12 +39,14 @@ class Arm:
     frozen : from a seed to embeddings, which only random weights depend on; None where there are none.
     network : from a seed to the encoder that training starts from; None where there is nothing to train.
     pretrained : whether that encoder has learned anything yet.
+    read_out : what a head on that encoder reads, see `autodidact.methods.predicting.Predicting`.
     """
 
     name: str
     frozen: Callable[[int], Sides] | None = None
     network: Callable[[int], Encoder] | None = None
     pretrained: bool = False
+    read_out: ReadOut = "pooled"
 
 
 @dataclass(frozen=True)
@@ -78,9 +81,9 @@ def pretrained(model: Model, bench: Bench, name: str = "pretrained") -> Arm:
     """The arm of a model; whole networks start from its (primary) encoder."""
     network = (lambda _: model.encoder) if isinstance(model, EncoderModel | PredictorModel) else None
     if "embed" not in model.abilities:
-        return Arm(name, None, network, pretrained=True)
+        return Arm(name, None, network, True, _read_out(model))
     sides = cache(lambda: bench.sides(embedder(model, bench.device), name))
-    return Arm(name, lambda _: sides(), network, pretrained=True)
+    return Arm(name, lambda _: sides(), network, True, _read_out(model))
 
 
 def baselines(names: Iterable[str], model: Model, bench: Bench) -> dict[str, Arm]:
@@ -104,7 +107,7 @@ def baselines(names: Iterable[str], model: Model, bench: Bench) -> dict[str, Arm
         elif name == "random" and isinstance(model, EncoderModel | PredictorModel):
             found[name] = Arm(name, frozen=_random(model, bench))
         elif name == "scratch" and isinstance(model, EncoderModel | PredictorModel):
-            found[name] = Arm(name, network=_fresh(model.encoder))
+            found[name] = Arm(name, network=_fresh(model.encoder), read_out=_read_out(model))
     return found
 
 
@@ -123,6 +126,12 @@ def _random(model: EncoderModel | PredictorModel, bench: Bench) -> Callable[[int
         return bench.sides(embedder(made, bench.device), "random")
 
     return sides
+
+
+def _read_out(model: Model) -> ReadOut:
+    """As the model embeds, where a head can read that; a layer's tap it cannot."""
+    tap = getattr(model, "tap", None)
+    return tap if tap in ("mean", "flat") else "pooled"
 
 
 def _fresh(encoder: Encoder) -> Callable[[int], Encoder]:

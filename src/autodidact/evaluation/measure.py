@@ -154,6 +154,7 @@ class _Draw:
                 tuning=self.of.tuning,
                 lr=self._rate(arm, first_seed),
                 seed=self.seed,
+                read_out=arm.read_out,
             )
         return self._teachers[arm.name]
 
@@ -181,7 +182,12 @@ class _Draw:
         if arm.name not in rates:
             first = self if self.seed == first_seed else _Draw(self.of, first_seed, self.table)
             rate, why = choose_rate(
-                arm.network, first._labelled(), pretrained=arm.pretrained, tuning=self.of.tuning, seed=first_seed
+                arm.network,
+                first._labelled(),
+                pretrained=arm.pretrained,
+                tuning=self.of.tuning,
+                seed=first_seed,
+                read_out=arm.read_out,
             )
             rates[arm.name] = {"lr": rate, "how": why}
         return float(rates[arm.name]["lr"])

@@ -44,9 +44,9 @@ PROTOCOLS = {
         Protocol(
             "knn",
             ("label",),
-            "Vote of the 20 nearest labelled rows by cosine; nothing is chosen.",
+            "Vote of the 20 nearest labelled rows by cosine, off the mean of all rows; nothing is chosen.",
             knn,
-            0,
+            2_000,
         ),
         Protocol(
             "linear",
@@ -73,8 +73,8 @@ PROTOCOLS = {
         Protocol(
             "finetune",
             ("label", "target"),
-            "The whole network is trained on the labelled rows, augmented; the learning rate is chosen on a fifth of "
-            "them where there are 10 a class, and is the usual one otherwise.",
+            "The whole network is trained on the labelled rows, augmented; the learning rate is chosen on some held out"
+            " among them where there are 10 a class, and is the usual one otherwise.",
             None,
             0,
         ),

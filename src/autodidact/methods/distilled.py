@@ -11,7 +11,7 @@ from autodidact.catalog import Card
 from autodidact.data.batch import Batch
 from autodidact.data.schema import Kind, Schema
 from autodidact.methods.method import Loss, Progress, Sweep, Views
-from autodidact.methods.predicting import Predicting
+from autodidact.methods.predicting import Predicting, ReadOut
 from autodidact.model import Encoder
 
 CARD = Card(
@@ -43,6 +43,8 @@ class Distilled(Predicting):
         the names of the classes, or else one of kind "target".
     temperature : of the softmax, on both sides; above 1 shows more of what the teacher thinks of the other classes.
     label_share : weight of the known labels against the teacher, in [0, 1]; SimCLRv2's equation 3.
+    read_out : what the head reads: "pooled" (the encoder's own), "mean" or "flat" (its last tokens averaged, or side by
+        side).
     view : augmentation of images by name, see `Predicting`. The teacher saw the image as it is.
     view_changes : fields of `autodidact.views.Augment` to change.
     dropout : probability on the embedding.
@@ -57,6 +59,7 @@ class Distilled(Predicting):
         encoder: Encoder,
         *,
         schema: Schema,
+        read_out: ReadOut = "pooled",
         temperature: float = 1.0,
         label_share: float = 0.0,
         view: str = "auto",
@@ -68,6 +71,7 @@ class Distilled(Predicting):
         super().__init__(
             encoder,
             schema=schema,
+            read_out=read_out,
             view=view,
             view_changes=view_changes,
             dropout=dropout,

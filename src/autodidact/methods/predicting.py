@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from autodidact.catalog import unknown
 from autodidact.data.batch import Batch, Ragged
 from autodidact.data.schema import Kind, Schema
-from autodidact.encoders.kept import PredictorModel
+from autodidact.encoders.kept import EncoderModel, PredictorModel
+from autodidact.encoders.program import Program
 from autodidact.methods.method import Group, Method, Progress, Views
 from autodidact.methods.two_views import augment_for
 from autodidact.model import Encoder
 from autodidact.views import Augment
 
+ReadOut = Literal["pooled", "mean", "flat"]
+
 
 class Predicting(Method):
-    """An encoder with a linear head on its pooled embedding.
+    """An encoder with a linear head.
 
     Parameters
     ----------
     encoder : of images, tables or anything else; only images are augmented.
     schema : has a field of kind "label" with its classes, or else one of kind "target".
+    read_out : what the head reads: "pooled", the encoder's own; "mean", the average of its last tokens or positions;
+        "flat", these side by side.
     view : augmentation of images by name; "auto" is "weak" (crop and flip) for colour images, and for others what
         contrastive pretraining uses, without anything that a label could depend on: "tiny" up to 16 pixels a side,
         "grey" above. "none" shows the image as it is.
@@ -41,6 +47,7 @@ class Predicting(Method):
         encoder: Encoder,
         *,
         schema: Schema,
+        read_out: ReadOut,
         view: str,
         view_changes: dict[str, Any] | None,
         dropout: float,
@@ -53,7 +60,11 @@ class Predicting(Method):
         if encoder_lr < 0 or head_first < 0:
             raise ValueError(f"encoder_lr and head_first must not be negative, got {encoder_lr} and {head_first}")
         self.answer, classes = answer_field(schema)
-        self.predictor = PredictorModel(encoder, classes=classes, head={"dropout": dropout})
+        if read_out not in get_args(ReadOut):
+            raise unknown("read-out", str(read_out), get_args(ReadOut))
+        tap = None if read_out == "pooled" else read_out
+        width = None if tap is None else _width(encoder, tap)
+        self.predictor = PredictorModel(encoder, tap=tap, width=width, classes=classes, head={"dropout": dropout})
         self.encoder_lr, self.head_first = encoder_lr, head_first
         self.augment = _augment(encoder, view, view_changes)
 
@@ -67,7 +78,7 @@ class Predicting(Method):
         return bool(self.predictor.classes)
 
     def start_head(self, weight: Float[Tensor, "out d"], bias: Float[Tensor, " out"]) -> None:
-        """Start the head from a linear probe on the encoder's pooled embedding, instead of from zero."""
+        """Start the head from a linear probe on what it reads, instead of from zero."""
         with torch.no_grad():
             self.predictor.head.out.weight.copy_(weight)
             self.predictor.head.out.bias.copy_(bias)
@@ -100,6 +111,18 @@ class Predicting(Method):
     def show(self, inputs: Any, answers: Mapping[str, Any], batch: Batch) -> Views:
         """The named views of a batch: the input and what is known about it."""
         return Views({"input": inputs, **answers}, batch.ids)
+
+
+def _width(encoder: Encoder, tap: Literal["mean", "flat"]) -> int:
+    """Size of what is read out, by reading it out once."""
+    model = EncoderModel({"encoder": encoder}, tap=tap)
+    training = encoder.training
+    encoder.eval()
+    program = Program(model)
+    with torch.no_grad():
+        found = program(*program.example(1, torch.Generator().manual_seed(0)))
+    encoder.train(training)
+    return found.shape[1]
 
 
 def answer_field(schema: Schema) -> tuple[str, tuple[str, ...]]:

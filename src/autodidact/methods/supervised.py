@@ -10,7 +10,7 @@ from autodidact.catalog import Card
 from autodidact.data.batch import Batch
 from autodidact.data.schema import Schema
 from autodidact.methods.method import Loss, Progress, Sweep, Views
-from autodidact.methods.predicting import Predicting
+from autodidact.methods.predicting import Predicting, ReadOut
 from autodidact.model import Encoder
 
 CARD = Card(
@@ -36,6 +36,8 @@ class Supervised(Predicting):
     ----------
     encoder : of any kind.
     schema : the source's; has a field of kind "label" with its classes, or else one of kind "target".
+    read_out : what the head reads: "pooled" (the encoder's own), "mean" or "flat" (its last tokens averaged, or side by
+        side).
     view : augmentation of images by name, see `Predicting`.
     view_changes : fields of `autodidact.views.Augment` to change, for example ``{flip: 0}``.
     label_smoothing : share of the probability that is spread over all classes, in [0, 1) (Szegedy et al., 1512.00567).
@@ -49,6 +51,7 @@ class Supervised(Predicting):
         encoder: Encoder,
         *,
         schema: Schema,
+        read_out: ReadOut = "pooled",
         view: str = "auto",
         view_changes: dict[str, Any] | None = None,
         label_smoothing: float = 0.0,
@@ -59,6 +62,7 @@ class Supervised(Predicting):
         super().__init__(
             encoder,
             schema=schema,
+            read_out=read_out,
             view=view,
             view_changes=view_changes,
             dropout=dropout,

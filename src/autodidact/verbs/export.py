@@ -154,7 +154,7 @@ def _hf(model: Kept, program: Program, folder: Path) -> dict[str, Any]:
     enlarge = 1
     pooling = "pooler_output.flatten(1)"
     if isinstance(encoder, HFImageEncoder | HFSequenceEncoder):
-        if isinstance(model, EncoderModel) and model.tap is not None:
+        if model.tap is not None:
             raise ValueError(f"this model embeds by tap {model.tap!r} of {encoder.name}; use --format torch or onnx")
         with _quiet(transformers):
             encoder.model.save_pretrained(folder)
