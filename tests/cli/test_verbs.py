@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
 
 from autodidact.cli.claim import judged
-from autodidact.cli.compare import typed_grid, without_grid
+from autodidact.cli.compare import grid_words, typed_grid
 from autodidact.cli.pretrain import encoder_words, method_of
 from autodidact.training import Settings
 
@@ -174,10 +175,22 @@ def test_two_processes_train_together_and_only_one_of_them_speaks(tmp_path, imag
     assert (tmp_path / "r/model/model.safetensors").exists()
 
 
-def test_a_grid_is_read_by_the_types_of_its_options():
-    words, grid = without_grid(["--grid", "method.temperature=0.1,1", "--data", "d", "--grid=batch-size=8,16"])
-    assert words == ["--data", "d"]
+def test_a_grid_is_gathered_and_read_by_the_types_of_its_options():
+    words = grid_words(["--grid", "method.temperature=0.1,1", "--data", "d", "--grid=batch-size=8,16"])
+    assert words[:2] == ["--data", "d"]
+    grid = json.loads(words[2].removeprefix("--grid="))
     assert typed_grid(grid, "simclr,dcl") == {"method.temperature": [0.1, 1.0], "batch_size": [8, 16]}
+
+
+def test_a_comparison_is_printed_as_a_configuration_and_taken_back(run, called, tmp_path):
+    words = ("compare", "--data", "d", "--methods", "simclr,dcl", "--grid", "lr=1e-3,2", "--grid", "method.sigma=1")
+    (tmp_path / "c.yaml").write_text(run(*words, "--print-config").out)
+    about = {"arms": {"simclr": {}}, "protocols": [], "data": "d", "samples": 1, "budget": "1 epochs", "notes": []}
+    empty = SimpleNamespace(about=about, arms=(), metrics=(), text=lambda: "")
+    seen = called("compare", "autodidact.verbs.compare", empty)
+    assert run("compare", "--config", "c.yaml").code == 0
+    assert seen["given"] == ("d", "simclr,dcl")
+    assert seen["grid"] == {"lr": [1e-3, 2.0], "method.sigma": [1.0]}
 
 
 def test_compare_prints_figures_and_paired_differences(run, tmp_path, images):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -46,12 +47,11 @@ TEXT = {"methods": "str", "protocols": "str | None"}
 
 def run(argv: Sequence[str]) -> None:
     """Parse, compare, print the table and the differences to the first arm."""
-    words, grid = without_grid(encoder_words(argv))
-    given = make_parser().take(words)
+    given = make_parser().take(grid_words(encoder_words(argv)))
     given.pop("config", None)
     if given["data"] is None or given["methods"] is None:
         raise ValueError("compare needs data and methods: autodidact compare --data DATA --methods simclr,dcl")
-    given["grid"] = {**(given["grid"] or {}), **typed_grid(grid, given["methods"])}
+    given["grid"] = typed_grid(given["grid"] or {}, given["methods"])
     from autodidact.training import Settings
     from autodidact.verbs.compare import compare
 
@@ -71,9 +71,9 @@ def run(argv: Sequence[str]) -> None:
     print(f"\nthe runs are in {given['out']}" + (f", the table is in {given['json']}" if given["json"] else ""))
 
 
-def without_grid(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The other words, and every ``--grid NAME=VALUES`` by name."""
-    words, left, grid = list[str](), list(argv), dict[str, str]()
+def grid_words(argv: Sequence[str]) -> list[str]:
+    """Every ``--grid NAME=VALUE,VALUE`` gathered into one dictionary of lists of text."""
+    words, left, grid = list[str](), list(argv), dict[str, list[str]]()
     while left:
         word = left.pop(0)
         option, equals, entry = word.partition("=")
@@ -84,11 +84,11 @@ def without_grid(argv: Sequence[str]) -> tuple[list[str], dict[str, str]]:
         name, equals, values = entry.partition("=")
         if not equals or not name:
             raise ValueError(f"--grid takes NAME=VALUE,VALUE, such as method.temperature=0.1,0.2, got '{entry}'")
-        grid[name.replace("-", "_")] = values
-    return words, grid
+        grid[name.replace("-", "_")] = [text.strip() for text in values.split(",") if text.strip()]
+    return [*words, f"--grid={json.dumps(grid)}"] if grid else words
 
 
-def typed_grid(grid: dict[str, str], methods: str) -> dict[str, list[Any]]:
+def typed_grid(grid: Mapping[str, Sequence[Any]], methods: str) -> dict[str, list[Any]]:
     """Values as their options take them; names that are no option are left to `compare` to complain of."""
     known = {name: option.annotation for name, option in options_of("autodidact.training.settings", "Settings").items()}
     known |= {"encoder": "str", "image_size": "int"}
@@ -97,7 +97,7 @@ def typed_grid(grid: dict[str, str], methods: str) -> dict[str, list[Any]]:
     found = {}
     for name, values in grid.items():
         try:
-            found[name] = [value(text.strip(), known.get(name, "str")) for text in values.split(",") if text.strip()]
+            found[name] = [value(each, known.get(name, "str")) if isinstance(each, str) else each for each in values]
         except ValueError as wrong:
             raise ValueError(f"--grid {name} {wrong}") from wrong
     return found
