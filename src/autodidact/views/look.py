@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from autodidact.views import blur, colour, erase, geometry, noise
+from autodidact.views import blur, colour, erase, geometry, noise, recycled
 from autodidact.views.parameters import ViewParameters
 from autodidact.views.scratch import Scratch, borrowed
 
@@ -109,7 +109,7 @@ class Look:
         n, channels = images.shape[:2]
         if len(parameters) != n:
             raise ValueError(f"{len(parameters)} rows of parameters for {n} images")
-        out = torch.empty(n, channels, *self.shape, device=images.device)
+        out = recycled.empty((n, channels, *self.shape), images.device)
         if n == 0:
             return out
         cpu = images.device.type == "cpu"
