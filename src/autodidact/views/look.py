@@ -27,6 +27,8 @@ Step = Callable[[Tensor, slice, Scratch], object]
 # of a size with its caches; on an accelerator a quarter gigabyte.
 _CHUNK = 2**20
 _CHUNK_ACCELERATOR = 2**26
+# Numbers in the images of a batch that are worth another thread.
+_CHUNK_A_THREAD = 2**18
 # Numbers in the images that a step for some samples only takes out, changes together and puts back.
 _PART = 2**18
 # Images smaller than this are put back by one call, larger ones one by one: the call is slow and starts quickly.
@@ -113,9 +115,10 @@ class Look:
         if n == 0:
             return out
         cpu = images.device.type == "cpu"
-        threads = torch.get_num_threads() if cpu else 1
+        largest = max(out[0].numel(), images[0].numel())
+        threads = min(torch.get_num_threads(), 1 + n * largest // _CHUNK_A_THREAD) if cpu else 1
         if chunk is None:
-            most = (_CHUNK if cpu else _CHUNK_ACCELERATOR) // max(out[0].numel(), images[0].numel())
+            most = (_CHUNK if cpu else _CHUNK_ACCELERATOR) // largest
             chunk = max(1, min(math.ceil(n / threads), most))
 
         # Within its chunk a sample is placed by the turn of its hue, so that those turning hue together lie together.
@@ -284,12 +287,13 @@ def _in_threads(work: Callable[[int], object], items: Sequence[int], threads: in
         for item in items:
             work(item)
         return
+    before = torch.get_num_threads()
     try:
         with ThreadPoolExecutor(min(threads, len(items)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
             list(pool.map(work, items))
     finally:
         # A thread's setting is also what later threads start with; this thread's own was not touched.
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 def _on_some(x: Tensor, chosen: Tensor, work: Callable[[Tensor, Tensor], object], scratch: Scratch) -> None:
