@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autodidact.data.durable import write_aside
+from autodidact.data.folder import Files
 from autodidact.data.frame import Frame, Pictures
 from autodidact.data.images import Pixels, UnreadableImage, decode, without_warnings
 from autodidact.data.source import Positions
@@ -299,7 +300,9 @@ class _Packing:
         if workers == 0 and self.frame.pixels < LARGE_IMAGE:
             cores = 1
         if cores == 1 or len(spans) == 1:
-            yield from (self._decode(span) for span in spans)
+            for now, after in zip(spans, [*spans[1:], (0, 0)], strict=False):
+                self._read_ahead(after)
+                yield self._decode(now)
             return
         with ThreadPoolExecutor(cores, "decode") as pool:
             ahead = [pool.submit(self._decode, span) for span in spans[: 2 * cores]]
@@ -313,6 +316,19 @@ class _Packing:
             finally:
                 for waiting in ahead:
                     waiting.cancel()
+
+    def _read_ahead(self, span: tuple[int, int]) -> None:
+        """Ask the disk for the files of a stretch before an earlier one is decoded; a cold disk then takes a third."""
+        if not isinstance(self.pictures, Files) or not hasattr(os, "posix_fadvise"):
+            return
+        for place in range(*span):
+            try:
+                file = os.open(str(self.pictures.origin(place)), os.O_RDONLY)
+            except OSError:
+                # Decoding will find out, and say why.
+                continue
+            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
+            os.close(file)
 
     def _decode(self, span: tuple[int, int]) -> _Chunk:
         start, stop = span
