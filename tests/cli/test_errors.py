@@ -60,6 +60,25 @@ WRONG = {
         "unknown encoder slot 'encodr'; did you mean 'encoder'?",
     ),
     "batch": (["pretrain", "dcl", "--data", "digits", "--batch-size", "5000"], "1797"),
+    "type of an encoder's argument": (
+        ["pretrain", "dcl", "--data", "digits", "--encoder.width", "wide"],
+        "small:convnet cannot be made with {'width': 'wide'}",
+    ),
+    "weights": (
+        ["pretrain", "dcl", "--data", "digits", "--pretrained", __file__],
+        "holds no weights that can be read",
+    ),
+    "view": (["pretrain", "dcl", "--data", "digits", "--method.view", "gery"], "'grey'"),
+    "field of a view": (
+        ["pretrain", "dcl", "--data", "digits", "--method.view_changes.blurp", "1"],
+        "views have no field 'blurp'; nearest: 'blur_p'",
+    ),
+    "type of a view's field": (
+        ["pretrain", "dcl", "--data", "digits", "--method.view_changes.blur_p", "much"],
+        "a view cannot be made with {'blur_p': 'much'}",
+    ),
+    "devices": (["pretrain", "dcl", "--data", "digits", "--devices=-1"], "devices must not be negative, got -1"),
+    "image size": (["pretrain", "dcl", "--data", "digits", "--image-size", "0"], "image_size is a number of pixels"),
     "methods": (["methods", "dlc"], "unknown method 'dlc'; did you mean 'dcl'?"),
     "methods option": (["methods", "--jsn"], "unrecognized arguments: --jsn"),
     "run": (["evaluate", "runs/none", "--data", "digits"], "no such run or model: runs/none"),
@@ -151,6 +170,30 @@ def test_a_loss_that_is_not_finite_is_one_line_and_exit_code_1(run, failing):
 
     failing(NonFinite("the loss became NaN at update 3 (term contrast)"))
     assert run("doctor") == (1, "", "autodidact: error: the loss became NaN at update 3 (term contrast)\n")
+
+
+def test_a_training_that_diverges_is_one_line_and_exit_code_1(run):
+    code, _, err = run(
+        *(
+            "pretrain",
+            "dcl",
+            "--data",
+            "digits",
+            "--lr",
+            "1e30",
+            "--steps",
+            20,
+            "--batch-size",
+            16,
+            "--optimizer",
+            "sgd",
+        ),
+        *("--encoder.width", 8, "--no-report", "--quiet", "--accelerator", "cpu"),
+    )
+    assert code == 1
+    assert err.count("\n") == 1
+    assert "NaN or infinite" in err
+    assert "lower the learning rate" in err
 
 
 def test_a_device_without_memory_is_one_line_with_what_helps(run, failing):

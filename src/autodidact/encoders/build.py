@@ -72,7 +72,10 @@ def build(
         raise unknown("encoder", name, (*SMALL, "timm:NAME", "hf:ID-or-folder"))
     if pretrained is True:
         raise ValueError(f"there are no pretrained weights for {name}; give the path of your own")
-    encoder = _small(name, args, where, shape)
+    try:
+        encoder = _small(name, args, where, shape)
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be made with {args}: {error}") from error
     if pretrained:
         from autodidact.encoders.weights import load_weights
 

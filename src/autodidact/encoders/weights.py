@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -16,12 +18,17 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         path = path / "model.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    loaded = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, UnpicklingError, RuntimeError, EOFError, LookupError, ValueError) as broken:
+        raise ValueError(f"{path} holds no weights that can be read: {broken}") from broken
     for key in ("state_dict", "model"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
+    if not (isinstance(loaded, Mapping) and all(isinstance(value, Tensor) for value in loaded.values())):
+        raise ValueError(f"{path} holds no tensors by name")
     return {name.removeprefix("module."): value for name, value in loaded.items()}
 
 

@@ -40,15 +40,19 @@ def check_views(name: str, z1: Tensor, z2: Tensor) -> None:
             check_finite(f"{name}: the {position} view", z)
 
 
+class NotFinite(ValueError):
+    """NaN or infinity where numbers were expected; in a training, the sign that it has diverged."""
+
+
 def check_finite(what: str, z: Tensor) -> None:
-    """ValueError naming the columns and the number of rows that hold NaN or infinity."""
+    """`NotFinite` naming the columns and the number of rows that hold NaN or infinity."""
     finite = torch.isfinite(z.detach())
     if finite.all():
         return
     columns = (~finite).any(dim=0).nonzero().flatten().tolist()
     shown = ", ".join(map(str, columns[:5])) + (", ..." if len(columns) > 5 else "")
     rows = int((~finite).any(dim=1).sum())
-    raise ValueError(f"{what} holds NaN or infinite values in {rows} of {z.shape[0]} rows, column(s) {shown}")
+    raise NotFinite(f"{what} holds NaN or infinite values in {rows} of {z.shape[0]} rows, column(s) {shown}")
 
 
 def check_temperature(name: str, value: float, parameter: str = "temperature") -> None:

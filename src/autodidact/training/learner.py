@@ -18,10 +18,11 @@ from autodidact.data.batch import Batch, Ragged
 from autodidact.data.source import Source
 from autodidact.methods.method import Loss, Method, Progress
 from autodidact.model import Model
+from autodidact.objectives.embeddings import NotFinite
 from autodidact.schedules import schedule
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.checkpoint import Checkpoint
-from autodidact.training.descent import Descent
+from autodidact.training.descent import Descent, NonFinite
 from autodidact.training.feed import Feed, epoch_length, seeded
 from autodidact.training.groups import optimiser as build_optimiser
 from autodidact.training.settings import Settings
@@ -105,7 +106,10 @@ class Learner(L.LightningModule):
         torch.manual_seed(seeded(self.settings.seed, "global", self.updates, self._micro, self.global_rank))
         last = self._micro == self.settings.accumulate - 1
         step = Descent(self, progress, last=last)
-        loss = self.method.update(batch, step)
+        try:
+            loss = self.method.update(batch, step)
+        except NotFinite as diverged:
+            raise NonFinite(f"{diverged}; lower the learning rate or look at the data") from diverged
         self.last_loss, self.last_batch = loss, batch
         self.last_gradient_norm = step.gradient_norm
         self._micro = 0 if last else self._micro + 1

@@ -78,6 +78,8 @@ def pretrain(
         What the method keeps, also saved in ``OUT/model``.
     """
     settings = settings or Settings()
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size is a number of pixels, got {image_size}")
     given = dict(method_arguments or {})
     cls, card = find(method)
     check_options(cls, given)

@@ -6,7 +6,7 @@ view can be drawn once and rendered again, shown, shared over the frames of a cl
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -90,7 +90,15 @@ class Augment(Look):
         if name not in PRESETS:
             near = get_close_matches(name, PRESETS, n=1, cutoff=0.0)[0]
             raise ValueError(f"unknown view recipe {name!r}; nearest: {near!r}; all: {', '.join(PRESETS)}")
-        return replace(PRESETS[name], size=size, **changes)
+        known = [field.name for field in fields(cls) if field.name != "size"]
+        for given in changes:
+            if given not in known:
+                near = get_close_matches(given, known, n=1, cutoff=0.0)[0]
+                raise ValueError(f"views have no field {given!r}; nearest: {near!r}; all: {', '.join(known)}")
+        try:
+            return replace(PRESETS[name], size=size, **changes)
+        except TypeError as error:
+            raise ValueError(f"a view cannot be made with {changes}: {error}") from error
 
     def __call__(
         self,
