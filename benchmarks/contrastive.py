@@ -1,9 +1,10 @@
 """Contrastive loss, forward and backward, on a CPU: blocks against the dense matrix and against lightly's NTXentLoss.
 
-Each measurement runs in a process of its own, on the same inputs: time by wall clock after a small warm-up, memory as
-the highest resident size during the loss over the resident size before it (Linux). Contestants are interleaved; figures
-are medians over rounds. The dense contestant is the textbook one: similarities of all 2N rows, masked_fill, logsumexp,
-autograd. lightly takes part where it is installed.
+Each measurement runs in a process of its own, on the same inputs: time by wall clock after a small warm-up (and by
+processor, which other work on the machine disturbs less), memory as the highest resident size during the loss over the
+resident size before it (Linux). Contestants are interleaved; figures are medians over rounds. The dense contestant is
+the textbook one: similarities of all 2N rows, masked_fill, logsumexp, autograd. lightly takes part where it is
+installed.
 
     python benchmarks/contrastive.py --json benchmarks/contrastive.json
 """
@@ -74,15 +75,16 @@ def measure(name: str, n: int, d: int, threads: int) -> dict[str, float]:
     z1, z2 = views(n)
     Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
     before = resident("VmRSS")
-    start = time.perf_counter()
+    start, start_of_work = time.perf_counter(), time.process_time()
     loss = loss_of(z1, z2)
     loss.backward()
-    seconds = time.perf_counter() - start
+    seconds, processor_seconds = time.perf_counter() - start, time.process_time() - start_of_work
     assert z1.grad is not None
     assert z2.grad is not None
     gradient = torch.cat([z1.grad, z2.grad])
     return {
         "seconds": seconds,
+        "processor_seconds": processor_seconds,
         "bytes": resident("VmHWM") - before,
         "loss": float(loss.detach()),
         "gradient_norm": float(gradient.norm()),
@@ -91,8 +93,9 @@ def measure(name: str, n: int, d: int, threads: int) -> dict[str, float]:
 
 def child(name: str, n: int, d: int, threads: int) -> dict[str, float]:
     command = [sys.executable, __file__, "--child", name, "--n", str(n), "--d", str(d), "--threads", str(threads)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    # Waiting threads sleep rather than spin, so that processor seconds are seconds of work.
+    limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **limits}, check=False)
     if done.returncode:
         raise RuntimeError(f"{name} at N = {n} ended with {done.returncode}: {done.stderr[-500:]}")
     return json.loads(done.stdout.splitlines()[-1])
@@ -122,7 +125,8 @@ def main() -> None:
         for name in names if number % 2 == 0 else reversed(names):
             rounds[name].append(child(name, arguments.n, arguments.d, arguments.threads))
             figures = rounds[name][-1]
-            print(f"{number} {name:8} {figures['seconds']:8.2f} s {figures['bytes'] / 2**20:9.1f} MiB", flush=True)
+            times = f"{figures['seconds']:8.2f} s ({figures['processor_seconds']:.2f} s of processors)"
+            print(f"{number} {name:8} {times} {figures['bytes'] / 2**20:9.1f} MiB", flush=True)
     result: dict[str, Any] = {
         "what": "NT-Xent forward and backward, float32, CPU",
         "n": arguments.n,
@@ -131,6 +135,7 @@ def main() -> None:
         "threads": arguments.threads,
         "rounds": arguments.rounds,
         "processor": processor(),
+        "load_average": os.getloadavg()[0],
         "versions": {
             "python": platform.python_version(),
             "torch": version("torch"),
@@ -144,6 +149,7 @@ def main() -> None:
         result["against"][peer] = {
             "memory": statistics.median(own["bytes"] / other["bytes"] for own, other in pairs),
             "time": statistics.median(own["seconds"] / other["seconds"] for own, other in pairs),
+            "processor_time": statistics.median(o["processor_seconds"] / p["processor_seconds"] for o, p in pairs),
             "loss_difference": max(abs(own["loss"] / other["loss"] - 1) for own, other in pairs),
             "gradient_norm_difference": max(abs(own["gradient_norm"] / o["gradient_norm"] - 1) for own, o in pairs),
             "goal": GOALS[peer],

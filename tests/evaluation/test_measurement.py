@@ -314,6 +314,17 @@ def test_labels_of_one_class_and_no_labels_are_refused() -> None:
         evaluate(model(), Hidden(stripes(30, 0)), protocols="knn", quiet=True)
 
 
+def test_a_stream_and_a_model_that_does_not_embed_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = stripes(30, 0)
+    monkeypatch.setattr(ArraySource, "streaming", True)
+    with pytest.raises(ValueError, match="is a stream"):
+        evaluate(model(), stream, protocols="knn", quiet=True)
+    mute = model()
+    mute.abilities = ()
+    with pytest.raises(ValueError, match="cannot embed"):
+        evaluate(mute, stream, protocols="knn", quiet=True)
+
+
 def test_a_classification_protocol_on_a_number_names_the_fitting_ones() -> None:
     with pytest.raises(ValueError, match=r"'knn' does not fit: the answers are a number.*use regress"):
         choose(["knn"], "target")

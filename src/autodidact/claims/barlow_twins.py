@@ -92,7 +92,7 @@ CLAIM = Claim(
             "data": "fashion_mnist",
             "images": 10_000,
             "held": 4_000,
-            "seen": 50_000,
+            "seen": 40_000,
             "encoder": "small:convnet?width=16",
             **TUNED,
             "view": "grey",
@@ -122,7 +122,10 @@ CLAIM = Claim(
     metric="knn",
     budget="{seen:,} images seen by every arm, in updates of 256 or of 32 images",
     grid={"rate": [1e-3, 3e-3], "strength": ["low", "middle", "high"]},
-    tunes=dict.fromkeys(("invariance only", "width 16", "width 1024"), "barlow_twins"),
+    tunes={
+        **dict.fromkeys(("invariance only", "barlow_twins, batch 32", "width 16", "width 1024"), "barlow_twins"),
+        "nt_xent, batch 32": "nt_xent",
+    },
     tuning_seeds=(1000,),
     statements=(
         Statement(

@@ -139,17 +139,18 @@ CLAIM = Claim(
     scales={
         "laptop": {
             "data": "fashion_mnist",
-            "images": 6_000,
-            "takes": 256,
-            "frames": 32,
+            "images": 4_000,
+            "takes": 64,
+            "frames": 128,
             "camera": CAMERA,
             "held": 4_000,
             "batch": 64,
-            "clusters": 128,
-            "autoencoder_epochs": 3,
-            "seen": 40_000,
+            "clusters": 64,
+            "autoencoder_epochs": 5,
+            "seen": 25_600,
             "encoder": "small:convnet?width=16",
             "temperature": 0.1,
+            "lr": 1e-3,
             "view": "grey",
         },
         "gpu": {
@@ -165,6 +166,7 @@ CLAIM = Claim(
             "seen": 5_000_000,
             "encoder": "timm:resnet18",
             "temperature": 0.1,
+            "lr": 1e-3,
             "view": "grey",
         },
         "tiny": {
@@ -180,14 +182,13 @@ CLAIM = Claim(
             "seen": 512,
             "encoder": "small:convnet?width=4",
             "temperature": 0.1,
+            "lr": 1e-3,
             "view": "tiny",
         },
     },
     metric="knn",
     budget="{seen:,} images seen in updates of {batch} by every arm; the guided ones spend {autoencoder_epochs} passes "
     "of an autoencoder more",
-    grid={"lr": [1e-3, 3e-3]},
-    tunes={"oracle": "random", "same takes": "random"},
     statements=(
         Statement(
             "gain",

@@ -104,7 +104,7 @@ CLAIM = Claim(
             "images": 4_000,
             "held": 4_000,
             "per_class": 10,
-            "steps": 1_000,
+            "steps": 600,
             "tuned_steps": 200,
             "batch": 64,
             "encoder": "small:vit?width=64&depth=4&heads=4&patch=4&pool=avg",
@@ -143,6 +143,7 @@ CLAIM = Claim(
     budget="{steps:,} updates of {batch} unlabelled images, then {tuned_steps:,} on {per_class} labels a class; "
     "'scratch, longer' spends all of them on the labels",
     grid={"lr": [3e-4, 1e-3, 3e-3]},
+    tunes={"scratch, longer": "scratch", "isolated patches": "gmml", "noise only": "gmml"},
     tuning_seeds=(1000,),
     statements=(
         Statement(

@@ -8,9 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from autodidact.evaluation.table import Table
-from autodidact.report.markup import number, paragraph, section, table, text
+from autodidact.report.markup import fold, number, paragraph, section, table, text
 from autodidact.report.run_folder import RunFolder
 
+NAMES = {
+    "raw": "raw input",
+    "random": "random encoder",
+    "pretrained": "pretrained encoder",
+    "scratch": "trained from scratch",
+    "knn": "kNN",
+    "linear": "linear probe",
+    "propagate": "label propagation",
+    "regress": "ridge regression",
+    "finetune": "fine-tuning",
+    "finetune+distill": "fine-tuning, then distillation",
+}
+"""What a person reads for the names of arms and protocols."""
 LEAD = "What the model is worth once a few labels are given: means over seeds, ± half of their 95 % intervals."
 
 
@@ -27,21 +40,31 @@ def _file(path: Path) -> str:
     about = found.about
     title = f"<h3>{text(about.get('title', path.stem), 120)}</h3>"
     said = paragraph(str(about["sentence"]), "finding") if "sentence" in about else ""
-    return title + said + grid(found) + _facts(about)
+    return title + said + grid(found) + _facts(about) + _protocols(about)
 
 
 def grid(found: Table) -> str:
     """Arms by metrics; the best of each metric is marked where larger is better, as for all shares between 0 and 1."""
-    shares = {m: all(0 <= v <= 1 for a in found.arms for v in found.values(a, m)) for m in found.metrics}
+    shares = {
+        metric: not metric.endswith("rmse")
+        and all(0 <= v <= 1 for arm in found.arms for v in found.values(arm, metric))
+        for metric in found.metrics
+    }
     best = {
         metric: max((found.mean_interval(a, metric).mean for a in found.arms if found.values(a, metric)), default=0.0)
         for metric in found.metrics
     }
     rows = [
-        (text(arm, 60), *(_cell(found, arm, metric, best[metric], shares[metric]) for metric in found.metrics))
+        (text(_said(arm), 60), *(_cell(found, arm, metric, best[metric], shares[metric]) for metric in found.metrics))
         for arm in found.arms
     ]
-    return table(("", *(text(metric, 60) for metric in found.metrics)), rows, label="Results", kind="results")
+    return table(("", *(text(_said(metric), 60) for metric in found.metrics)), rows, label="Results", kind="results")
+
+
+def _said(name: str) -> str:
+    """A name for the reader; of a number's protocols ("regress r2") the measure is kept behind."""
+    first, _, measure = name.partition(" ")
+    return f"{NAMES[first]} {measure}".rstrip() if first in NAMES else name
 
 
 def _cell(found: Table, arm: str, metric: str, best: float, share: bool) -> str:
@@ -54,6 +77,15 @@ def _cell(found: Table, arm: str, metric: str, best: float, share: bool) -> str:
     shown = f"<b>{figure}</b>" if share and mean == best and len(found.arms) > 1 else figure
     bar = f' style="--share:{100 * mean:.1f}%"' if share else ""
     return f'<span class="figure"{bar}>{shown}{half}</span>'
+
+
+def _protocols(about: Mapping[str, Any]) -> str:
+    """What each protocol does, folded, where the table says it."""
+    told = about.get("protocols")
+    if not isinstance(told, Mapping):
+        return ""
+    lines = "".join(f"<li><b>{text(name)}</b> {text(said, 400)}</li>" for name, said in told.items())
+    return fold("How each figure was measured", f"<ul>{lines}</ul>")
 
 
 def _facts(about: Mapping[str, Any]) -> str:

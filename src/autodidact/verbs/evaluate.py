@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+import autodidact
 from autodidact.data import Source, fingerprint, split
 from autodidact.data.labels import Task
 from autodidact.data.schema import Schema
@@ -95,9 +96,12 @@ def evaluate(
         raise ValueError(f"at least one draw of labels is needed, got seeds={seeds}")
     started = time.monotonic()
     model, folder = open_run(run)
+    model.can("embed")
     where = pick_device(device)
     known = run_config(folder).get("labels") if label_from is None else label_from
     source = open_data(model, data, folder, labels=known, task=task, cache=cache, quiet=quiet)
+    if source.streaming:
+        raise ValueError(f"'{source.name}' is a stream; evaluation draws rows by position, so save it first")
     answer, classes = answer_field(source.schema)
     chosen = choose(
         _names(protocols) or (["knn", "linear"] if classes else ["regress"]), "label" if classes else "target"
@@ -202,6 +206,7 @@ def _table(
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
     said = (
+        autodidact.__version__,
         fingerprint(of.bench.train),
         fingerprint(of.bench.test),
         of.answer,

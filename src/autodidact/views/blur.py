@@ -59,30 +59,22 @@ def convolve_(x: Float[Tensor, "n c h w"], taps: Float[Tensor, "n taps"], scratc
         return x
     padded = F.pad(x, (r, r, r, r), mode="reflect")
     shape = (n, c, h, w + 2 * r)
-    tall, pair = scratch.take("tall", shape, x.device), scratch.take("pair", shape, x.device)
-    _weigh(padded, 2, h, taps, tall, pair)
+    tall = scratch.take("tall", shape, x.device)
+    _weigh(padded, 2, h, taps, tall)
     # Across, all rows of a sample are one line: a shift by k pixels is then one contiguous read. What spills over from
     # row to row lands in the padding, which is cut off.
     line, wide = tall.view(n, -1), padded.view(n, -1)[:, : tall[0].numel()]
     length = line.shape[1] - 2 * r
-    _weigh(line, 1, length, taps, wide[:, r : r + length], pair.view(n, -1)[:, :length])
+    _weigh(line, 1, length, taps, wide[:, r : r + length])
     return x.copy_(wide.unflatten(1, shape[1:])[..., r : r + w])
 
 
-def _weigh(source: Tensor, axis: int, length: int, taps: Tensor, out: Tensor, pair: Tensor) -> None:
+def _weigh(source: Tensor, axis: int, length: int, taps: Tensor, out: Tensor) -> None:
     """out[i] = sum over k of taps[|k|] * source[r + i + k] along `axis`, r the taps to one side."""
     r = taps.shape[1] - 1
     shifted = source.unfold(axis, length, 1).unbind(axis)
-    out, pair = out.movedim(axis, -1), pair.movedim(axis, -1)
-    if len(taps) == 1:
-        # One sample: its weights can be numbers, and a pass over memory is saved for each tap.
-        centre, *sides = taps[0].tolist()
-        torch.mul(shifted[r], centre, out=out)
-        for k, weight in enumerate(sides, start=1):
-            out.add_(shifted[r + k], alpha=weight).add_(shifted[r - k], alpha=weight)
-        return
+    out = out.movedim(axis, -1)
     weights = [tap.view(-1, *[1] * (source.dim() - 1)) for tap in taps.unbind(1)]
     torch.mul(shifted[r], weights[0], out=out)
     for k in range(1, r + 1):
-        torch.add(shifted[r + k], shifted[r - k], out=pair)
-        out.addcmul_(pair, weights[k])
+        out.addcmul_(shifted[r + k], weights[k]).addcmul_(shifted[r - k], weights[k])
