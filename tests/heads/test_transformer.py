@@ -72,12 +72,21 @@ def test_tail_ends_on_a_layer_norm() -> None:
     torch.testing.assert_close(out.mean(dim=-1), torch.zeros(3, 5), atol=1e-6, rtol=0)
 
 
-def test_initialise_draws_small_truncated_weights_and_zero_biases() -> None:
+def test_initialise_draws_small_normal_weights_and_zero_biases() -> None:
     torch.manual_seed(0)
     layer = TransformerLayer(32, 4, 64)
     initialise(layer, std=0.02)
-    weights = layer.qkv.weight
-    assert weights.abs().max() <= 0.04
-    # A normal cut at two standard deviations keeps 0.88 of its own.
-    assert weights.std().item() == pytest.approx(0.88 * 0.02, rel=0.05)
-    assert layer.qkv.bias.abs().max() == 0
+    weights = layer.mlp[0].weight
+    assert weights.std().item() == pytest.approx(0.02, rel=0.05)
+    assert (weights.abs() > 0.04).float().mean().item() == pytest.approx(0.0455, abs=0.02)
+    assert layer.mlp[0].bias.abs().max() == layer.qkv.bias.abs().max() == 0
+
+
+def test_initialise_leaves_attention_as_wide_as_pytorchs_own() -> None:
+    torch.manual_seed(0)
+    layer = TransformerLayer(32, 4, 64)
+    initialise(layer, std=0.02)
+    theirs = torch.nn.MultiheadAttention(32, 4).in_proj_weight
+    bound = (6 / (32 + 3 * 32)) ** 0.5
+    assert bound * 0.99 < layer.qkv.weight.abs().max() <= bound
+    assert layer.qkv.weight.std().item() == pytest.approx(theirs.std().item(), rel=0.05)
