@@ -83,6 +83,10 @@ WRONG = {
     "methods option": (["methods", "--jsn"], "unrecognized arguments: --jsn"),
     "run": (["evaluate", "runs/none", "--data", "digits"], "no such run or model: runs/none"),
     "no run": (["evaluate", "--data", "digits"], "evaluate needs a run"),
+    "label budget, before anything is read": (
+        ["evaluate", "runs/none", "--data", "digits", "--labels", "2-per-class,5-per-class"],
+        "labels '2-per-class,5-per-class' are not understood; accepted are 1%, 100%, 2-per-class",
+    ),
     "tuning": (["evaluate", "r", "--tuning.lrr", "1"], "unknown option --tuning.lrr; did you mean --tuning.lr?"),
     "format": (["export", "r", "--format", "tim", "--out", "x"], "got 'tim'; did you mean 'timm'?"),
     "no format": (["export", "r", "--out", "x"], "export needs a run, a format and a folder"),

@@ -130,6 +130,16 @@ def test_the_configuration_of_a_run_is_taken_back(run, tmp_path, images):
     }
 
 
+def test_pretraining_says_which_column_of_a_table_it_leaves_aside(run, tmp_path):
+    rows = [f"{i % 7},{i % 5},{i % 3},remark {i} of many" for i in range(48)]
+    (tmp_path / "table.csv").write_text("\n".join(["a,b,c,remark", *rows]))
+    words = ("pretrain", "t_jepa", "--data", "table.csv", "--out", "r", "--no-report", "--accelerator", "cpu")
+    sizes = ("--steps", 2, "--batch-size", 16, "--method.context_share", "0.3,0.4", "--method.target_share", "0.3,0.4")
+    code, _, err = run(*words, *sizes)
+    assert code == 0, err
+    assert "t_jepa: column 'remark' is left aside: text with 48 different values" in err
+
+
 def test_a_command_that_failed_before_training_can_be_corrected_in_the_same_folder(run, images):
     assert run("pretrain", "dcl", "--data", "imgs.npz", "--out", "a", *TINY).code == 2
     assert run("pretrain", "dcl", "--data", images, "--out", "a", *TINY).code == 0

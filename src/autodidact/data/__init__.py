@@ -14,7 +14,7 @@ from autodidact.data.batching import (
 from autodidact.data.open import open_source
 from autodidact.data.schema import Field, Schema
 from autodidact.data.source import ArraySource, Source, chained, mixed, together
-from autodidact.data.splits import label_fraction, split
+from autodidact.data.splits import label_budget, label_fraction, split
 from autodidact.data.statistics import channel_statistics, describe, fingerprint, table_statistics
 from autodidact.data.store import Store, derive
 from autodidact.data.stream import StreamSource
@@ -41,6 +41,7 @@ __all__ = [
     "derive",
     "describe",
     "fingerprint",
+    "label_budget",
     "label_fraction",
     "mixed",
     "open_source",

@@ -102,7 +102,7 @@ def label_fraction(source: Source, amount: str | float, seed: int = 0, field: st
         The source is not labelled, has one class only, a class has fewer samples than asked, or `amount` is not
         understood.
     """
-    share, per_class = _amount(amount)
+    share, per_class = label_budget(amount)
     if field not in source.schema:
         raise ValueError(
             f"'{source.name}' has no field '{field}': give labels, for example by class folders or --labels"
@@ -136,7 +136,8 @@ def label_fraction(source: Source, amount: str | float, seed: int = 0, field: st
     return np.sort(np.concatenate(taken))
 
 
-def _amount(amount: str | float) -> tuple[float, int | None]:
+def label_budget(amount: str | float) -> tuple[float, int | None]:
+    """The share of the labels, or the number of each class, that a budget names; ValueError for what is no budget."""
     text = str(amount).strip()
     if match := re.fullmatch(r"(\d+)-per-class", text):
         if int(match[1]) >= 1:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 import autodidact
-from autodidact.data import Source, fingerprint, split
+from autodidact.data import Source, fingerprint, label_budget, split
 from autodidact.data.labels import Task
 from autodidact.data.schema import Schema
 from autodidact.evaluation.arms import BASELINES, Arm, Bench, pretrained
@@ -94,6 +94,8 @@ def evaluate(
     """
     if seeds < 1:
         raise ValueError(f"at least one draw of labels is needed, got seeds={seeds}")
+    # A mistyped budget is told before anything is read.
+    label_budget(labels)
     started = time.monotonic()
     model, folder = open_run(run)
     model.can("embed")

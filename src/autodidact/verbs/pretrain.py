@@ -115,6 +115,9 @@ def pretrain(
             skipped=folder / "skipped.jsonl",
         )
     )
+    if not quiet and first_process():
+        for note in source.notes:
+            print(f"{method}: {note}", file=sys.stderr)
     source.schema.require(cls.needs, f"method '{method}'", one_suffices=cls.one_need_suffices)
     names = encoder_names(encoder, cls.slots, card.encoder if card else "")
     arguments = {

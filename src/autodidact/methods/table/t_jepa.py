@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -85,7 +85,9 @@ class TJEPA(Method):
         if released and encoder.reg_count != 1:
             raise ValueError(f"the released masking is that of one [REG] token, this encoder has {encoder.reg_count}")
         self.encoder, self.released, self.momentum = encoder, released, momentum
-        self.sets, self.context_share, self.target_share = targets, context_share, target_share
+        self.sets = targets
+        self.context_share = _share("context_share", context_share)
+        self.target_share = _share("target_share", target_share)
         # Draws nothing that is used: shares that the table's number of columns cannot meet are refused here.
         self._subsets(1, torch.Generator())
         self.teacher = EMATeacher(encoder, momentum)
@@ -139,3 +141,10 @@ class TJEPA(Method):
         encoder = copy.deepcopy(self.teacher.module)
         assert isinstance(encoder, Encoder)
         return EncoderModel({"encoder": encoder.requires_grad_(True)}, tap="flat")
+
+
+def _share(name: str, given: Sequence[float]) -> tuple[float, float]:
+    """Smallest and largest share, as a list too: that is how a command line or a configuration file gives them."""
+    if not isinstance(given, Sequence) or len(given) != 2:
+        raise ValueError(f"{name} is the smallest and the largest share of the columns, such as 0.1,0.4; got {given}")
+    return float(given[0]), float(given[1])
