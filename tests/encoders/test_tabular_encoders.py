@@ -161,6 +161,17 @@ def test_gradient_reaches_only_the_missing_vectors_of_missing_cells() -> None:
     assert encoder.missing.grad.abs().max() == 0
 
 
+def test_before_any_training_a_missing_number_is_the_middle_of_its_range() -> None:
+    torch.manual_seed(0)
+    encoder = build(
+        "small:tabular", schema=SCHEMA, statistics={"minimum": [0.0, -1.0, 2.0], "maximum": [10.0, 3.0, 4.0]}
+    )
+    category = torch.tensor([[0, 3]])
+    absent = encoder(Rows(torch.full((1, 3), math.nan), category)).tokens
+    middle = encoder(Rows(torch.tensor([[5.0, 1.0, 3.0]]), category)).tokens
+    torch.testing.assert_close(absent, middle)
+
+
 @pytest.mark.parametrize("kind", ["numeric", "categorical"])
 @pytest.mark.parametrize("name", ["small:tabular", "small:mlp"])
 def test_a_table_may_have_columns_of_one_kind_only(name: str, kind: str) -> None:

@@ -98,10 +98,10 @@ class TabularTransformer(TableEncoder):
     """A token a column, then post-norm transformer layers; T-JEPA (2410.05016) and its released code.
 
     Tokenizer (FT-Transformer, 2106.11959, section 3.3): a numeric column is x_j * w_j + b_j, a categorical one
-    Emb_j[x_j] + b_j, in R^width. A missing value is a learned vector of that column instead of the value's part. Token
-    order is the regularisation tokens [REG] (learned, without a bias), numeric columns, categorical columns; a fixed
-    sinusoidal position by token index with frequency base 100 is added. The tail is dropout, LayerNorm, Linear,
-    dropout, LayerNorm.
+    Emb_j[x_j] + b_j, in R^width. A missing value is a learned vector of that column instead of the value's part; that
+    of a numeric column starts as the middle of its range. Token order is the regularisation tokens [REG] (learned,
+    without a bias), numeric columns, categorical columns; a fixed sinusoidal position by token index with frequency
+    base 100 is added. The tail is dropout, LayerNorm, Linear, dropout, LayerNorm.
 
     `keep` holds column indices (numeric first): the other columns are never computed with, so the outputs do not depend
     on them; [REG] always stays. ``Encoded.tokens`` are the columns, ``Encoded.prefix`` is [REG].
@@ -152,6 +152,10 @@ class TabularTransformer(TableEncoder):
         for parameter in (self.reg, self.weight, self.bias, self.missing, self.embedding.weight):
             # Uniform in 1/sqrt(width), as FT-Transformer initialises its tokenizer.
             nn.init.uniform_(parameter, -(width**-0.5), width**-0.5)
+        with torch.no_grad():
+            # A missing number starts as the middle of its range. A vector of its own would start farther from all
+            # values than they are from each other, and which cells are missing would drown what the others hold.
+            self.missing[:p] = self.weight / 2
         initialise(self.layers)
         initialise(self.tail)
         self.token_width, self.depth = width, depth
