@@ -243,14 +243,23 @@ def test_a_map_of_next_to_nothing_is_drawn(shape: tuple[int, int]) -> None:
     assert np.isfinite(found.points).all()
 
 
-def test_without_umap_the_second_map_is_t_sne_and_keeps_groups_apart(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geometry, "find_spec", lambda name: None)
+def test_the_second_map_of_few_samples_is_t_sne_and_keeps_groups_apart() -> None:
     labels = np.arange(300) % 3
     rows = np.eye(3)[labels] + 0.05 * np.random.default_rng(0).normal(size=(300, 3))
     found, _ = maps(torch.from_numpy(rows).float())
     assert found.title == "t-SNE"
     distances = np.linalg.norm(found.points[:, None] - found.points[None], axis=2) + 1e9 * np.eye(300)
     assert (labels[distances.argmin(1)] == labels).all()
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_of_many_samples_umap_draws_all_and_t_sne_the_first(monkeypatch: pytest.MonkeyPatch, installed: bool) -> None:
+    monkeypatch.setattr(geometry, "find_spec", lambda name: object() if installed else None)
+    for name in ("_umap", "_tsne"):
+        monkeypatch.setattr(geometry, name, lambda rows, name=name: (name, len(rows)))
+    many = torch.randn(geometry.MOST_FOR_TSNE + 1, 3)
+    assert next(maps(many)) == (("_umap", len(many)) if installed else ("_tsne", geometry.MOST_FOR_TSNE))
+    assert next(maps(many[:-1])) == ("_tsne", geometry.MOST_FOR_TSNE)
 
 
 def test_further_classes_and_unknown_labels_are_grey() -> None:

@@ -22,7 +22,7 @@ NEIGHBOURHOODS = (
     "Samples that are near each other in the embedding are near each other here; long distances, sizes of groups and "
     "the axes mean nothing."
 )
-MOST_FOR_TSNE = 1_000
+MOST_FOR_TSNE = 2_000
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,12 @@ class Map:
 
 
 def maps(embeddings: Float[Tensor, "n d"]) -> Iterator[Map]:
-    """The two principal components; and from 300 samples on a map of neighbourhoods: UMAP where it is installed, else
-    t-SNE, which takes longer and therefore fewer samples. A map has a point for each of the first samples."""
+    """The two principal components; and from 300 samples on a map of neighbourhoods. Up to 2,000 samples that is t-SNE,
+    a few seconds; for more it is UMAP where it is installed, which compiles itself for 20 seconds first, else t-SNE of
+    the first 2,000. A map has a point for each of the first samples."""
     if len(embeddings) >= FEWEST_FOR_GROUPS:
-        yield _umap(embeddings) if find_spec("umap") is not None else _tsne(embeddings[:MOST_FOR_TSNE])
+        many = len(embeddings) > MOST_FOR_TSNE
+        yield _umap(embeddings) if many and find_spec("umap") is not None else _tsne(embeddings[:MOST_FOR_TSNE])
     yield _principal(embeddings)
 
 

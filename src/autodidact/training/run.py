@@ -83,6 +83,8 @@ def train(
         with warnings.catch_warnings():
             # Reading from the packed cache is faster in this process than in workers; Lightning cannot know.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            # Lightning's own use of a class that newer versions of torch are giving up.
+            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             _trainer(settings, callbacks, loggers).fit(learner)
     else:
         assert saved is not None
