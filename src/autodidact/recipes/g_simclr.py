@@ -114,7 +114,7 @@ class GSimCLR(Recipe):
             if len(store):
                 return store
             ids = results["codes"].ids
-            rows = torch.from_numpy(np.asarray(results["codes"].column("code")))
+            rows = torch.tensor(np.asarray(results["codes"].column("code")))
             generator = torch.Generator().manual_seed(site.settings.seed)
             found = kmeans(rows, count, generator=generator, balanced=self.balanced)
             store.append(ids, cluster=found.labels.long())

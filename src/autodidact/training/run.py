@@ -66,7 +66,7 @@ def train(
     folder = Path(out) if out is not None else None
     if folder is not None and (saved := checkpoints.read(folder / "checkpoints")) is not None:
         learner.resume(saved)
-    journal, loggers = None, []
+    journal, loggers = None, list[Any]()
     if folder is not None and first_process():
         journal = Journal(folder / "log", learner.updates)
         loggers = further_loggers(settings.loggers, folder / "log", learner.updates)
@@ -76,9 +76,6 @@ def train(
         callbacks.append(Checkpoints(folder / "checkpoints"))
     if not quiet:
         callbacks.append(ProgressLine(monitors, title))
-    loggers = (
-        further_loggers(settings.loggers, folder / "log", learner.updates) if journal is not None and folder else []
-    )
     if learner.updates < learner.total or folder is None:
         with warnings.catch_warnings():
             # Reading from the packed cache is faster in this process than in workers; Lightning cannot know.
