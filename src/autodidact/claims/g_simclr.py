@@ -264,8 +264,8 @@ CLAIM = Claim(
         "The regime was chosen on other seeds (1000 to 1002), by what batches of truly distinct takes gain over "
         "random ones. With 256 takes of equal length and batches of 256 they gain nothing (-0.3 points) where frames "
         "differ little. Where frames differ by rotations of up to 45 degrees they gain a point, but the autoencoder "
-        "then finds impure clusters, and guided batches still hold 0.7 of the near-duplicates. Where few takes are long, "
-        "as here, random batches hold many near-duplicates and the autoencoder finds them.",
+        "then finds impure clusters, and guided batches still hold 0.7 of the near-duplicates. Where few takes are "
+        "long, as here, random batches hold many near-duplicates and the autoencoder finds them.",
         "Batches of distinct takes also show short takes as often as long ones; what that alone brings is part of the "
         "gain.",
     ),
