@@ -16,8 +16,11 @@ import tempfile
 import time
 from pathlib import Path
 
-COMMAND = ["pretrain", "simclr", "--data", "digits", "--epochs", "6", "--batch-size", "128", "--accelerator", "cpu"]
-FURTHER = ["--encoder.width", "8", "--checkpoint-steps", "3", "--no-report", "--quiet"]
+COMMAND = ["pretrain", "simclr", "--data", "digits", "--epochs", "12", "--batch-size", "128", "--accelerator", "cpu"]
+EVERY = 3
+FURTHER = ["--encoder.width", "8", "--checkpoint-steps", str(EVERY), "--no-report", "--quiet"]
+MOST_LATER = 0.3
+"""Seconds by which a kill may come later than the update it was meant for."""
 
 
 def run(out: Path) -> subprocess.Popen[bytes]:
@@ -50,20 +53,20 @@ def kill_and_resume(kills: int, seed: int, folder: Path) -> dict[str, object]:
     """Digests of both runs' weights, and after how many updates each kill came."""
     seconds = finish(run(folder / "whole"))
     rng = random.Random(seed)
-    killed: list[int] = []
     out = folder / "killed"
-    while len(killed) < kills:
+    # The moments are drawn over the whole run: so many updates on, and a random fraction of a second more, which falls
+    # between checkpoints or into the writing of one.
+    killed: list[int] = []
+    for wanted in sorted(rng.uniform(0, updates_done(folder / "whole")) for _ in range(kills)):
         process = run(out)
-        # From right after the start to just before the end of what an uninterrupted run takes.
-        time.sleep(rng.uniform(0.2, 1.0) * seconds)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            process.communicate()
-            killed.append(updates_done(out))
-        elif process.returncode:
-            raise RuntimeError(process.communicate()[1].decode())
-        else:
+        while process.poll() is None and updates_done(out) < wanted - EVERY:
+            time.sleep(0.01)
+        time.sleep(rng.uniform(0, MOST_LATER))
+        if process.poll() is not None:
             break
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        killed.append(updates_done(out))
     finish(run(out))
     return {
         "whole": digest(folder / "whole"),
@@ -86,7 +89,7 @@ def main() -> None:
     print(json.dumps(result, indent=1))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
-    sys.exit(0 if result["identical"] else 1)
+    sys.exit(0 if result["identical"] and result["kills"] == arguments.kills else 1)
 
 
 if __name__ == "__main__":
