@@ -41,7 +41,11 @@ def updates_done(out: Path) -> int:
     """Updates in the newest checkpoint; 0 before the first."""
     from autodidact.training import checkpoint as checkpoints
 
-    saved = checkpoints.read(out / "checkpoints")
+    try:
+        saved = checkpoints.read(out / "checkpoints")
+    except RuntimeError:
+        # The run has just put a newer one in its place.
+        return updates_done(out)
     return int(saved.progress["updates"]) if saved else 0
 
 
