@@ -5,15 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from autodidact.data import ArraySource, Batch, Field, RandomBatching, Schema, WholeBatching
+from autodidact.data import ArraySource, Batch, Field, RandomBatching, Schema, WholeBatching, open_source
 from autodidact.data.stream import StreamSource
+from autodidact.encoders import build
+from autodidact.methods.image.simclr import SimCLR
 from autodidact.methods.method import Group, Loss, Method, Progress, Step, Views
 from autodidact.model import Model
 from autodidact.training import NonFinite, Settings, train
@@ -125,6 +127,28 @@ def test_a_finished_training_is_read_back_and_not_repeated(tmp_path: Path) -> No
     again = train(made(), toy(), SHORT, out=tmp_path, quiet=True).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert read_metrics(tmp_path / "log" / "metrics.csv") == before
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "sgd", "lars"])
+def test_a_convolutional_encoder_resumes_exactly_with_its_weights_channels_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: Literal["adamw", "sgd", "lars"]
+) -> None:
+    digits = open_source("digits")
+
+    def simclr() -> SimCLR:
+        torch.manual_seed(0)
+        encoder = build("small:convnet?width=8", schema=digits.schema)
+        assert any(w.is_contiguous(memory_format=torch.channels_last) for w in encoder.parameters() if w.dim() == 4)
+        return SimCLR(encoder)
+
+    settings = Settings(steps=6, batch_size=32, optimizer=optimizer, accelerator="cpu", checkpoint_steps=1)
+    whole = train(simclr(), digits, settings, quiet=True).state_dict()
+    with monkeypatch.context() as patched:
+        interrupted_after(3, patched)
+        with pytest.raises(Interrupted):
+            train(simclr(), digits, settings, out=tmp_path, quiet=True)
+    resumed = train(simclr(), digits, settings, out=tmp_path, quiet=True).state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_other_settings_are_refused_on_resume(tmp_path: Path) -> None:

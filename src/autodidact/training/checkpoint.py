@@ -58,7 +58,8 @@ def read(folder: Path) -> Checkpoint | None:
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError):
+        except (SafetensorError, OSError, RuntimeError):
+            # Torn, or just renamed by the run that writes it.
             continue
         return Checkpoint(tensors, json.loads(metadata["progress"]))
     return None
@@ -78,11 +79,18 @@ def optimiser_tensors(optimiser: Optimizer) -> tuple[dict[str, Tensor], dict[str
 
 
 def restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor], scalars: Mapping[str, Any]) -> None:
-    """Put back what `optimiser_tensors` took out; learning rates stay those of the optimiser."""
+    """Put back what `optimiser_tensors` took out; learning rates stay those of the optimiser.
+
+    State of a parameter's shape gets its layout in memory too (channels last, for convolutions): fused updates walk
+    through parameter, gradient and state side by side and would take a file's plain order for another.
+    """
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     for name, tensor in tensors.items():
         _, index, key = name.split(".", 2)
-        state.setdefault(int(index), {})[key] = tensor
+        like = parameters[int(index)]
+        laid_out = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.shape == like.shape else tensor
+        state.setdefault(int(index), {})[key] = laid_out
     for name, value in scalars.items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
