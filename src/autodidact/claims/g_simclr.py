@@ -217,6 +217,12 @@ CLAIM = Claim(
             unit="points",
         ),
         Statement(
+            "gain at all",
+            "the same, against no gain",
+            lambda f: f["guided"]["knn"] - f["random"]["knn"],
+            unit="points",
+        ),
+        Statement(
             "linear gain",
             "the same with a linear probe on 100 labels a class",
             lambda f: f["guided"]["linear"] - f["random"]["linear"],
@@ -268,5 +274,8 @@ CLAIM = Claim(
         "long, as here, random batches hold many near-duplicates and the autoencoder finds them.",
         "Batches of distinct takes also show short takes as often as long ones; what that alone brings is part of the "
         "gain.",
+        "It stays open because the gain is about the point that was asked for: above 0, and about two thirds of what "
+        "truly distinct takes gain. On plain images nothing is gained, as the paper's own arithmetic says: with 64 "
+        "clusters and 10 classes few false negatives can be removed.",
     ),
 )
