@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
-from jaxtyping import install_import_hook
+from jaxtyping import config, install_import_hook
 
 install_import_hook(
-    [f"autodidact.{room}" for room in ("objectives", "measures", "views", "schedules", "selection")],
+    [
+        f"autodidact.{room}"
+        for room in (
+            "encoders",
+            "evaluation",
+            "heads",
+            "measures",
+            "model",
+            "objectives",
+            "schedules",
+            "selection",
+            "targets",
+            "views",
+        )
+    ],
     "beartype.beartype",
 )
 
@@ -23,6 +38,14 @@ import torch
 def _two_threads() -> None:
     # More threads than cores, as with several test processes, wait for each other instead of working.
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
+
+@pytest.fixture
+def wrong_types() -> Iterator[None]:
+    """For tests that hand over what a signature forbids, to see what a user is told."""
+    config.update("jaxtyping_disable", True)
+    yield
+    config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture

@@ -85,6 +85,7 @@ def test_tokens_of_a_convnet_are_the_positions_of_its_map() -> None:
     torch.testing.assert_close(tokens[:, 4 * 2 + 3], encoded.map[:, :, 2, 3])
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_a_model_of_nothing_or_of_a_wrong_slot_is_refused() -> None:
     with pytest.raises(ValueError, match="at least one encoder"):
         EncoderModel({})

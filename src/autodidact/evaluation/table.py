@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from autodidact.catalog import unknown
 from autodidact.measures import Interval, mean_interval, paired_interval
@@ -99,7 +99,7 @@ class Table:
         of_b = [self._cells[b][metric_b][seed] for seed in shared]
         return paired_interval(of_a, of_b) if len(shared) > 1 else _unbounded(of_a[0] - of_b[0])
 
-    def merge(self, other: Table) -> Self:
+    def merge(self, other: Table) -> Table:
         """Take over the figures of another table.
 
         Raises
@@ -145,7 +145,7 @@ class Table:
         return {"about": self.about, "figures": figures, "intervals": intervals}
 
     @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> Self:
+    def from_plain(cls, plain: Mapping[str, Any]) -> Table:
         """Read back what `plain` wrote."""
         table = cls(plain.get("about", {}))
         for arm, metrics in plain["figures"].items():
@@ -162,7 +162,7 @@ class Table:
         return path
 
     @classmethod
-    def load(cls, path: str | Path) -> Self:
+    def load(cls, path: str | Path) -> Table:
         """Read a table that `save` wrote."""
         path = Path(path)
         if not path.exists():

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -99,6 +99,7 @@ class Group:
     frozen_until: int = 0
 
 
+@runtime_checkable
 class Step(Protocol):
     """A method's only door to optimisation; precision, accumulation, clipping and distribution stay behind it."""
 

@@ -26,7 +26,7 @@ class Encoded:
     taps : outputs of inner layers by the index asked for: patch tokens (n t d), or maps (n c h w).
     """
 
-    pooled: Float[Tensor, "n d"] | None = None
+    pooled: Float[Tensor, "n e"] | None = None
     tokens: Float[Tensor, "n t d"] | None = None
     prefix: Float[Tensor, "n p d"] | None = None
     map: Float[Tensor, "n d h w"] | None = None

@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -42,7 +42,7 @@ class Model(nn.Module, ABC):
 
     @classmethod
     @abstractmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+    def from_settings(cls, settings: Mapping[str, Any]) -> Model:
         """Build the model, weights at random, from what `settings` held when it was saved."""
 
     def can(self, ability: Ability) -> None:

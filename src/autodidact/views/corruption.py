@@ -15,6 +15,8 @@ FILLS: tuple[Fill, ...] = ("noise", "zeros", "self", "alien")
 
 # Rectangles drawn at a time: one for each bit of an int64, less the sign and one that says "none".
 _ROUND = 62
+# Rounds in which rectangles start anywhere, as in the authors' loop; later ones start on pixels still open.
+_FREE_ROUNDS = 8
 # Cells worked on at a time, so that temporaries stay in a cache.
 _CELLS_AT_ONCE = 2**17
 
@@ -132,7 +134,7 @@ def gmml_mask(
     A rectangle's top row is align * floor(U{0 .. H - align - 1} / align), its height min(U{align .. maxh - 1}, H -
     top) rounded to a multiple of `align` and at least one, maxh = int(max_block * H); columns likewise. The authors
     draw a height from an empty range when int(0.3 H) <= align (32 pixels in patches of 16) and fail; here the range
-    then holds the one value `align`. Rectangles beyond the first 62 of an image start on pixels still open, so the
+    then holds the one value `align`. Rectangles beyond the first 496 of an image start on pixels still open, so the
     drawing ends for every size, alignment and share.
     """
     shares = torch.as_tensor(r_max, dtype=torch.float32, device=generator.device).expand(n)
@@ -169,7 +171,9 @@ def _masks_and_offsets(
     away = torch.zeros(2, n, *cells, dtype=torch.long, device=home) if offsets else None
     unfinished = torch.arange(n, device=home)
     seeds: tuple[Tensor, Tensor] | None = None
+    rounds = 0
     while len(unfinished):
+        rounds += 1
         rectangles = [
             _sides(length, pixels, len(unfinished), align, max_block, generator, None if seeds is None else seeds[axis])
             for axis, (length, pixels) in enumerate(zip(cells, size, strict=True))
@@ -192,7 +196,7 @@ def _masks_and_offsets(
                 for axis, moved in enumerate((down, right)):
                     away[axis, images] = torch.where(fresh, moved.gather(1, at).view_as(fresh), away[axis, images])
         unfinished = (mask.flatten(1).sum(1) < needed).nonzero()[:, 0]
-        if len(unfinished):
+        if len(unfinished) and rounds >= _FREE_ROUNDS:
             left_open = (~mask[unfinished]).flatten(1).float()
             cell = torch.multinomial(left_open, _ROUND, replacement=True, generator=generator)
             seeds = (cell.div(cells[1], rounding_mode="floor"), cell % cells[1])

@@ -102,7 +102,7 @@ class GMML(Method):
         self._corrupt(torch.zeros(2, encoder.channels, *encoder.image_size), torch.Generator())
         self.augment = light_augment(encoder, view, view_changes or {})
         self.taps = averaged_blocks(encoder.depth)
-        self.norm = nn.LayerNorm(encoder.token_width)
+        self.norm = nn.LayerNorm(encoder.token_width, eps=1e-6)
         patch = (encoder.image_size[0] // grid[0], encoder.image_size[1] // grid[1])
         self.head = PixelHead(encoder.token_width, encoder.channels, grid, patch)
 

@@ -59,6 +59,7 @@ class TJEPA(Method):
     hidden : width of the predictor's tokens. Published runs: 16.
     depth : layers of the predictor. Published runs: 16; 2 for small tables.
     heads : attention heads of the predictor.
+    mlp : width of the MLP in the predictor's layers. Published runs: 256.
     released : mask as the authors' released code does, for comparison: its column numbers are off by one, so that
         [REG] is treated as a column and the last column is never drawn, and the target sets of a row are all the same.
     """
@@ -77,6 +78,7 @@ class TJEPA(Method):
         hidden: int = 16,
         depth: int = 2,
         heads: int = 4,
+        mlp: int = 256,
         released: bool = False,
     ) -> None:
         super().__init__()
@@ -92,7 +94,7 @@ class TJEPA(Method):
         self._subsets(1, torch.Generator())
         self.teacher = EMATeacher(encoder, momentum)
         places = encoder.reg_count + encoder.columns
-        self.predictor = JEPAPredictor(encoder.token_width, places, hidden=hidden, depth=depth, heads=heads)
+        self.predictor = JEPAPredictor(encoder.token_width, places, hidden=hidden, depth=depth, heads=heads, mlp=mlp)
 
     def views(self, batch: Batch, progress: Progress) -> Views:
         rows = self.encoder.prepare(batch.fields)
