@@ -16,7 +16,6 @@ install_import_hook(
         f"autodidact.{room}"
         for room in (
             "encoders",
-            "evaluation",
             "heads",
             "measures",
             "model",
