@@ -9,6 +9,7 @@ import pytest
 
 from autodidact.catalog import cards
 from autodidact.catalog.readme import claim_table, generated, read_results, replaced, write
+from autodidact.catalog.speed import speed_page
 
 ROOT = Path(__file__).parents[2]
 RESULT = {
@@ -68,7 +69,7 @@ def test_only_what_stands_between_the_markers_changes(checkout):
 
 
 def test_writing_twice_changes_nothing_the_second_time(checkout):
-    assert len(write(checkout)) == len(cards()) + 1
+    assert len(write(checkout)) == len(cards()) + 2
     assert write(checkout) == []
 
 
@@ -105,3 +106,15 @@ def test_a_result_that_is_not_a_claims_is_an_error(tmp_path):
     (tmp_path / "dcl.json").write_text("{}")
     with pytest.raises(ValueError, match="lacks name, number"):
         read_results(tmp_path)
+
+
+def test_figures_of_a_benchmark_reach_the_page_of_speed(tmp_path):
+    row = {"size": 32, "threads": 2, "views_per_second": 9000, "peer_views_per_second": 1000, "ratio": 9.04, "goal": 15}
+    (tmp_path / "views.json").write_text(json.dumps({"rows": [row], "versions": {"torch": "2"}}))
+    text = speed_page(tmp_path)
+    assert "| 32 px | 2 | 9,000 | 1,000 | 9.0 | 15 |" in text
+    assert "python benchmarks/views.py --json" in text
+    assert "Contrastive" not in text
+    (tmp_path / "kill_and_resume.json").write_text(json.dumps({"identical": False, "kills": 3}))
+    assert "killed 3 times" in speed_page(tmp_path)
+    assert "NOT those" in speed_page(tmp_path)

@@ -1,7 +1,7 @@
-"""Writes what is generated: the tables of README.md, and a page for each method in docs/methods.
+"""Writes what is generated: the tables of README.md, a page for each method in docs/methods, and docs/speed.md.
 
-``python -m autodidact.catalog.readme`` from the root of a checkout; everything comes from the cards, the docstrings and
-the results of the claims in ``results/``, so nobody writes a status by hand.
+``python -m autodidact.catalog.readme`` from the root of a checkout; everything comes from the cards, the docstrings,
+the results of the claims in ``results/`` and the figures in ``benchmarks/``, so nobody writes a status by hand.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import Any
 from autodidact.catalog.card import Card
 from autodidact.catalog.cards import cards, options
 from autodidact.catalog.signature import REQUIRED, docstring_of
+from autodidact.catalog.speed import speed_page
+from autodidact.catalog.tables import markdown_table as _table
 
 PAGES = Path("docs/methods")
 KEYS = ("name", "number", "statement", "metric", "arms", "difference", "margin", "verdict", "seeds", "seconds")
@@ -33,7 +35,7 @@ def generated(root: Path) -> dict[Path, str]:
     readme = replaced(readme, "methods", method_table(results))
     readme = replaced(readme, "claims", claim_table(list(results.values())))
     pages = {root / PAGES / f"{card.name}.md": page(card, results.get(card.claim)) for card in cards().values()}
-    return {root / "README.md": readme, **pages}
+    return {root / "README.md": readme, root / "docs/speed.md": speed_page(root / "benchmarks"), **pages}
 
 
 def write(root: Path) -> list[Path]:
@@ -186,11 +188,6 @@ def _minutes(seconds: float) -> str:
 
 def _default(value: Any) -> str:
     return "" if value is REQUIRED else f"`{value!r}`"
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 if __name__ == "__main__":
