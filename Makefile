@@ -9,7 +9,6 @@
 PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11,$(if $(shell $(p) -c '$(NEW_ENOUGH)' 2>&1 || echo no),,$(p))))
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 WORKERS ?= 2
-SEEDS ?= 5
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -35,7 +34,7 @@ types: $(READY)
 	$(BIN)/mypy
 
 claims: $(READY)
-	set -e; for name in $(CLAIMS); do $(BIN)/autodidact claim $$name --seeds $(SEEDS) --json results/$$name.json; done
+	set -e; for name in $(CLAIMS); do $(BIN)/autodidact claim $$name --json results/$$name.json; done
 	$(BIN)/python -m autodidact.catalog.readme
 
 readme: $(READY)

@@ -69,6 +69,7 @@ class Claim:
     tunes : arms that are tuned; the others take the settings of the arm they name here (a control that repeats an arm
         with one thing broken).
     tuning_seeds : never among the reported ones.
+    seeds : those reported unless others are asked for.
     version : raised by hand when a change outside the claim's file changes what it measures.
     notes : what was tried before the settings were frozen, and why the verdict is what it is.
     """
@@ -86,6 +87,7 @@ class Claim:
     tuned_by: str = "validation"
     tunes: Mapping[str, str] = field(default_factory=dict)
     tuning_seeds: tuple[int, ...] = (1000, 1001)
+    seeds: range = range(5)
     version: int = 1
     notes: tuple[str, ...] = ()
 

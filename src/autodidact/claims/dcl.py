@@ -132,6 +132,7 @@ CLAIM = Claim(
     metric="knn",
     budget="{seen:,} images seen by every arm, in updates of 16 or of 256 images",
     grid={"rate": [0.01, 0.03, 0.1]},
+    seeds=range(20),
     statements=(
         Statement(
             "gain",

@@ -47,8 +47,8 @@ def claim_named(name: str) -> Claim:
 def run_claim(
     name: str | Claim,
     *,
-    seeds: int = 5,
-    first_seed: int = 0,
+    seeds: int | None = None,
+    first_seed: int | None = None,
     scale: Scale = "laptop",
     json: str | Path | None = None,
     cache: str | Path | None = None,
@@ -61,8 +61,9 @@ def run_claim(
     Parameters
     ----------
     name : of the claim, or a claim of one's own (then ``jobs`` must be 1).
-    seeds : how many seeds are reported; fewer than 2 leave the verdict open.
-    first_seed : the reported seeds are this one and those after it.
+    seeds : how many seeds are reported; fewer than 2 leave the verdict open. Default: those of the committed result, 5
+        unless the claim says otherwise.
+    first_seed : the reported seeds are this one and those after it. Default: that of the committed result, mostly 0.
     scale : "laptop" is the registered experiment; "gpu" is larger, for an accelerator; "tiny" only tries out the
         machinery in seconds, and its verdict means nothing.
     json : file to which the result is written.
@@ -86,9 +87,11 @@ def run_claim(
     claim = name if isinstance(name, Claim) else claim_named(name)
     if scale not in SCALES:
         raise unknown("scale", scale, SCALES)
-    reported = list(range(first_seed, first_seed + seeds))
-    if seeds < 1 or first_seed < 0:
-        raise ValueError(f"a claim needs at least 1 seed, from 0 on; got {seeds} from {first_seed}")
+    count = len(claim.seeds) if seeds is None else seeds
+    first = claim.seeds[0] if first_seed is None else first_seed
+    reported = list(range(first, first + count))
+    if count < 1 or first < 0:
+        raise ValueError(f"a claim needs at least 1 seed, from 0 on; got {count} from {first}")
     if clash := sorted(set(reported) & set(claim.tuning_seeds)):
         raise ValueError(f"seeds {', '.join(map(str, clash))} were used for tuning; choose another --first-seed")
     folder = (Path(cache).expanduser() if cache is not None else default_cache()) / claim.name

@@ -207,6 +207,7 @@ CLAIM = Claim(
     metric="knn",
     budget="{seen:,} images seen in updates of {batch} (of 64 on plain images) by every arm; the guided ones spend "
     "{autoencoder_epochs} passes of an autoencoder more",
+    seeds=range(10),
     statements=(
         Statement(
             "gain",

@@ -171,6 +171,7 @@ CLAIM = Claim(
     },
     metric="knn",
     budget="{seen:,} images seen by every run of the grids, in updates of {batch}",
+    seeds=range(10, 15),
     statements=(
         Statement(
             "selection",
