@@ -12,7 +12,7 @@ WORKERS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-CLAIMS := dcl t_jepa rankme barlow_twins gmml g_simclr
+CLAIMS = $(sort $(basename $(notdir $(shell grep -l '^CLAIM = ' src/autodidact/claims/*.py))))
 
 .PHONY: demo test lint format types claims readme lock clean
 

@@ -23,14 +23,14 @@ import torch
 from tqdm import tqdm
 
 import autodidact
-from autodidact.catalog import unknown
+from autodidact.catalog import cards, unknown
 from autodidact.claims.claim import SCALES, Claim, Figures, Scale, Statement, digest
 from autodidact.claims.workers import run_cells
 from autodidact.compare.arms import SECONDS, cell_path, run_arms
 from autodidact.measures import mean_interval
 from autodidact.model.model import write_aside
 
-NAMES = ("barlow_twins", "dcl", "g_simclr", "gmml", "rankme", "t_jepa")
+NAMES = tuple(sorted(card.claim for card in cards().values() if card.claim))
 FROZEN = Path(__file__).parent / "frozen"
 HELD, REFUTED, OPEN, NO_PREMISE = "held", "refuted", "open", "no premise"
 

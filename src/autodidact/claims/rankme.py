@@ -6,11 +6,10 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from scipy.stats import spearmanr
 
 from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.images import accuracies, fresh_encoder, split_images
-from autodidact.measures import rankme
+from autodidact.measures import rank_correlation, rankme
 from autodidact.methods.image.barlow_twins import BarlowTwins
 from autodidact.methods.image.simclr import SimCLR
 from autodidact.methods.method import Loss, Progress, Views
@@ -108,7 +107,7 @@ def regret(figures: Figures, family: str, by: Literal["rank", "loss", "chance"])
 
 def _correlation(figures: Figures, family: str) -> float:
     cells = _cells(figures, family)
-    return float(spearmanr([c["rank"] for c in cells], [c["knn"] for c in cells]).statistic)
+    return rank_correlation([c["rank"] for c in cells], [c["knn"] for c in cells])
 
 
 def _gained(figures: Figures, family: str) -> float:

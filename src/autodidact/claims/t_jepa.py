@@ -9,7 +9,6 @@ import torch
 from jaxtyping import Float32
 
 from autodidact.claims.claim import Claim, Figures, Statement
-from autodidact.claims.latent_factors import latent_factors
 from autodidact.data import ArraySource, Field, Source, open_source, table_statistics
 from autodidact.data.schema import Schema
 from autodidact.encoders import build
@@ -23,6 +22,7 @@ from autodidact.methods.table.t_jepa import TJEPA
 from autodidact.model import Encoder
 from autodidact.model.model import embed
 from autodidact.training import Settings, train
+from autodidact.worlds.latent_factors import latent_factors
 
 POOLED = 7
 DRAWS = 3

@@ -1,6 +1,6 @@
 """Measures of embeddings and predictions: functions of tensors, without training."""
 
-from autodidact.measures.agreement import accuracy, cluster_purity
+from autodidact.measures.agreement import accuracy, cluster_purity, rank_correlation
 from autodidact.measures.collapse import collapse_verdict, per_dimension_std
 from autodidact.measures.intervals import Interval, mean_interval, paired_interval
 from autodidact.measures.lidar import lidar
@@ -22,6 +22,7 @@ __all__ = [
     "nearest",
     "paired_interval",
     "per_dimension_std",
+    "rank_correlation",
     "rankme",
     "uniformity",
 ]

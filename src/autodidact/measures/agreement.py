@@ -1,6 +1,8 @@
-"""Agreement of labels: predictions with the truth, clusters with classes."""
+"""Agreement: of predictions with the truth, of clusters with classes, of one ranking with another."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Int
@@ -32,6 +34,23 @@ def cluster_purity(clusters: Int[Tensor, " n"], truth: Int[Tensor, " n"]) -> flo
     classes, kind = truth.to(clusters.device).unique(return_inverse=True)
     counts = torch.bincount(cluster * len(classes) + kind, minlength=(int(cluster.max()) + 1) * len(classes))
     return float(counts.view(-1, len(classes)).max(1).values.sum()) / len(truth)
+
+
+def rank_correlation(first: Sequence[int | float], second: Sequence[int | float]) -> float:
+    """Spearman's rank correlation, in [-1, 1]; 0 where one side is constant, since it then orders nothing.
+
+    Raises
+    ------
+    ValueError
+        Fewer than two values, or lengths that differ.
+    """
+    from scipy.stats import spearmanr
+
+    if len(first) != len(second) or len(first) < 2:
+        raise ValueError(f"rank_correlation needs two equally long lists of 2 or more, got {len(first)}, {len(second)}")
+    if min(len(set(first)), len(set(second))) < 2:
+        return 0.0
+    return float(spearmanr(first, second).statistic)
 
 
 def _check(name: str, first: Tensor, second: Tensor) -> None:

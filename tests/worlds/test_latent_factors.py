@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.ensemble import RandomForestRegressor
 
-from autodidact.claims.latent_factors import COPIES, FACTORS, NOISE, latent_factors
+from autodidact.worlds.latent_factors import COPIES, FACTORS, NOISE, latent_factors
 
 
 @pytest.fixture(scope="module")
