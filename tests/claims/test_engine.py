@@ -156,3 +156,23 @@ def test_an_unknown_claim_is_refused_with_the_nearest_name():
 def test_a_claim_needs_exactly_one_main_statement():
     with pytest.raises(ValueError, match="exactly one main"):
         claim(statements=(Statement("second", "", lambda f: 0.0, role="main"),))
+
+
+def test_an_arm_of_few_seeds_is_run_and_judged_on_the_first_ones_alone(tmp_path):
+    third = Statement("third", "", lambda f: f["method"]["score"] - f["third"]["score"])
+    arms = {**claim().arms, "third": {"arm": "third one"}}
+    result = judged(claim(statements=(third,), arms=arms, few={"third": 2}), tmp_path)
+    assert [seed for arm, _, seed in CALLS if arm == "third one" and seed < 1000] == [0, 1]
+    assert len(result["arms"]["third"]) == len(result["figures"]["score"]["third"]) == 2
+    assert len(result["statements"][0]["values"]) == 5
+    assert len(result["statements"][1]["values"]) == 2
+
+
+def test_the_main_statement_may_not_rest_on_few_seeds(tmp_path):
+    with pytest.raises(ValueError, match="main statement run on few seeds"):
+        judged(claim(few={"baseline": 2}), tmp_path)
+
+
+def test_few_seeds_of_an_unknown_arm_are_an_error():
+    with pytest.raises(ValueError, match="baselin"):
+        claim(few={"baselin": 2})

@@ -70,6 +70,8 @@ class Claim:
         with one thing broken).
     tuning_seeds : never among the reported ones.
     seeds : those reported unless others are asked for.
+    few : arms that run on the first so many of the reported seeds only, for statements beside the main one: where the
+        main question needs many seeds, the work goes there.
     version : raised by hand when a change outside the claim's file changes what it measures.
     notes : what was tried before the settings were frozen, and why the verdict is what it is.
     """
@@ -88,6 +90,7 @@ class Claim:
     tunes: Mapping[str, str] = field(default_factory=dict)
     tuning_seeds: tuple[int, ...] = (1000, 1001)
     seeds: range = range(5)
+    few: Mapping[str, int] = field(default_factory=dict)
     version: int = 1
     notes: tuple[str, ...] = ()
 
@@ -95,10 +98,13 @@ class Claim:
         mains = [statement.name for statement in self.statements if statement.role == "main"]
         if len(mains) != 1:
             raise ValueError(f"claim '{self.name}' needs exactly one main statement, it has {mains or 'none'}")
-        for arm, other in self.tunes.items():
-            for name in (arm, other):
-                if name not in self.arms:
-                    raise unknown(f"arm of claim '{self.name}'", name, self.arms)
+        for name in (*self.tunes, *self.tunes.values(), *self.few):
+            if name not in self.arms:
+                raise unknown(f"arm of claim '{self.name}'", name, self.arms)
+
+    def arms_on(self, place: int) -> list[str]:
+        """Arms that run on the reported seed at this place, from 0."""
+        return [arm for arm in self.arms if place < self.few.get(arm, place + 1)]
 
     @property
     def main(self) -> Statement:

@@ -13,6 +13,7 @@ import platform
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
 from itertools import product
@@ -75,9 +76,10 @@ def run_claim(
     Returns
     -------
     dict, JSON-ready
-        number, name, statement, metric, arms (arm -> values by seed), difference (mean, low, high), margin, direction,
-        verdict, seeds, tuning_seeds, seconds, versions; also scale, budget, statements (each with its own values,
-        interval and verdict), figures, settings (what was frozen, with its hash) and notes.
+        number, name, statement, metric, arms (arm -> values by seed, fewer for arms that run on few seeds), difference
+        (mean, low, high), margin, direction, verdict, seeds, tuning_seeds, seconds, versions; also scale, budget,
+        statements (each with its own values, interval and verdict), figures, settings (what was frozen, with its hash)
+        and notes.
 
     Raises
     ------
@@ -205,10 +207,12 @@ class _Work:
     def figures(
         self, settings: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], title: str
     ) -> tuple[list[Figures], float]:
-        """Figures of all arms, by seed, and the seconds of work behind them."""
-        cells = [(arm, settings[arm], seed) for seed in seeds for arm in self.claim.arms]
-        self.do(cells, title)
-        by_seed = [{arm: self.read(arm, settings[arm], seed) for arm in self.claim.arms} for seed in seeds]
+        """Figures of the arms, by seed, and the seconds of work behind them."""
+        arms = [self.claim.arms_on(place) for place in range(len(seeds))]
+        self.do([(arm, settings[arm], seed) for seed, on in zip(seeds, arms, strict=True) for arm in on], title)
+        by_seed = [
+            {arm: self.read(arm, settings[arm], seed) for arm in on} for seed, on in zip(seeds, arms, strict=True)
+        ]
         spent = sum(figures.pop(SECONDS) for arms in by_seed for figures in arms.values())
         return list(by_seed), spent
 
@@ -286,12 +290,38 @@ def verdict_of(statement: Statement, values: Sequence[float]) -> tuple[dict[str,
     return difference, HELD if worst > 0 else REFUTED if best < 0 else OPEN
 
 
+class _NotRun(Exception):
+    """A statement asks for an arm that does not run on this seed."""
+
+
+class _Run(dict[str, Mapping[str, float]]):
+    def __missing__(self, arm: str) -> Mapping[str, float]:
+        raise _NotRun(arm)
+
+
+def values_of(claim: Claim, statement: Statement, by_seed: Sequence[Figures]) -> list[float]:
+    """The statement's number on every seed on which all arms that it asks for have run.
+
+    Raises
+    ------
+    ValueError
+        The main statement leaves out a seed: its arms must run on all of them.
+    """
+    values = []
+    for figures in by_seed:
+        with suppress(_NotRun):
+            values.append(float(statement.value(_Run(figures))))
+    if statement.role == "main" and len(values) < len(by_seed):
+        raise ValueError(f"claim '{claim.name}': the arms of the main statement run on few seeds only")
+    return values
+
+
 def _judged(
     claim: Claim, scale: Scale, seeds: list[int], by_seed: Sequence[Figures], frozen: Mapping[str, Any]
 ) -> dict[str, Any]:
     statements: list[dict[str, Any]] = []
     for statement in claim.statements:
-        values = [float(statement.value(figures)) for figures in by_seed]
+        values = values_of(claim, statement, by_seed)
         difference, verdict = verdict_of(statement, values)
         statements.append(
             {
@@ -317,7 +347,7 @@ def _judged(
         "name": claim.name,
         "statement": claim.statement,
         "metric": claim.metric,
-        "arms": {arm: [_rounded(figures[arm][claim.metric]) for figures in by_seed] for arm in claim.arms},
+        "arms": _listed(claim, by_seed, claim.metric),
         "difference": main["difference"],
         "margin": main["margin"],
         "direction": main["direction"],
@@ -330,14 +360,17 @@ def _judged(
         "meaningful": scale != "tiny",
         "budget": claim.budget.format(**claim.settings(scale)),
         "statements": statements,
-        "figures": {
-            name: {arm: [_rounded(figures[arm].get(name, math.nan)) for figures in by_seed] for arm in claim.arms}
-            for name in names
-        },
+        "figures": {name: _listed(claim, by_seed, name) for name in names},
         "settings": {"shared": _plain(claim.settings(scale)), "frozen": frozen},
         "versions": _versions(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
         "notes": notes,
+    }
+
+
+def _listed(claim: Claim, by_seed: Sequence[Figures], name: str) -> dict[str, list[float | None]]:
+    return {
+        arm: [_rounded(figures[arm].get(name, math.nan)) for figures in by_seed if arm in figures] for arm in claim.arms
     }
 
 
