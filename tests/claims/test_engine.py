@@ -81,11 +81,19 @@ def test_without_its_premise_a_claim_has_no_verdict(tmp_path):
     assert "the baseline has room" in result["why"]
 
 
-@pytest.mark.parametrize("role", ["guard", "control"])
-def test_a_win_by_degenerate_means_does_not_count(tmp_path, role):
+@pytest.mark.parametrize(("role", "verdict"), [("guard", "refuted"), ("control", "open")])
+def test_a_win_by_degenerate_means_does_not_count(tmp_path, role, verdict):
     broken = Statement("silence", "the method says something", lambda f: -1.0 - 1e-3 * f["method"]["score"], role=role)
-    assert judged(claim(statements=(broken,)), tmp_path)["verdict"] == "open"
+    assert judged(claim(statements=(broken,)), tmp_path)["verdict"] == verdict
     assert judged(claim(-1.0, statements=(broken,)), tmp_path)["verdict"] == "refuted"
+
+
+def test_a_guard_that_nobody_can_tell_leaves_the_claim_open(tmp_path):
+    unclear = Statement("silence", "", lambda f: f["method"]["score"] - f["baseline"]["score"] - 1.0, role="guard")
+    assert (
+        judged(claim(noise=0.5, gain=3.0, statements=(dataclasses.replace(unclear, margin=2.0),)), tmp_path)["verdict"]
+        == "open"
+    )
 
 
 def test_one_seed_has_no_interval_and_leaves_the_verdict_open(tmp_path):

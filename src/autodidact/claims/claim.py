@@ -34,7 +34,8 @@ class Statement:
     margin : the mean of the numbers must lie above it (or below, see `direction`).
     direction : "above" or "below" the margin.
     role : "main" decides the claim. "also" is reported beside it with a verdict of its own. A "premise" must hold, or
-        the question makes no sense. A "guard" must hold for a win to count: no win by degenerate means. A "control" is
+        the question makes no sense. A "guard" must hold for a win to count: no win by degenerate means;
+        where it is refuted, so is the claim. A "control" is
         an arm that must fail, stated as its failing.
     unit : of the number, for people.
     """

@@ -380,7 +380,9 @@ def _overall(main: str, statements: Sequence[Mapping[str, Any]]) -> tuple[str, s
         if entry["role"] == "premise" and entry["verdict"] != HELD:
             return NO_PREMISE, f"the premise is {entry['verdict']}: {entry['text']}"
     if main == HELD:
-        for entry in statements:
+        for entry in sorted(statements, key=lambda entry: entry["verdict"] != REFUTED):
+            if entry["role"] == "guard" and entry["verdict"] == REFUTED:
+                return REFUTED, f"the gain is there, but a guard is refuted: {entry['text']}"
             if entry["role"] in ("guard", "control") and entry["verdict"] != HELD:
                 return OPEN, f"the {entry['role']} is {entry['verdict']}: {entry['text']}"
     return main, ""

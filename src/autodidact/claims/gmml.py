@@ -22,7 +22,6 @@ def run(
     *,
     pretrain: bool = True,
     longer: bool = False,
-    max_block: float = 0.3,
     alien_p: float = 0.5,
     share: float = 0.75,
     lr: float,
@@ -36,6 +35,7 @@ def run(
     batch: int,
     encoder: str,
     patch: int,
+    max_block: float,
     pretrain_lr: float,
     tuning_view: Mapping[str, Any],
 ) -> dict[str, float]:
@@ -104,11 +104,12 @@ CLAIM = Claim(
             "images": 4_000,
             "held": 4_000,
             "per_class": 10,
-            "steps": 600,
-            "tuned_steps": 200,
+            "steps": 3_000,
+            "tuned_steps": 600,
             "batch": 64,
-            "encoder": "small:vit?width=64&depth=4&heads=4&patch=4&pool=avg",
-            "patch": 4,
+            "encoder": "small:vit?width=64&depth=4&heads=4&patch=7&pool=avg",
+            "patch": 7,
+            "max_block": 0.5,
             "pretrain_lr": 2e-3,
             "tuning_view": {"crop_scale": [0.5, 1.0], "blur_p": 0.0},
         },
@@ -122,6 +123,7 @@ CLAIM = Claim(
             "batch": 128,
             "encoder": "small:vit?width=192&depth=12&heads=6&patch=4&pool=avg",
             "patch": 4,
+            "max_block": 0.3,
             "pretrain_lr": 1e-3,
             "tuning_view": {"crop_scale": [0.5, 1.0]},
         },
@@ -135,6 +137,7 @@ CLAIM = Claim(
             "batch": 32,
             "encoder": "small:vit?width=8&depth=2&heads=2&patch=2&pool=avg",
             "patch": 2,
+            "max_block": 0.5,
             "pretrain_lr": 1e-3,
             "tuning_view": {"flip": 0.0},
         },
@@ -142,9 +145,11 @@ CLAIM = Claim(
     metric="finetuned",
     budget="{steps:,} updates of {batch} unlabelled images, then {tuned_steps:,} on {per_class} labels a class; "
     "'scratch, longer' spends all of them on the labels",
-    grid={"lr": [3e-4, 1e-3, 3e-3]},
+    grid={"lr": [1e-3, 3e-3]},
     tunes={"scratch, longer": "scratch", "isolated patches": "gmml", "noise only": "gmml"},
     tuning_seeds=(1000,),
+    seeds=range(8),
+    few={"isolated patches": 5, "noise only": 5},
     statements=(
         Statement(
             "gain",
@@ -178,5 +183,11 @@ CLAIM = Claim(
             lambda f: f["gmml"]["finetuned"] - f["noise only"]["finetuned"],
             unit="points",
         ),
+    ),
+    notes=(
+        "Pilots on seed 1000, validation accuracy: with patches of 4 pixels (width 64, depth 4, 3,000 updates) GMML has "
+        "68 after 600 updates on the labels; with patches of 7 pixels 71 after 300 updates, where from scratch has 55 "
+        "after 300 and 73 after 3,300. So what GMML saves is labelled updates; whether it is worth more than the same "
+        "number of updates on the labels alone is what the guard asks.",
     ),
 )
