@@ -30,16 +30,17 @@ def resnet(**arguments: object) -> ResNet:
 
 @pytest.mark.parametrize(("depth", "size"), [(18, 32), (50, 32), (18, 96)])
 def test_without_selective_kernels_it_is_timms_network_given_the_same_weights(depth: int, size: int) -> None:
-    ours = randomised(resnet(depth=depth, image_size=size, width=1))
-    theirs = build(f"timm:resnet{depth}", image_size=size).eval()
+    ours = randomised(resnet(depth=depth, image_size=size, width=1)).double()
+    theirs = build(f"timm:resnet{depth}", image_size=size).double().eval()
     # Both list stem, body and shortcut of every block in one order, under other names.
     values, names = list(ours.state_dict().values()), list(theirs.state_dict())
     assert len(values) == len(names)
     theirs.load_state_dict(dict(zip(names, values, strict=True)))
-    images = torch.rand(2, 3, size, size)
+    images = torch.rand(1, 3, size, size, dtype=torch.float64)
     with torch.no_grad():
-        torch.testing.assert_close(ours(images).map, theirs(images).map, rtol=1e-4, atol=1e-4)
-        torch.testing.assert_close(ours(images).pooled, theirs(images).pooled, rtol=1e-4, atol=1e-4)
+        found, expected = ours(images), theirs(images)
+    torch.testing.assert_close(found.map, expected.map, rtol=1e-9, atol=1e-9)
+    torch.testing.assert_close(found.pooled, expected.pooled, rtol=1e-9, atol=1e-9)
 
 
 def normed(x: Tensor, norm: nn.Module) -> Tensor:
@@ -84,8 +85,8 @@ def test_a_strided_shortcut_averages_two_by_two_pixels_where_kernels_are_selecti
 @pytest.mark.parametrize("sk", [False, True])
 @pytest.mark.parametrize("depth", [18, 50])
 def test_the_width_multiplies_the_channels_of_every_convolution_but_the_images(depth: int, sk: bool) -> None:
-    narrow, wide = (resnet(depth=depth, sk=sk, width=width) for width in (0.25, 0.5))
-    assert (narrow.width, wide.width) == ((128, 256) if depth == 18 else (512, 1024))
+    narrow, wide = (resnet(depth=depth, sk=sk, width=width) for width in (0.375, 0.75))
+    assert (narrow.width, wide.width) == ((192, 384) if depth == 18 else (768, 1536))
     pairs = zip(narrow.modules(), wide.modules(), strict=True)
     shapes = [(a.weight.shape, b.weight.shape) for a, b in pairs if isinstance(a, nn.Conv2d) and a.out_channels != 32]
     # 32 is the least size inside a selective kernel, at any width.

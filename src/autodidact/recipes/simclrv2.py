@@ -206,9 +206,7 @@ class SimCLRv2(Recipe):
         elif isinstance(model, ProjectedModel):
             kept = model.head_args["layers"]
             if self.head_layers > kept:
-                raise ValueError(
-                    f"the projector in {self.pretrained} has {kept} layers, head_layers={self.head_layers}"
-                )
+                raise ValueError(f"the projector in {self.pretrained} has {kept} layers, not {self.head_layers}")
         elif not isinstance(model, EncoderModel) or self.head_layers:
             raise ValueError(
                 f"{self.pretrained} holds no projection head (it is of kind '{model.kind}'); use head_layers 0, or a "
