@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 from autodidact.data import Batch, Field, Schema
 from autodidact.encoders import build
-from autodidact.encoders.kept import EncoderModel, PredictorModel
+from autodidact.encoders.kept import EncoderModel, PredictorModel, ProjectedModel
 from autodidact.model import load_model
 
 TABLE = Schema(numeric=Field("numeric", (3,), columns=("a", "b", "c")))
@@ -107,6 +108,7 @@ def predictor(**arguments: object) -> PredictorModel:
         {"classes": ("cat", "dog", "eel"), "head": {"standardise": True, "hidden": 6}},
         {"mean": 40.0, "std": 3.0},
         {"outputs": 2},
+        {"classes": ("cat", "dog"), "neck": {"width": 16, "hidden": 5, "out": 3, "layers": 3, "first": 2}},
     ],
 )
 def test_a_predictor_comes_back_exactly(tmp_path: Path, arguments: dict) -> None:
@@ -136,3 +138,33 @@ def test_a_regression_answers_in_the_targets_unit() -> None:
 def test_a_predictor_of_one_class_is_refused() -> None:
     with pytest.raises(ValueError, match="at least two classes"):
         predictor(classes=("cat",))
+
+
+def test_a_neck_stands_between_embedding_and_head() -> None:
+    model = predictor(classes=("cat", "dog"), neck={"width": 16, "hidden": 5, "out": 3, "norm_last": True, "first": 1})
+    assert model.embed(batch()).shape == (5, 16)
+    images = model.encoder.prepare(batch().fields)
+    logits = model.head(model.neck(model.encoder(images).pooled))
+    torch.testing.assert_close(model(images), logits)
+    torch.testing.assert_close(model.predict(batch()), logits.softmax(dim=1))
+
+
+def test_a_predictor_saved_before_there_were_necks_is_read(tmp_path: Path) -> None:
+    model = predictor(classes=("cat", "dog"))
+    model.save(tmp_path)
+    described = json.loads((tmp_path / "model.json").read_text())
+    del described["settings"]["neck"]
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    again = load_model(tmp_path)
+    assert torch.equal(again.predict(batch()), model.predict(batch()))
+
+
+def test_an_encoder_comes_back_with_its_projection_head_and_embeds_without_it(tmp_path: Path) -> None:
+    encoder = build("small:convnet", image_size=8, channels=1, width=4)
+    head = {"width": 16, "hidden": 6, "out": 3, "layers": 3, "norm_last": True, "scale_last": True}
+    model = trained(ProjectedModel(encoder, head=head))
+    again = load_model(model.save(tmp_path))
+    assert isinstance(again, ProjectedModel)
+    assert again.settings == model.settings
+    assert torch.equal(again.embed(batch()), encoder(encoder.prepare(batch().fields)).pooled)
+    assert torch.equal(again.projector(again.embed(batch())), model.projector(model.embed(batch())))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autodidact.data.batch import Batch
 from autodidact.encoders.build import build_from_spec
-from autodidact.heads import LinearHead
+from autodidact.heads import LinearHead, projector
 from autodidact.model import Ability, Encoded, Encoder, Model
 
 Tap = int | Literal["mean", "flat"] | None
@@ -113,6 +113,31 @@ def _tokens(encoded: Encoded, encoder: Encoder) -> Float[Tensor, "n t d"]:
     raise ValueError(f"{encoder.name} has neither tokens nor a map")
 
 
+class ProjectedModel(EncoderModel):
+    """An encoder and the projection head that it was pretrained with. It embeds by the encoder alone.
+
+    Parameters
+    ----------
+    encoder : what embeds.
+    head : arguments of `autodidact.heads.projector`.
+    """
+
+    kind: ClassVar[str] = "projected"
+
+    def __init__(self, encoder: Encoder, *, head: Mapping[str, Any]) -> None:
+        super().__init__({"encoder": encoder})
+        self.head_args = dict(head)
+        self.projector = projector(**self.head_args)
+
+    @property
+    def settings(self) -> dict[str, Any]:  # type: ignore[override]
+        return {"encoder": self.encoder.spec, "head": self.head_args}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> ProjectedModel:
+        return cls(build_from_spec(settings["encoder"]), head=settings["head"])
+
+
 class PredictorModel(Model):
     """An encoder with a head: class probabilities, or values.
 
@@ -120,6 +145,8 @@ class PredictorModel(Model):
     ----------
     encoder : what embeds.
     tap, width : what the head reads, see `EncoderModel`, and its size; by default the encoder's own pooled output.
+    neck : arguments of `autodidact.heads.projector`, whose layers then stand between that and the head; None for none.
+        Embeddings are what the neck reads.
     classes : names of the classes, in the order of the label's integers; empty for a regression.
     outputs : number of regression values; ignored for classes.
     head : arguments of `LinearHead`.
@@ -136,6 +163,7 @@ class PredictorModel(Model):
         *,
         tap: Tap = None,
         width: int | None = None,
+        neck: Mapping[str, Any] | None = None,
         classes: Sequence[str] = (),
         outputs: int = 1,
         head: Mapping[str, Any] | None = None,
@@ -151,7 +179,9 @@ class PredictorModel(Model):
         self.head_args = dict(head or {})
         self.abilities: tuple[Ability, ...] = ("embed", "predict")
         self.encoder, self.tap, self.width = encoder, tap, width or encoder.width
-        self.head = LinearHead(self.width, len(self.classes) or outputs, **self.head_args)
+        self.neck_args = None if neck is None else dict(neck)
+        self.neck = nn.Sequential() if neck is None else projector(**neck)
+        self.head = LinearHead(_out(self.neck, self.width), len(self.classes) or outputs, **self.head_args)
         self.register_buffer("mean", torch.tensor(float(mean)))
         self.register_buffer("std", torch.tensor(float(std)))
 
@@ -161,6 +191,7 @@ class PredictorModel(Model):
             "encoder": self.encoder.spec,
             "tap": self.tap,
             "width": self.width,
+            "neck": self.neck_args,
             "classes": list(self.classes),
             "outputs": self.outputs,
             "head": self.head_args,
@@ -172,6 +203,8 @@ class PredictorModel(Model):
             build_from_spec(settings["encoder"]),
             tap=settings["tap"],
             width=settings["width"],
+            # Predictors saved before necks came have no word of them.
+            neck=settings.get("neck"),
             classes=settings["classes"],
             outputs=settings["outputs"],
             head=settings["head"],
@@ -179,7 +212,7 @@ class PredictorModel(Model):
 
     def forward(self, inputs: Any) -> Float[Tensor, "n out"]:
         """Logits of the classes, or standardised values, of an encoder's inputs: what training descends on."""
-        return self.head(read_out(self.encoder, inputs, self.tap))
+        return self.head(self.neck(read_out(self.encoder, inputs, self.tap)))
 
     def embed(self, batch: Batch) -> Float[Tensor, "n d"]:
         return read_out(self.encoder, self.encoder.prepare(batch.fields), self.tap).float()
@@ -190,8 +223,13 @@ class PredictorModel(Model):
 
     def answers(self, embedding: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"] | Float[Tensor, " n"]:
         """What `predict` says, of embeddings."""
-        out = self.head(embedding).float()
+        out = self.head(self.neck(embedding)).float()
         if self.classes:
             return out.softmax(dim=1)
         values = out * self.std + self.mean
         return values[:, 0] if self.outputs == 1 else values
+
+
+def _out(neck: nn.Sequential, width: int) -> int:
+    """Size of what a neck makes of `width` numbers."""
+    return next((part.out_features for part in reversed(neck) if isinstance(part, nn.Linear)), width)

@@ -16,7 +16,9 @@ def projector(
     layers: int = 2,
     norm: Literal["batch"] | None = "batch",
     norm_last: bool = False,
+    scale_last: bool = False,
     bias_last: bool | None = None,
+    first: int | None = None,
 ) -> nn.Sequential:
     """The MLP between the embedding and a contrastive or redundancy-reduction loss; thrown away afterwards.
 
@@ -31,11 +33,17 @@ def projector(
     out : size of the projection.
     layers : number of Linears, at least 1.
     norm : "batch" between the layers, or None (then every inner Linear has a bias).
-    norm_last : whether a BatchNorm without scale and shift follows the last Linear (SimCLR v2, SimSiam).
+    norm_last : whether a BatchNorm without scale and shift follows the last Linear (SimSiam).
+    scale_last : whether that norm has a scale all the same, still no shift (SimCLR v2).
     bias_last : whether the last Linear has a bias; by default where no norm follows it.
+    first : make only so many of the layers, from the first on, each with the norm and the ReLU that follow it; the
+        names of the parameters stay. SimCLR v2 (2006.10029, section 2.2) fine-tunes from one of the inner layers. 0 is
+        the identity.
     """
     if layers < 1:
         raise ValueError(f"a projector has at least 1 layer, got layers={layers}")
+    if first is not None and not 0 <= first <= layers:
+        raise ValueError(f"of {layers} layers of a projector the first 0 to {layers} can be kept, got {first}")
     parts: list[nn.Module] = []
     for index in range(layers - 1):
         parts.append(nn.Linear(width if index == 0 else hidden, hidden, bias=norm is None))
@@ -46,8 +54,13 @@ def projector(
         nn.Linear(width if layers == 1 else hidden, out, bias=not norm_last if bias_last is None else bias_last)
     )
     if norm_last:
-        parts.append(nn.BatchNorm1d(out, affine=False))
-    return nn.Sequential(*parts)
+        parts.append(nn.BatchNorm1d(out, affine=scale_last))
+        # F.batch_norm takes a scale without a shift; the module has no argument for it.
+        parts[-1].register_parameter("bias", None)
+    if first is None or first == layers:
+        return nn.Sequential(*parts)
+    linears = [index for index, part in enumerate(parts) if isinstance(part, nn.Linear)]
+    return nn.Sequential(*parts[: linears[first]])
 
 
 def predictor(width: int, hidden: int, *, norm: Literal["batch"] | None = "batch") -> nn.Sequential:

@@ -83,6 +83,21 @@ class Predicting(Method):
             self.predictor.head.out.weight.copy_(weight)
             self.predictor.head.out.bias.copy_(bias)
 
+    def keep_neck(self, neck: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        """Put pretrained layers between the encoder and a new head, as SimCLR v2 does (2006.10029, section 2.2).
+
+        Parameters
+        ----------
+        neck : arguments of `autodidact.heads.projector`, see `PredictorModel`.
+        weights : its parameters and buffers by name; those of layers that are not made are left out.
+        """
+        old = self.predictor
+        self.predictor = PredictorModel(
+            old.encoder, tap=old.tap, width=old.width, neck=neck, classes=old.classes, head=old.head_args
+        )
+        wanted = self.predictor.neck.state_dict()
+        self.predictor.neck.load_state_dict({name: weights[name] for name in wanted})
+
     def inputs(self, batch: Batch, progress: Progress) -> Any:
         """What the encoder sees: augmented images, or the fields as they are."""
         if self.augment is None:
@@ -100,8 +115,9 @@ class Predicting(Method):
         self.predictor.std.fill_(known.std(correction=0).clamp(min=1e-12) if known.min() < known.max() else 1.0)
 
     def groups(self) -> list[Group]:
+        pretrained = [*self.encoder.parameters(), *self.predictor.neck.parameters()]
         return [
-            Group("encoder", self.encoder.parameters(), lr_scale=self.encoder_lr, frozen_until=self.head_first),
+            Group("encoder", pretrained, lr_scale=self.encoder_lr, frozen_until=self.head_first),
             Group("head", self.predictor.head.parameters()),
         ]
 
