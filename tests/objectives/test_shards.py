@@ -14,8 +14,20 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from autodidact.heads import SetPredictor
 from autodidact.measures import Spectrum
-from autodidact.objectives import barlow_twins, coupling, dcl, dclw, dclw_weights, info_nce, nt_xent
+from autodidact.objectives import (
+    barlow_twins,
+    cosine_prediction,
+    coupling,
+    dcl,
+    dclw,
+    dclw_weights,
+    info_nce,
+    mixing_gap,
+    nt_xent,
+    vicreg,
+)
 from autodidact.targets import Queue
 
 
@@ -28,6 +40,16 @@ def with_queue(z1: Tensor, z2: Tensor) -> Tensor:
     return info_nce(z1, z2, 0.02, negatives=queue)
 
 
+def unmixed(z1: Tensor, z2: Tensor, **options: Any) -> Tensor:
+    """Each row is its own partner, so that the rows of a process know no others."""
+    return mixing_gap((z1 * z2)[:, :3], z1[:, :3], z2[:, :3], torch.arange(len(z1)), 0.3, **options)
+
+
+def weighed(z1: Tensor, z2: Tensor) -> Tensor:
+    found = vicreg(z1, z2)
+    return 25 * found.invariance + 25 * found.variance + found.covariance
+
+
 OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent": nt_xent,
     "dcl": dcl,
@@ -38,6 +60,13 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent with a queue": with_queue,
     "barlow_twins": lambda a, b: barlow_twins(a[:, :3], b[:, :3]),
     "barlow_twins, more dimensions than samples": barlow_twins,
+    "barlow_twins, unbiased": lambda a, b: barlow_twins(a[:, :3], b[:, :3], unbiased=True),
+    "mixing_gap": unmixed,
+    "mixing_gap, standardised again": lambda a, b: unmixed(a, b, restandardise=True),
+    "mixing_gap, stopped": lambda a, b: unmixed(a, b, stop_target=True, unbiased=True),
+    "vicreg": weighed,
+    "cosine_prediction": cosine_prediction,
+    "cosine_prediction, unstopped": lambda a, b: cosine_prediction(a, b, stop_gradient=False),
 }
 SPLITS = {"equal": (3, 3), "unequal": (5, 2)}
 
@@ -60,6 +89,16 @@ def loss_and_gradient(objective: Callable[[Tensor, Tensor], Tensor], x1: Tensor,
     return float(loss.detach()), w.grad
 
 
+def followed(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
+    """Correlation and weights of a predictor that has read both views in two updates."""
+    made = SetPredictor(4, centred=True).double()
+    for shift in range(2):
+        made(x1 + shift)
+        made(x2 - shift)
+        made.follow()
+    return made.correlation, made.weight
+
+
 def worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
@@ -76,6 +115,7 @@ def worker(rank: int, folder: str) -> None:
         found[f"alone/{split}"] = float(nt_xent(x1, x2, gather=False))
         spectrum = Spectrum().update(x1).all_reduce()
         found[f"spectrum/{split}"] = (spectrum.count, spectrum.mean, spectrum.scatter)
+        found[f"predictor/{split}"] = followed(x1, x2)
         queue = Queue(8, 4)
         for shift in range(2):
             queue.push(x1 + shift, torch.arange(mine.start, mine.stop) + 100 * shift)
@@ -127,6 +167,15 @@ def test_a_spectrum_reduced_over_processes_is_that_of_all_rows(ranks: list[dict[
         assert count == whole.count
         torch.testing.assert_close(mean, whole.mean)
         torch.testing.assert_close(scatter, whole.scatter)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_a_predictor_is_set_from_the_rows_of_all_processes(ranks: list[dict[str, Any]], split: str) -> None:
+    whole = followed(*batch(sum(SPLITS[split])))
+    for found in ranks:
+        for own, wanted in zip(found[f"predictor/{split}"], whole, strict=True):
+            torch.testing.assert_close(own, wanted, rtol=1e-10, atol=1e-12)
+    assert torch.equal(ranks[0][f"predictor/{split}"][1], ranks[1][f"predictor/{split}"][1])
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -185,9 +185,9 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "Pilots on seed 1000, validation accuracy: with patches of 4 pixels (width 64, depth 4, 3,000 updates) GMML has "
-        "68 after 600 updates on the labels; with patches of 7 pixels 71 after 300 updates, where from scratch has 55 "
-        "after 300 and 73 after 3,300. So what GMML saves is labelled updates; whether it is worth more than the same "
-        "number of updates on the labels alone is what the guard asks.",
+        "Pilots on seed 1000, validation accuracy: with patches of 4 pixels (width 64, depth 4, 3,000 updates) GMML "
+        "has 68 after 600 updates on the labels; with patches of 7 pixels it has 71 after 300 updates, where from "
+        "scratch has 55 after 300 and 73 after 3,300. So what GMML saves is labelled updates; whether it is worth more "
+        "than the same number of updates on the labels alone is what the guard asks.",
     ),
 )
