@@ -5,6 +5,7 @@ from autodidact.objectives.barlow_twins import barlow_twins, barlow_twins_floor,
 from autodidact.objectives.contrastive import info_nce
 from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
 from autodidact.objectives.nt_xent import nt_xent
+from autodidact.objectives.pairs import same_group_pairs
 from autodidact.objectives.reconstruction import latent_mse, masked_reconstruction
 
 __all__ = [
@@ -20,5 +21,6 @@ __all__ = [
     "masked_reconstruction",
     "nt_xent",
     "rankme",
+    "same_group_pairs",
     "standardised",
 ]
