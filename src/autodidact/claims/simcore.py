@@ -176,8 +176,8 @@ CLAIM = Claim(
         },
     },
     metric="knn",
-    budget="{steps:,} updates of {batch} images by every arm, after {retrieval_epochs} passes over the {targets} images "
-    "of the target for the model that selects",
+    budget="{steps:,} updates of {batch} images by every arm; {retrieval_epochs} passes over the {targets} target "
+    "images before, for the model that selects",
     statements=(
         Statement(
             "gain",
