@@ -24,6 +24,7 @@ from autodidact.worlds.suppressed import composite, random_bits
 
 Kind = Literal["bits", "composite"]
 Groups = Literal["clusters", "one", "shuffled", "truth"]
+FURTHER = 2
 EASY = {"bits": "truth_bits", "composite": "truth_colour"}
 LABELS = 1_000
 """Labels of the linear probe: the first in order."""
@@ -121,3 +122,147 @@ def probed(model: Model, split: Split, kind: Kind, bits: int) -> dict[str, float
         return {**figures, "easy": read(columns["truth_colour"]), "digit": read(columns["truth_digit"])}
     each = [{name: code >> k & 1 for name, code in columns["truth_bits"].items()} for k in range(bits)]
     return {**figures, "easy": float(np.mean([read(bit) for bit in each])) if each else float("nan")}
+
+
+BITS = {
+    "kind": "bits",
+    "clusters": 16,
+    "view": "grey",
+    "view_changes": {"jitter": [0.0, 0.0, 0.0, 0.0], "blur_p": 0.0},
+}
+COMPOSITE = {
+    "kind": "composite",
+    "clusters": 10,
+    "view": "weak",
+    "view_changes": {
+        "crop_scale": [0.6, 1.0],
+        "flip": 0.0,
+        "noise_std": 0.05,
+        "erase_p": 0.2,
+        "erase_scale": [0.02, 0.1],
+    },
+}
+LEARNERS: dict[str, dict[str, Any]] = {
+    "stages": {"groups": "clusters", "further": FURTHER, "longer": 1},
+    "ensemble": {"groups": "one", "further": FURTHER, "longer": 1},
+    "once": {"groups": "one", "further": 0, "longer": 1},
+    "longer": {"groups": "one", "further": 0, "longer": FURTHER + 1},
+    "shuffled": {"groups": "shuffled", "further": FURTHER, "longer": 1},
+    "oracle": {"groups": "truth", "further": FURTHER, "longer": 1},
+}
+CLAIM = Claim(
+    name="multistage",
+    number=66,
+    statement="Stages that contrast only what earlier ones cannot tell apart learn what an easy feature hides; as many "
+    "independent networks do not.",
+    run=run,
+    arms={
+        f"{learner}, {world}": {**LEARNERS[learner], **world_settings}
+        for world, world_settings in (("bits", BITS), ("composite", COMPOSITE))
+        for learner in LEARNERS
+    },
+    scales={
+        "laptop": {
+            "data": "fashion_mnist",
+            "images": 12_000,
+            "held": 3_000,
+            "bits": 8,
+            "batch": 64,
+            "steps": 300,
+            "lr": 1e-3,
+            "temperature": 0.1,
+            "encoder": "small:convnet?width=16",
+        },
+        "gpu": {
+            "data": "fashion_mnist",
+            "images": 50_000,
+            "held": 10_000,
+            "bits": 8,
+            "batch": 128,
+            "steps": 20_000,
+            "lr": 1e-3,
+            "temperature": 0.1,
+            "encoder": "timm:resnet18",
+        },
+        "tiny": {
+            "data": "digits",
+            "images": 600,
+            "held": 200,
+            "bits": 4,
+            "batch": 16,
+            "steps": 6,
+            "lr": 1e-3,
+            "temperature": 0.1,
+            "encoder": "small:convnet?width=4",
+        },
+    },
+    metric="garment",
+    budget='{steps:,} updates of {batch} images by each of three networks; by one alone in "once", and three times as '
+    'many updates by one in "longer"',
+    statements=(
+        Statement(
+            "gain, composite",
+            "garments read from the stages minus from the ensemble, pictures of a colour, a garment and a digit",
+            lambda f: f["stages, composite"]["garment"] - f["ensemble, composite"]["garment"],
+            margin=5.0,
+            role="main",
+            unit="points",
+        ),
+        Statement(
+            "gain, bits",
+            "garments read from the stages minus from the ensemble, garments with random bits",
+            lambda f: f["stages, bits"]["garment"] - f["ensemble, bits"]["garment"],
+            margin=15.0,
+            unit="points",
+        ),
+        Statement(
+            "digits",
+            "the digits of the composite pictures, stages minus ensemble",
+            lambda f: f["stages, composite"]["digit"] - f["ensemble, composite"]["digit"],
+            unit="points",
+        ),
+        Statement(
+            "hidden",
+            "the easy feature is learned and hides the garment: accuracy on colours minus on garments, one network",
+            lambda f: f["once, composite"]["easy"] - f["once, composite"]["garment"],
+            margin=30.0,
+            role="premise",
+            unit="points",
+        ),
+        Statement(
+            "easy feature kept, composite",
+            "colours read from the stages minus from the ensemble",
+            lambda f: f["stages, composite"]["easy"] - f["ensemble, composite"]["easy"],
+            margin=-1.0,
+            role="guard",
+            unit="points",
+        ),
+        Statement(
+            "easy feature kept, bits",
+            "bits read from the stages minus from the ensemble",
+            lambda f: f["stages, bits"]["easy"] - f["ensemble, bits"]["easy"],
+            margin=-1.0,
+            unit="points",
+        ),
+        Statement(
+            "shuffled",
+            "garments with shuffled clusters minus with the clusters as found: it is the clusters that help",
+            lambda f: f["shuffled, composite"]["garment"] - f["stages, composite"]["garment"],
+            direction="below",
+            role="control",
+            unit="points",
+        ),
+        Statement(
+            "longer",
+            "garments read from the stages minus from one network trained as long as all stages together",
+            lambda f: f["stages, composite"]["garment"] - f["longer, composite"]["garment"],
+            unit="points",
+        ),
+        Statement(
+            "found",
+            "the mechanism: what the first stage's clusters tell of the colour minus what they tell of the garment "
+            "(normalised mutual information)",
+            lambda f: f["stages, composite"]["nmi 0 truth_colour"] - f["stages, composite"]["nmi 0 label"],
+        ),
+    ),
+)
