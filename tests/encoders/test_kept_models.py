@@ -44,7 +44,9 @@ def two_slots(**arguments: object) -> EncoderModel:
     return model
 
 
-@pytest.mark.parametrize("arguments", [{}, {"primary": "table", "tap": "flat"}, {"merge": "concat"}, {"tap": 1}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"primary": "table", "tap": "flat"}, {"merge": "concat", "normalise": True}, {"tap": 1}]
+)
 def test_an_encoder_model_comes_back_exactly(tmp_path: Path, arguments: dict) -> None:
     model = two_slots(**arguments)
     again = load_model(model.save(tmp_path / "model"))
@@ -68,6 +70,18 @@ def test_embedding_is_the_primary_encoders_or_all_side_by_side() -> None:
     torch.testing.assert_close(model.embed(batch()), torch.cat((image, table), dim=1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(two_slots().embed(batch()), image, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(two_slots(primary="table").embed(batch()), table)
+
+
+def test_side_by_side_and_normalised_the_inner_product_is_the_sum_of_the_encoders_cosines() -> None:
+    plain, normed = (two_slots(merge="concat", normalise=flag).embed(batch()).double() for flag in (False, True))
+    parts = plain.split([two_slots()["image"].width, two_slots()["table"].width], dim=1)
+    cosines = [torch.nn.functional.cosine_similarity(part[:, None], part, dim=-1) for part in parts]
+    torch.testing.assert_close(normed @ normed.T, cosines[0] + cosines[1], rtol=1e-5, atol=1e-5)
+
+
+def test_settings_of_before_models_could_be_normalised_are_still_read() -> None:
+    old = {name: value for name, value in two_slots().settings.items() if name != "normalise"}
+    assert EncoderModel.from_settings(old).normalise is False
 
 
 def test_tap_names_what_is_read_out() -> None:

@@ -26,6 +26,7 @@ from autodidact.objectives import (
     info_nce,
     mixing_gap,
     nt_xent,
+    same_group_pairs,
     vicreg,
 )
 from autodidact.targets import Queue
@@ -33,6 +34,10 @@ from autodidact.targets import Queue
 
 def under_a_rule(z1: Tensor, z2: Tensor) -> Tensor:
     return info_nce(z1, z2, allowed=lambda a, b: (2 * a[:, None] + b) % 3 != 0)
+
+
+def in_groups(z1: Tensor, z2: Tensor) -> Tensor:
+    return info_nce(z1, z2, allowed=same_group_pairs((z1.detach()[:, 0] > 0).long()))
 
 
 def with_queue(z1: Tensor, z2: Tensor) -> Tensor:
@@ -57,6 +62,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dclw": lambda a, b: dclw(a, b, 0.1, 0.5, True),
     "dclw with attached weights": lambda a, b: dclw(a, b, 0.1, 0.5, False),
     "nt_xent under a rule of pairs": under_a_rule,
+    "nt_xent inside groups": in_groups,
     "nt_xent with a queue": with_queue,
     "barlow_twins": lambda a, b: barlow_twins(a[:, :3], b[:, :3]),
     "barlow_twins, more dimensions than samples": barlow_twins,

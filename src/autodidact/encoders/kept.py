@@ -27,6 +27,8 @@ class EncoderModel(Model):
     merge : "primary" embeds with that one alone, "concat" with all of them side by side.
     tap : what the embedding is. None: the encoder's own pooled output; "mean": mean of the last tokens or positions;
         "flat": the last tokens side by side; a number: mean of that layer's tokens or positions.
+    normalise : L2-normalise what each encoder gives. Side by side the cosine of two embeddings is then the mean of the
+        encoders' own cosines.
     """
 
     kind: ClassVar[str] = "encoder"
@@ -38,6 +40,7 @@ class EncoderModel(Model):
         primary: str | None = None,
         merge: Literal["primary", "concat"] = "primary",
         tap: Tap = None,
+        normalise: bool = False,
     ) -> None:
         super().__init__()
         if not encoders:
@@ -47,7 +50,7 @@ class EncoderModel(Model):
             raise ValueError(f"no encoder in slot '{self.primary}'; there is {', '.join(encoders)}")
         if merge not in ("primary", "concat"):
             raise ValueError(f"merge must be primary or concat, got {merge!r}")
-        self.merge, self.tap = merge, tap
+        self.merge, self.tap, self.normalise = merge, tap, normalise
         self.abilities: tuple[Ability, ...] = ("embed",)
         self.encoders = nn.ModuleDict(encoders)
 
@@ -58,6 +61,7 @@ class EncoderModel(Model):
             "primary": self.primary,
             "merge": self.merge,
             "tap": self.tap,
+            "normalise": self.normalise,
         }
 
     @classmethod
@@ -67,6 +71,8 @@ class EncoderModel(Model):
             primary=settings["primary"],
             merge=settings["merge"],
             tap=settings["tap"],
+            # Models of earlier versions do not say it.
+            normalise=settings.get("normalise", False),
         )
 
     @property
@@ -82,8 +88,13 @@ class EncoderModel(Model):
     def embed(self, batch: Batch) -> Float[Tensor, "n d"]:
         """One embedding a sample, float32."""
         slots = list(self.encoders) if self.merge == "concat" else [self.primary]
-        parts = [read_out(self[slot], self[slot].prepare(batch.fields), self.tap) for slot in slots]
-        return torch.cat(parts, dim=1).float()
+        return self.joined([read_out(self[slot], self[slot].prepare(batch.fields), self.tap) for slot in slots])
+
+    def joined(self, parts: Sequence[Float[Tensor, "n _"]]) -> Float[Tensor, "n d"]:
+        """The embedding, from what each encoder that takes part in it gives."""
+        if self.normalise:
+            parts = [torch.nn.functional.normalize(part.float()) for part in parts]
+        return torch.cat(list(parts), dim=1).float()
 
     def tokens(self, batch: Batch) -> Float[Tensor, "n t d"]:
         """The primary encoder's tokens (patches, columns, time steps); without tokens, the positions of its map."""

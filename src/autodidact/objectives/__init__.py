@@ -8,6 +8,7 @@ from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
 from autodidact.objectives.distillation import distillation
 from autodidact.objectives.mixing import mixing_gap
 from autodidact.objectives.nt_xent import nt_xent
+from autodidact.objectives.pairs import same_group_pairs
 from autodidact.objectives.prediction import cosine_prediction
 from autodidact.objectives.reconstruction import latent_mse, masked_reconstruction
 from autodidact.objectives.vicreg import VICRegTerms, vicreg
@@ -30,6 +31,7 @@ __all__ = [
     "mixing_gap",
     "nt_xent",
     "rankme",
+    "same_group_pairs",
     "standardised",
     "vicreg",
 ]
