@@ -15,7 +15,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from autodidact.measures import Spectrum
-from autodidact.objectives import barlow_twins, coupling, dcl, dclw, dclw_weights, info_nce, nt_xent
+from autodidact.objectives import barlow_twins, coupling, dcl, dclw, dclw_weights, info_nce, leave_one_out, nt_xent
 from autodidact.targets import Queue
 
 
@@ -28,6 +28,13 @@ def with_queue(z1: Tensor, z2: Tensor) -> Tensor:
     return info_nce(z1, z2, 0.02, negatives=queue)
 
 
+def of_neighbours(z1: Tensor, z2: Tensor) -> Tensor:
+    """Some rows without a label, so that processes count different numbers of queries."""
+    bank = torch.randn(20, z1.shape[1], dtype=z1.dtype, generator=torch.Generator().manual_seed(9))
+    labels = (z1[:, 0] > 0).long().where(z1[:, 1] < 2, -1)
+    return leave_one_out(z1, labels, bank, torch.arange(20) % 2, k=4).total
+
+
 OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent": nt_xent,
     "dcl": dcl,
@@ -36,6 +43,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dclw with attached weights": lambda a, b: dclw(a, b, 0.1, 0.5, False),
     "nt_xent under a rule of pairs": under_a_rule,
     "nt_xent with a queue": with_queue,
+    "leave_one_out": of_neighbours,
     "barlow_twins": lambda a, b: barlow_twins(a[:, :3], b[:, :3]),
     "barlow_twins, more dimensions than samples": barlow_twins,
 }
@@ -76,10 +84,12 @@ def worker(rank: int, folder: str) -> None:
         found[f"alone/{split}"] = float(nt_xent(x1, x2, gather=False))
         spectrum = Spectrum().update(x1).all_reduce()
         found[f"spectrum/{split}"] = (spectrum.count, spectrum.mean, spectrum.scatter)
-        queue = Queue(8, 4)
-        for shift in range(2):
-            queue.push(x1 + shift, torch.arange(mine.start, mine.stop) + 100 * shift)
-        found[f"queue/{split}"] = (queue.embeddings.clone(), queue.ids.clone())
+        for kind in ("queue", "bank"):
+            queue = Queue(8, 4, distinct=kind == "bank")
+            for shift in range(2):
+                ids = torch.arange(mine.start, mine.stop)
+                queue.push(x1 + shift, ids + 3 * shift, ids % 2)
+            found[f"{kind}/{split}"] = (queue.embeddings.clone(), queue.ids.clone(), queue.labels.clone())
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -129,13 +139,15 @@ def test_a_spectrum_reduced_over_processes_is_that_of_all_rows(ranks: list[dict[
         torch.testing.assert_close(scatter, whole.scatter)
 
 
+@pytest.mark.parametrize("kind", ["queue", "bank"])
 @pytest.mark.parametrize("split", SPLITS)
-def test_every_process_holds_the_same_queue(ranks: list[dict[str, Any]], split: str) -> None:
+def test_every_process_holds_the_same_queue(ranks: list[dict[str, Any]], split: str, kind: str) -> None:
     x1 = batch(sum(SPLITS[split]))[0]
-    queue = Queue(8, 4)
+    queue = Queue(8, 4, distinct=kind == "bank")
     for shift in range(2):
-        queue.push(x1 + shift, torch.arange(len(x1)) + 100 * shift)
+        queue.push(x1 + shift, torch.arange(len(x1)) + 3 * shift, torch.arange(len(x1)) % 2)
     for found in ranks:
-        embeddings, ids = found[f"queue/{split}"]
+        embeddings, ids, labels = found[f"{kind}/{split}"]
         torch.testing.assert_close(embeddings, queue.embeddings)
         assert torch.equal(ids, queue.ids)
+        assert torch.equal(labels, queue.labels)

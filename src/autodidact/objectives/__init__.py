@@ -4,6 +4,7 @@ from autodidact.measures import rankme
 from autodidact.objectives.barlow_twins import barlow_twins, barlow_twins_floor, cross_correlation, standardised
 from autodidact.objectives.contrastive import info_nce
 from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
+from autodidact.objectives.neighbours import leave_one_out
 from autodidact.objectives.nt_xent import nt_xent
 from autodidact.objectives.reconstruction import latent_mse, masked_reconstruction
 
@@ -17,6 +18,7 @@ __all__ = [
     "dclw_weights",
     "info_nce",
     "latent_mse",
+    "leave_one_out",
     "masked_reconstruction",
     "nt_xent",
     "rankme",
