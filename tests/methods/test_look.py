@@ -184,7 +184,7 @@ def test_two_coarse_classes_teach_it_to_tell_ten_digits_apart(digits, tmp_path):
         labels = torch.from_numpy(np.asarray(digits.column("label")))
         return float((knn_predict(rows[:1200], labels[:1200], rows[1200:]) == labels[1200:]).float().mean())
 
-    method = made(digits, samples=1200, neighbours=50, width=8, view="auto")
+    method = made(digits, samples=1200, neighbours=50, width=8, momentum=0.9)
     before = accuracy(method.kept().eval().embed)
     source = halves(digits).at(np.arange(1200))
     model = train(method, source, Settings(steps=80, batch_size=64, lr=3e-3), quiet=True)
@@ -192,7 +192,7 @@ def test_two_coarse_classes_teach_it_to_tell_ten_digits_apart(digits, tmp_path):
         after = accuracy(model.embed)
         model.save(tmp_path)
         assert accuracy(load_model(tmp_path).embed) == after
-    assert after > before + 0.02
+    assert after > before + 0.05
 
 
 def test_supervised_training_can_read_its_classes_from_a_projection(digits):

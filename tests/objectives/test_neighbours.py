@@ -96,9 +96,10 @@ def test_own_rows_are_no_neighbours() -> None:
     full, full_labels = torch.cat([bank, queries]), torch.cat([bank_labels, labels])
     own = torch.cat([torch.zeros(N, M, dtype=torch.bool), torch.eye(N, dtype=torch.bool)], dim=1)
     for k in (1, 5):
-        apart = [leave_one_out(queries[i : i + 1], labels[i : i + 1],
-                               torch.cat([bank, queries[:i], queries[i + 1 :]]),
-                               torch.cat([bank_labels, labels[:i], labels[i + 1 :]]), k=k).total for i in range(N)]  # fmt: skip
+        apart = []
+        for i in range(N):
+            rows, answers = (torch.cat([x[: M + i], x[M + i + 1 :]]) for x in (full, full_labels))
+            apart.append(leave_one_out(queries[i : i + 1], labels[i : i + 1], rows, answers, k=k).total)
         together = leave_one_out(queries, labels, full, full_labels, k=k, own=own)
         torch.testing.assert_close(together.total, torch.stack(apart).mean(), rtol=1e-12, atol=0)
     # Left in, the nearest neighbour of every query is itself, and the loss of one neighbour is 0.

@@ -7,6 +7,7 @@ from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
 from autodidact.objectives.neighbours import leave_one_out
 from autodidact.objectives.nt_xent import nt_xent
 from autodidact.objectives.reconstruction import latent_mse, masked_reconstruction
+from autodidact.objectives.triplet import pair_triplets
 
 __all__ = [
     "barlow_twins",
@@ -21,6 +22,7 @@ __all__ = [
     "leave_one_out",
     "masked_reconstruction",
     "nt_xent",
+    "pair_triplets",
     "rankme",
     "standardised",
 ]
