@@ -24,6 +24,7 @@ from autodidact.objectives import (
     dclw,
     dclw_weights,
     info_nce,
+    leave_one_out,
     mixing_gap,
     nt_xent,
     same_group_pairs,
@@ -53,6 +54,11 @@ def unmixed(z1: Tensor, z2: Tensor, **options: Any) -> Tensor:
 def weighed(z1: Tensor, z2: Tensor) -> Tensor:
     found = vicreg(z1, z2)
     return 25 * found.invariance + 25 * found.variance + found.covariance
+def of_neighbours(z1: Tensor, z2: Tensor) -> Tensor:
+    """Some rows without a label, so that processes count different numbers of queries."""
+    bank = torch.randn(20, z1.shape[1], dtype=z1.dtype, generator=torch.Generator().manual_seed(9))
+    labels = (z1[:, 0] > 0).long().where(z1[:, 1] < 2, -1)
+    return leave_one_out(z1, labels, bank, torch.arange(20) % 2, k=4).total
 
 
 OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -64,6 +70,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent under a rule of pairs": under_a_rule,
     "nt_xent inside groups": in_groups,
     "nt_xent with a queue": with_queue,
+    "leave_one_out": of_neighbours,
     "barlow_twins": lambda a, b: barlow_twins(a[:, :3], b[:, :3]),
     "barlow_twins, more dimensions than samples": barlow_twins,
     "barlow_twins, unbiased": lambda a, b: barlow_twins(a[:, :3], b[:, :3], unbiased=True),
@@ -122,10 +129,12 @@ def worker(rank: int, folder: str) -> None:
         spectrum = Spectrum().update(x1).all_reduce()
         found[f"spectrum/{split}"] = (spectrum.count, spectrum.mean, spectrum.scatter)
         found[f"predictor/{split}"] = followed(x1, x2)
-        queue = Queue(8, 4)
-        for shift in range(2):
-            queue.push(x1 + shift, torch.arange(mine.start, mine.stop) + 100 * shift)
-        found[f"queue/{split}"] = (queue.embeddings.clone(), queue.ids.clone())
+        for kind in ("queue", "bank"):
+            queue = Queue(8, 4, distinct=kind == "bank")
+            for shift in range(2):
+                ids = torch.arange(mine.start, mine.stop)
+                queue.push(x1 + shift, ids + 3 * shift, ids % 2)
+            found[f"{kind}/{split}"] = (queue.embeddings.clone(), queue.ids.clone(), queue.labels.clone())
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -184,13 +193,15 @@ def test_a_predictor_is_set_from_the_rows_of_all_processes(ranks: list[dict[str,
     assert torch.equal(ranks[0][f"predictor/{split}"][1], ranks[1][f"predictor/{split}"][1])
 
 
+@pytest.mark.parametrize("kind", ["queue", "bank"])
 @pytest.mark.parametrize("split", SPLITS)
-def test_every_process_holds_the_same_queue(ranks: list[dict[str, Any]], split: str) -> None:
+def test_every_process_holds_the_same_queue(ranks: list[dict[str, Any]], split: str, kind: str) -> None:
     x1 = batch(sum(SPLITS[split]))[0]
-    queue = Queue(8, 4)
+    queue = Queue(8, 4, distinct=kind == "bank")
     for shift in range(2):
-        queue.push(x1 + shift, torch.arange(len(x1)) + 100 * shift)
+        queue.push(x1 + shift, torch.arange(len(x1)) + 3 * shift, torch.arange(len(x1)) % 2)
     for found in ranks:
-        embeddings, ids = found[f"queue/{split}"]
+        embeddings, ids, labels = found[f"{kind}/{split}"]
         torch.testing.assert_close(embeddings, queue.embeddings)
         assert torch.equal(ids, queue.ids)
+        assert torch.equal(labels, queue.labels)

@@ -69,7 +69,7 @@ def predictor(width: int, hidden: int, *, norm: Literal["batch"] | None = "batch
 
 
 class LinearHead(nn.Module):
-    """One Linear on an embedding, optionally behind a BatchNorm without scale and shift or a hidden layer.
+    """One Linear on an embedding, optionally behind a BatchNorm without scale and shift, a projector or a hidden layer.
 
     Parameters
     ----------
@@ -79,12 +79,23 @@ class LinearHead(nn.Module):
         serve embeddings of any scale (He et al., MAE, 2111.06377, appendix A).
     hidden : width of a hidden layer with GELU; None for a purely linear head.
     dropout : probability on the embedding.
+    projection : size of the output of a `projector` (of two layers, the inner one as wide as the embedding) that comes
+        first, as in front of a contrastive loss; None for none.
     """
 
     def __init__(
-        self, width: int, out: int, *, standardise: bool = False, hidden: int | None = None, dropout: float = 0.0
+        self,
+        width: int,
+        out: int,
+        *,
+        standardise: bool = False,
+        hidden: int | None = None,
+        dropout: float = 0.0,
+        projection: int | None = None,
     ) -> None:
         super().__init__()
+        self.projector = nn.Identity() if projection is None else projector(width, width, projection)
+        width = projection or width
         self.norm = nn.BatchNorm1d(width, affine=False) if standardise else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.hidden = nn.Identity() if hidden is None else nn.Sequential(nn.Linear(width, hidden), nn.GELU())
@@ -94,4 +105,4 @@ class LinearHead(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n out"]:
-        return self.out(self.hidden(self.dropout(self.norm(x))))
+        return self.out(self.hidden(self.dropout(self.norm(self.projector(x)))))

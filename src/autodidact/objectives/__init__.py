@@ -7,10 +7,12 @@ from autodidact.objectives.correlation import centred, cross_correlation, standa
 from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
 from autodidact.objectives.distillation import distillation
 from autodidact.objectives.mixing import mixing_gap
+from autodidact.objectives.neighbours import leave_one_out
 from autodidact.objectives.nt_xent import nt_xent
 from autodidact.objectives.pairs import same_group_pairs
 from autodidact.objectives.prediction import cosine_prediction
 from autodidact.objectives.reconstruction import latent_mse, masked_reconstruction
+from autodidact.objectives.triplet import pair_triplets
 from autodidact.objectives.vicreg import VICRegTerms, vicreg
 
 __all__ = [
@@ -27,9 +29,11 @@ __all__ = [
     "distillation",
     "info_nce",
     "latent_mse",
+    "leave_one_out",
     "masked_reconstruction",
     "mixing_gap",
     "nt_xent",
+    "pair_triplets",
     "rankme",
     "same_group_pairs",
     "standardised",
