@@ -12,6 +12,7 @@ import torch
 from autodidact.data.schema import Field
 from autodidact.data.store import Store, derive
 from autodidact.encoders import build
+from autodidact.encoders.kept import EncoderModel, Tap
 from autodidact.methods.image.denoising_autoencoder import DenoisingAutoencoder
 from autodidact.model import Model
 from autodidact.model.model import embed
@@ -19,7 +20,9 @@ from autodidact.recipes.stages import Site, Stage, training
 from autodidact.targets import kmeans
 
 
-def clustered_codes(site: Site, *, clusters: int, epochs: int, noise: float, balanced: bool = False) -> list[Stage]:
+def clustered_codes(
+    site: Site, *, clusters: int, epochs: int, noise: float, balanced: bool = False, tap: Tap = None
+) -> list[Stage]:
     """The stages "autoencoder" (a model), "codes" (a store with column "code") and "clusters" (with "cluster").
 
     Parameters
@@ -28,6 +31,7 @@ def clustered_codes(site: Site, *, clusters: int, epochs: int, noise: float, bal
     epochs : passes of the autoencoder over the data.
     noise : standard deviation of the autoencoder's input noise.
     balanced : cap the clusters at equal size.
+    tap : what of the autoencoder's encoder is the code, see `EncoderModel`; "flat" keeps where things are.
 
     Raises
     ------
@@ -61,7 +65,7 @@ def clustered_codes(site: Site, *, clusters: int, epochs: int, noise: float, bal
         return site.train("autoencoder", DenoisingAutoencoder(code, noise=noise), site.source, own)
 
     def codes(results: Mapping[str, Any]) -> Store:
-        model = results["autoencoder"]
+        model = EncoderModel({"encoder": results["autoencoder"].encoder}, tap=tap).eval()
         store = site.store("codes")
         return derive(lambda batch: {"code": embed(model, batch)}, site.source, store, batch_size=512)
 

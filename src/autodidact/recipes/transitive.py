@@ -17,7 +17,7 @@ from autodidact.data.schema import Field
 from autodidact.data.source import Source, Together, together
 from autodidact.data.store import Store
 from autodidact.evaluation.table import Table
-from autodidact.methods.image.paired import PairTriplets
+from autodidact.methods.image.paired import PairTriplets, check_mining
 from autodidact.model import Model
 from autodidact.recipes.first_feature import clustered_codes
 from autodidact.recipes.stages import Recipe, Site, Stage, training
@@ -54,8 +54,8 @@ class Transitive(Recipe):
     The data are crops of objects along tracks, one subfolder a track: frames of a video of one thing, or photographs
     of it from several sides. Finding the moving things in videos and following them is not part of it.
 
-    An autoencoder's code, which does not know that two views of a thing belong together, links crops of different
-    tracks that look alike, hence from a similar side (inter). Two crops of one track are of one thing (intra). From
+    An autoencoder's code with all its positions, which does not know that two views of a thing belong together, links
+    crops of different tracks that look alike, hence from a similar side (inter). Two crops of one track are of one thing (intra). From
     A - B, A - A' and B - B' follow A - B', A' - B and A' - B', of different things from different sides. An encoder is
     trained on all of these pairs against crops of other clusters. Wrong edges make wrong pairs: the stage ``graph``
     counts edges, samples without any, and, where there are labels, the share of pairs of one class.
@@ -106,6 +106,7 @@ class Transitive(Recipe):
             raise ValueError(f"clusters must be at least 2, so that there are negatives, or 0; got {clusters}")
         if not -1 <= least <= 1:
             raise ValueError(f"least is a cosine in [-1, 1], got {least}")
+        check_mining(margin, hardest, mine_from)
         self.tracks, self.pairs, self.neighbours, self.least = tracks, pairs, neighbours, least
         self.clusters, self.draws = clusters, draws
         self.autoencoder_epochs, self.noise = autoencoder_epochs, noise
@@ -154,7 +155,7 @@ class Transitive(Recipe):
             return site.train("triplets", method, self._shown(marked, results["pairs"]))
 
         count = self.clusters or max(2, round(len(site.source) / CLUSTER_SIZE))
-        first = clustered_codes(site, clusters=count, epochs=self.autoencoder_epochs, noise=self.noise)
+        first = clustered_codes(site, clusters=count, epochs=self.autoencoder_epochs, noise=self.noise, tap="flat")
         return [
             *first,
             Stage("pairs", pairs, ("codes", "clusters")),

@@ -51,10 +51,7 @@ class PairTriplets(Method):
         view_changes: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        if margin <= 0 or hardest < 1:
-            raise ValueError(f"margin must be positive and hardest at least 1, got {margin} and {hardest}")
-        if not 0 <= mine_from <= 1:
-            raise ValueError(f"mine_from is a share of the training in [0, 1], got {mine_from}")
+        check_mining(margin, hardest, mine_from)
         self.encoder, self.augment = encoder, augment_for(encoder, view, view_changes)
         self.projector = projector(encoder.width, hidden or encoder.width, dimensions)
         self.marks, self.margin, self.hardest = tuple(marks), margin, hardest
@@ -86,3 +83,11 @@ class PairTriplets(Method):
         )
         terms = {"active": found.active, "left_out": found.left_out}
         return Loss(found.total, terms, {"embedding": embedding.chunk(2)[0], "projection": z1, "projection_b": z2})
+
+
+def check_mining(margin: float, hardest: int, mine_from: float) -> None:
+    """Raise ValueError for settings of `PairTriplets` that are out of range; a recipe asks before its first stage."""
+    if margin <= 0 or hardest < 1:
+        raise ValueError(f"margin must be positive and hardest at least 1, got {margin} and {hardest}")
+    if not 0 <= mine_from <= 1:
+        raise ValueError(f"mine_from is a share of the training in [0, 1], got {mine_from}")
