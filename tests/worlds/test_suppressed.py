@@ -58,18 +58,22 @@ def test_the_three_parts_of_a_composite_are_independent_and_follow_from_the_seed
     first, again, other = (composite(garments, seed=seed) for seed in (0, 0, 1))
     assert torch.equal(images(first), images(again))
     assert not torch.equal(images(first), images(other))
-    columns = [np.asarray(first.column(name)) for name in ("label", "truth_colour", "truth_digit")]
+    columns = [np.asarray(first.column(name)) for name in ("label", "truth_colours", "truth_digit")]
     for a, b in ((0, 1), (0, 2), (1, 2)):
         assert abs(np.corrcoef(columns[a], columns[b])[0, 1]) < 0.15
 
 
-def test_the_left_half_of_a_composite_shows_its_colour_and_nothing_else(garments):
-    made = composite(garments, seed=0)
-    left = images(made)[:, :, :, :16].float().mean((2, 3))
-    hue = left / left.sum(1, keepdim=True)
-    colour = torch.from_numpy(np.asarray(made.column("truth_colour")))
-    centres = torch.stack([hue[colour == k].mean(0) for k in range(10)])
-    assert torch.equal(torch.cdist(hue, centres).argmin(1), colour)
+@pytest.mark.parametrize("stripes", [1, 2])
+def test_the_left_half_of_a_composite_shows_its_colours_and_nothing_else(garments, stripes):
+    made = composite(garments, stripes=stripes, seed=0)
+    code = np.asarray(made.column("truth_colours"))
+    height = 32 // stripes
+    for k in range(stripes):
+        left = images(made)[:, :, k * height : (k + 1) * height, :16].float().mean((2, 3))
+        hue = left / left.sum(1, keepdim=True)
+        colour = torch.from_numpy(code // 10 ** (stripes - 1 - k) % 10)
+        centres = torch.stack([hue[colour == c].mean(0) for c in range(10)])
+        assert torch.equal(torch.cdist(hue, centres).argmin(1), colour)
 
 
 def test_the_digits_of_a_held_part_are_other_ones_than_those_of_training(garments):

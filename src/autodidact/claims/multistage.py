@@ -12,6 +12,7 @@ import torch
 from sklearn.metrics import normalized_mutual_info_score
 from torch import Tensor
 
+from autodidact.claims.claim import Claim, Statement
 from autodidact.claims.images import Split, embeddings, fresh_encoder, split_images
 from autodidact.data import Source, Store
 from autodidact.evaluation.frozen import Frozen
@@ -20,12 +21,12 @@ from autodidact.model import Encoder, Model
 from autodidact.recipes.multistage import Multistage
 from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings
-from autodidact.worlds.suppressed import composite, random_bits
+from autodidact.worlds.suppressed import COLOURS, composite, random_bits
 
 Kind = Literal["bits", "composite"]
 Groups = Literal["clusters", "one", "shuffled", "truth"]
-FURTHER = 2
-EASY = {"bits": "truth_bits", "composite": "truth_colour"}
+FURTHER, STRIPES = 2, 2
+EASY = {"bits": "truth_bits", "composite": "truth_colours"}
 LABELS = 1_000
 """Labels of the linear probe: the first in order."""
 
@@ -34,16 +35,16 @@ class _Stages(Multistage):
     """Further stages on groups that are found (the method), one for all (an ensemble), shuffled, or known."""
 
     groups: Groups = "clusters"
-    truth: tuple[str, int] = ("", 1)
+    truth: tuple[str, int, int] = ("", 1, 1)
 
     def assigned(self, rows: Tensor, source: Source, number: int, generator: torch.Generator) -> Tensor:
         if self.groups == "one":
             return torch.zeros(len(rows), dtype=torch.long)
         if self.groups == "truth":
-            field, values = self.truth
+            field, base, digits = self.truth
             code = torch.from_numpy(np.array(source.column(field)))
-            # The digits of the truth to base K, one a stage, as many as there are.
-            return code // max(1, values // self.clusters ** (number + 1)) % self.clusters
+            # One digit of the truth a stage, as many as there are.
+            return code // base ** max(0, digits - 1 - number) % base
         found = super().assigned(rows, source, number, generator)
         return found[torch.randperm(len(found), generator=generator)] if self.groups == "shuffled" else found
 
@@ -53,7 +54,9 @@ def world(kind: Kind, split: Split, bits: int, seed: int) -> Split:
     parts = (("train", split.train), ("held", split.validation), ("held", split.test))
     if kind == "bits":
         return Split(*(random_bits(source, bits, seed=3 * seed + k) for k, (_, source) in enumerate(parts)))
-    return Split(*(composite(source, part=part, seed=3 * seed + k) for k, (part, source) in enumerate(parts)))  # type: ignore[arg-type]
+    return Split(
+        *(composite(source, part=part, stripes=STRIPES, seed=3 * seed + k) for k, (part, source) in enumerate(parts))
+    )  # type: ignore[arg-type]
 
 
 def run(
@@ -84,7 +87,7 @@ def run(
         further=further,
         clusters=clusters,
     )
-    recipe.groups, recipe.truth = groups, (EASY[kind], 2**bits if kind == "bits" else clusters)
+    recipe.groups, recipe.truth = groups, (EASY[kind], *((16, bits // 4) if kind == "bits" else (COLOURS, STRIPES)))
 
     def maker(_: str, draw: int = 0) -> Encoder:
         return fresh_encoder(encoder, split.train, seed + 100_000 * draw)
@@ -103,8 +106,8 @@ def run(
 
 
 def probed(model: Model, split: Split, kind: Kind, bits: int) -> dict[str, float]:
-    """Percent that a linear probe on 1,000 labels reads right: "garment", "easy" (the mean over bits), and "digit" in
-    composites; "validation" is "garment" on the validation images."""
+    """Percent that a linear probe on 1,000 labels reads right: "garment", "easy" (the mean over bits, or stripes), and
+    "digit" in composites; "validation" is "garment" on the validation images."""
     rows = {name: embeddings(model, source) for name, source in vars(split).items()}
 
     def read(truth: Mapping[str, np.ndarray], part: str = "test") -> float:
@@ -118,10 +121,10 @@ def probed(model: Model, split: Split, kind: Kind, bits: int) -> dict[str, float
         if field != "image"
     }
     figures = {"garment": read(columns["label"]), "validation": read(columns["label"], "validation")}
-    if kind == "composite":
-        return {**figures, "easy": read(columns["truth_colour"]), "digit": read(columns["truth_digit"])}
-    each = [{name: code >> k & 1 for name, code in columns["truth_bits"].items()} for k in range(bits)]
-    return {**figures, "easy": float(np.mean([read(bit) for bit in each])) if each else float("nan")}
+    base, digits = (2, bits) if kind == "bits" else (COLOURS, STRIPES)
+    each = [{name: code // base**k % base for name, code in columns[EASY[kind]].items()} for k in range(digits)]
+    figures["easy"] = float(np.mean([read(part) for part in each]))
+    return {**figures, "digit": read(columns["truth_digit"])} if kind == "composite" else figures
 
 
 BITS = {
@@ -262,7 +265,7 @@ CLAIM = Claim(
             "found",
             "the mechanism: what the first stage's clusters tell of the colour minus what they tell of the garment "
             "(normalised mutual information)",
-            lambda f: f["stages, composite"]["nmi 0 truth_colour"] - f["stages, composite"]["nmi 0 label"],
+            lambda f: f["stages, composite"]["nmi 0 truth_colours"] - f["stages, composite"]["nmi 0 label"],
         ),
     ),
 )

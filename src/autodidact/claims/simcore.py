@@ -108,7 +108,7 @@ def run(
     return {
         **accuracies(model, split),
         "selected": float(len(kinds)),
-        "precision": 100 * float((kinds == 0).mean()) if len(kinds) else float("nan"),
+        "precision": 100 * float((kinds == 0).mean()) if len(kinds) else 0.0,
     }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import colorsys
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -44,29 +44,34 @@ def random_bits(images: Source, bits: int, *, seed: int) -> Source:
     schema = Schema(
         image=Field("image", tuple(made.shape[1:])), label=images.schema["label"], truth_bits=Field("group")
     )
-    fields = {"image": made, "label": np.asarray(images.column("label")), "truth_bits": code.numpy()}
+    fields: dict[str, Any] = {"image": made, "label": np.asarray(images.column("label")), "truth_bits": code.numpy()}
     return ArraySource(f"{images.name} with {bits} bits", fields, schema, images.ids)
 
 
-def composite(garments: Source, *, part: Literal["train", "held"] = "train", seed: int) -> Source:
+def composite(garments: Source, *, part: Literal["train", "held"] = "train", stripes: int = 2, seed: int) -> Source:
     """Pictures of 32 x 32 colour pixels put together of three things that have nothing to do with each other.
 
-    The left half is a blotchy texture in one of 10 colours, the right half shows a garment above and a handwritten
-    digit below. The colour fills half of the picture and is the same in all crops of it: the easiest to learn, then the
-    garment, then the digit, which is 8 pixels small. Nuisance: the places of garment and digit, the pattern of the
-    texture, the brightness of each part, and noise of each pixel.
+    The left half shows stripes, one above the other, each in one of 10 colours; the right half shows a garment above
+    and a handwritten digit below. The colours fill half of the picture and are the same in all crops of it: they are
+    the easiest to learn, and 10^stripes combinations of them tell many pictures apart. Then comes the garment, then the
+    digit, which is 8 pixels small. Hardness: `stripes`. Nuisance: the places of garment and digit, the brightness of
+    each part, slight blotches on the stripes, and noise of each pixel.
 
     Parameters
     ----------
     garments : with the fields "image" (one channel) and "label"; one picture is made of each.
     part : the digits of "train" are other ones than those of "held".
+    stripes : of colour, 1 or more.
     seed : of everything that is drawn.
 
     Returns
     -------
     Source
-        "image", "label" (the garment's), "truth_colour" and "truth_digit", both 0 to 9.
+        "image", "label" (the garment's), "truth_colours", a number whose decimal digits are the colours from above, and
+        "truth_digit".
     """
+    if stripes < 1:
+        raise ValueError(f"at least 1 stripe is needed, got {stripes}")
     rng = np.random.default_rng(seed)
     rows = len(garments)
     digits = open_source("digits", progress=False)
@@ -75,23 +80,25 @@ def composite(garments: Source, *, part: Literal["train", "held"] = "train", see
     digit = digits.batch(chosen)["image"][:, 0].float().numpy() / 255
     images = garments.batch(np.arange(rows))["image"].float() / 255
     garment = torch.nn.functional.interpolate(images, (16, 16), mode="area")[:, 0].numpy()
-    colour = rng.integers(0, COLOURS, rows)
+    colours = rng.integers(0, COLOURS, (rows, stripes))
     made = np.zeros((rows, 3, SIDE, SIDE), dtype=np.float32)
-    made[:, :, :, : SIDE // 2] = _palette()[colour][:, :, None, None] * _blotches(rows, rng)[:, None]
+    stripe = np.arange(SIDE) * stripes // SIDE
+    tint = _palette()[colours[:, stripe]].transpose(0, 2, 1)
+    made[:, :, :, : SIDE // 2] = tint[:, :, :, None] * _blotches(rows, rng)[:, None]
     for shown, place in ((garment, (0, 5, 16, 17)), (digit, (21, 25, 17, 25))):
         _paste(made, shown * rng.uniform(0.6, 1.0, (rows, 1, 1)), place, rng)
     made += rng.normal(0, 0.03, made.shape)
     schema = Schema(
         image=Field("image", (3, SIDE, SIDE)),
         label=garments.schema["label"],
-        truth_colour=Field("group"),
+        truth_colours=Field("group"),
         truth_digit=Field("group"),
     )
     pixels: UInt8[np.ndarray, "n 3 h w"] = np.rint(255 * made.clip(0, 1)).astype(np.uint8)
-    fields = {
+    fields: dict[str, Any] = {
         "image": pixels,
         "label": np.asarray(garments.column("label")),
-        "truth_colour": colour,
+        "truth_colours": colours @ COLOURS ** np.arange(stripes)[::-1],
         "truth_digit": np.asarray(digits.column("label"))[chosen],
     }
     return ArraySource(f"{garments.name} composite", fields, schema, garments.ids)
@@ -102,8 +109,8 @@ def _palette() -> Float[np.ndarray, "colours 3"]:
 
 
 def _blotches(rows: int, rng: np.random.Generator) -> Float[np.ndarray, "n h w"]:
-    """Smooth random patterns between dark and bright, for the left halves."""
-    coarse = torch.from_numpy(rng.uniform(0.3, 1.0, (rows, 1, 8, 4)))
+    """Smooth random patterns, nearly even, for the left halves."""
+    coarse = torch.from_numpy(rng.uniform(0.85, 1.0, (rows, 1, 8, 4)))
     smooth = torch.nn.functional.interpolate(coarse, (SIDE, SIDE // 2), mode="bilinear")[:, 0].numpy()
     return smooth * rng.uniform(0.7, 1.0, (rows, 1, 1))
 
