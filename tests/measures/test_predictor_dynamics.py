@@ -1,4 +1,4 @@
-"""The theory of DirectPred: the flow is the descent of the loss, what it conserves, where it rests, when it collapses."""
+"""The theory of DirectPred: a flow down the loss, what it conserves, where it rests, when it collapses."""
 
 from __future__ import annotations
 

@@ -211,7 +211,7 @@ def test_direct_pred_keeps_projections_apart_that_collapse_without_a_predictor(d
     found = {}
     for head in ("directpred", "none"):
         method = DirectPred(encoder(digits, 4), head=head, momentum=0.9, hidden=32, dimensions=16)
-        settings = Settings(steps=150, batch_size=64, optimizer="sgd", lr=0.3, weight_decay=4e-4)
+        settings = Settings(steps=40, batch_size=64, optimizer="sgd", lr=0.3, weight_decay=4e-4)
         train(method, digits.at(np.arange(600)), settings, quiet=True)
         found[head] = spread(method, digits)
     assert found["none"] < 0.5 * found["directpred"]

@@ -143,12 +143,12 @@ def test_bad_input_is_named() -> None:
 def test_value_and_gradient_are_those_of_the_authors_implementation(waves: Callable[[int, int], list[Tensor]]) -> None:
     """A check made once outside this repository, and its figures kept.
 
-    The lines of train() in main.py of wgcban/mix-bt at commit e2c6af0 that compute the loss from the projections were run
-    behind one linear layer with tanh and L2 norm, at (N, D) of (6, 4), (33, 16), (256, 128) with lambda 1/128 and (64, 512)
-    with 1/1024, weight 4 of the mixing term, each with its own random share and permutation. Against
+    The lines of train() in main.py of wgcban/mix-bt at commit e2c6af0 that compute the loss from the projections were
+    run behind one linear layer with tanh and L2 norm, at (N, D) of (6, 4), (33, 16), (256, 128) with lambda 1/128 and
+    (64, 512) with 1/1024, weight 4 of the mixing term, each with its own random share and permutation. Against
     barlow_twins + 4 lambda mixing_gap, both unbiased, on projections scaled up so that eps plays no part, the largest
-    relative difference was 4.7e-11 in the value and 3.0e-11 in the gradient in float64, 4.7e-7 and 6.4e-7 in float32. Here
-    are their value without the L2 norm at (6, 4), share 0.3, and its gradients as slopes along the other view.
+    relative difference was 4.7e-11 in the value and 3.0e-11 in the gradient in float64, 4.7e-7 and 6.4e-7 in float32.
+    Here are their value without the L2 norm at (6, 4), share 0.3, and its gradients as slopes along the other view.
     """
     z1, z2 = waves(6, 4)
     order = torch.tensor([2, 0, 1, 5, 3, 4])

@@ -81,9 +81,10 @@ def test_value_and_gradient_are_those_of_the_authors_implementation(waves: Calla
     """A check made once outside this repository, and its figures kept.
 
     VICReg.forward in main_vicreg.py of facebookresearch/vicreg at commit 4e12602 was run with identity backbone and
-    projector in one process and weights 25, 25, 1, at (N, D) of (6, 4), (32, 16), (256, 128), (64, 512). Largest relative
-    difference: 1.5e-16 in the values and 8.4e-16 in the gradients in float64, 0 and 4.6e-7 in float32. Here are their
-    value at (6, 4) and their gradients as slopes: the first view's along the second view, and the other way round.
+    projector in one process and weights 25, 25, 1, at (N, D) of (6, 4), (32, 16), (256, 128), (64, 512). Largest
+    relative difference: 1.5e-16 in the values and 8.4e-16 in the gradients in float64, 0 and 4.6e-7 in float32. Here
+    are their value at (6, 4) and their gradients as slopes: the first view's along the second view, and the other way
+    round.
     """
     z1, z2 = waves(6, 4)
     found = vicreg(z1, z2)
