@@ -54,6 +54,8 @@ def unmixed(z1: Tensor, z2: Tensor, **options: Any) -> Tensor:
 def weighed(z1: Tensor, z2: Tensor) -> Tensor:
     found = vicreg(z1, z2)
     return 25 * found.invariance + 25 * found.variance + found.covariance
+
+
 def of_neighbours(z1: Tensor, z2: Tensor) -> Tensor:
     """Some rows without a label, so that processes count different numbers of queries."""
     bank = torch.randn(20, z1.shape[1], dtype=z1.dtype, generator=torch.Generator().manual_seed(9))

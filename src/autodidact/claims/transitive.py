@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from autodidact.claims.claim import Claim, Statement
 from autodidact.claims.images import Split, accuracies, fresh_encoder, split_images
 from autodidact.data import Source, Store
 from autodidact.data.pairs import stored_pairs

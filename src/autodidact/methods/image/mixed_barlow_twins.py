@@ -27,7 +27,6 @@ CARD = Card(
     summary="Barlow Twins for long training on few images: mixed images should be embedded as the mixtures.",
     needs=(("image", "image"),),
     arguments=("lam_reg", "lambd", "dimensions"),
-    claim="mixed_barlow_twins",
     encoder="small:convnet",
 )
 
@@ -64,7 +63,7 @@ class MixedBarlowTwins(TwoViews):
         encoder: Encoder,
         *,
         lam_reg: float = 4.0,
-        lambd: float = 1 / 128,
+        lambd: float = 0.0078125,
         ramp: float = 0.0,
         restandardise: bool = False,
         stop_target: bool = False,
