@@ -56,9 +56,9 @@ class Transitive(Recipe):
 
     An autoencoder's code with all its positions, which does not know that two views of a thing belong together, links
     crops of different tracks that look alike, hence from a similar side (inter). Two crops of one track are of one
-    thing (intra). From A - B, A - A' and B - B' follow A - B', A' - B and A' - B', of different things
-    from different sides. An encoder is trained on all of these pairs against crops of other clusters. Wrong edges make wrong pairs: the stage ``graph``
-    counts edges, samples without any, and, where there are labels, the share of pairs of one class.
+    thing (intra). From A - B, A - A' and B - B' follow A - B', A' - B and A' - B', of different things from different
+    sides. An encoder is trained on all of these pairs against crops of other clusters. Wrong edges make wrong pairs:
+    the stage ``graph`` counts edges, samples without any, and, where there are labels, the share of pairs of one class.
 
     Parameters
     ----------
