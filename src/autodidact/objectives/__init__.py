@@ -2,10 +2,12 @@
 
 from autodidact.measures import rankme
 from autodidact.objectives.barlow_twins import barlow_twins, barlow_twins_floor, cross_correlation, standardised
-from autodidact.objectives.contrastive import info_nce
+from autodidact.objectives.contrastive import info_nce, same_slot
 from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
+from autodidact.objectives.moco import momentum_contrast
 from autodidact.objectives.nt_xent import nt_xent
 from autodidact.objectives.reconstruction import latent_mse, masked_reconstruction
+from autodidact.objectives.swav import sinkhorn, swapped_prediction
 
 __all__ = [
     "barlow_twins",
@@ -18,7 +20,11 @@ __all__ = [
     "info_nce",
     "latent_mse",
     "masked_reconstruction",
+    "momentum_contrast",
     "nt_xent",
     "rankme",
+    "same_slot",
+    "sinkhorn",
     "standardised",
+    "swapped_prediction",
 ]

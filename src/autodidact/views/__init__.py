@@ -7,6 +7,7 @@ from autodidact.views.eval_view import eval_view
 from autodidact.views.look import Look
 from autodidact.views.multicrop import multicrop, multicrop_augments
 from autodidact.views.parameters import ViewParameters
+from autodidact.views.style import draw_references, look_of, restyle, split_look, with_look
 from autodidact.views.token_masks import (
     block_mask,
     gather_tokens,
@@ -28,16 +29,21 @@ __all__ = [
     "ViewParameters",
     "block_mask",
     "column_subsets",
+    "draw_references",
     "eval_view",
     "gather_tokens",
     "gmml_corruption",
     "gmml_mask",
     "group_mask",
     "keep_indices",
+    "look_of",
     "masked_indices",
     "multicrop",
     "multicrop_augments",
     "pixel_mask",
     "random_mask",
+    "restyle",
     "scatter_tokens",
+    "split_look",
+    "with_look",
 ]
