@@ -81,7 +81,11 @@ def run(
     known = Frozen(rows[few], answers[few], rows, rows[:1], int(answers.max()) + 1)
     probe = fit_probe(known)
     figures = {}
-    tests = {"seen": shown(split.test, SEEN, 1), "unseen": shown(split.test, UNSEEN, 2), "sketch": shown(split.test, LIMIT, 3)}
+    tests = {
+        "seen": shown(split.test, SEEN, 1),
+        "unseen": shown(split.test, UNSEEN, 2),
+        "sketch": shown(split.test, LIMIT, 3),
+    }
     for name, test in tests.items():
         found = embeddings(model, test)
         figures[f"linear {name}"] = _percent(probe.predict(found) == labels_of(test))

@@ -19,6 +19,9 @@ from autodidact.model import Encoder
 from autodidact.objectives import same_slot
 from autodidact.views import Augment
 
+MOST_VIEWS = len(ascii_lowercase)
+"""Views of an image are named by letters."""
+
 
 def augment_for(encoder: Encoder, view: str, changes: Mapping[str, Any] | None = None) -> Augment:
     """The augmentation of a name for the images of an encoder.
@@ -42,8 +45,8 @@ def _plain(value: Any) -> Any:
 
 def view_names(count: int) -> str:
     """Names of `count` views, a letter each: "a", "b", ..."""
-    if not 1 <= count <= len(ascii_lowercase):
-        raise ValueError(f"an image is shown in 1 to {len(ascii_lowercase)} views, got {count}")
+    if not 1 <= count <= MOST_VIEWS:
+        raise ValueError(f"an image is shown in 1 to {MOST_VIEWS} views, got {count}")
     return ascii_lowercase[:count]
 
 

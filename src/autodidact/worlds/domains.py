@@ -41,10 +41,14 @@ class Domain:
 
 
 DOMAINS = {
-    "noon": Domain((0.95, 0.9, 0.75), (0.3, 0.35, 0.5), gamma=0.9, light=60, fall=0.3, grain=0.03, slope=0.5),
-    "dusk": Domain((0.85, 0.45, 0.35), (0.15, 0.08, 0.2), gamma=1.3, light=180, fall=0.5, grain=0.06, slope=1.0),
-    "lamp": Domain((0.95, 0.85, 0.3), (0.35, 0.15, 0.05), gamma=0.7, light=270, fall=0.6, grain=0.04, slope=1.5, blur=0.5),
-    "frost": Domain((0.7, 0.95, 0.95), (0.2, 0.4, 0.6), gamma=1.1, light=120, fall=0.4, grain=0.05, slope=2.0, blur=0.3),
+    "noon": Domain((0.95, 0.9, 0.75), (0.3, 0.35, 0.5), gamma=0.9, light=60, fall=0.3, grain=0.02, slope=0.5),
+    "dusk": Domain((0.85, 0.45, 0.35), (0.15, 0.08, 0.2), gamma=1.3, light=180, fall=0.5, grain=0.03, slope=1.0),
+    "lamp": Domain(
+        (0.95, 0.85, 0.3), (0.35, 0.15, 0.05), gamma=0.7, light=270, fall=0.6, grain=0.02, slope=1.5, blur=0.5
+    ),
+    "frost": Domain(
+        (0.7, 0.95, 0.95), (0.2, 0.4, 0.6), gamma=1.1, light=120, fall=0.4, grain=0.02, slope=2.0, blur=0.3
+    ),
     "sketch": Domain((0.1, 0.1, 0.1), (0.95, 0.95, 0.9), grain=0.02, slope=0.0, outline=1.0),
 }
 """Four that differ in what low-frequency amplitude carries, and one that does not: a sketch on white paper."""
@@ -100,9 +104,7 @@ def domains(
     return ArraySource(f"{source.name} in {', '.join(names)}", values, schema, source.ids)
 
 
-def render(
-    pictures: Float[Tensor, "n h w"], domain: Domain, generator: torch.Generator
-) -> Float[Tensor, "n 3 h w"]:
+def render(pictures: Float[Tensor, "n h w"], domain: Domain, generator: torch.Generator) -> Float[Tensor, "n 3 h w"]:
     """Pictures from 0 (black) to 1 as a domain shows them."""
     n, height, width = pictures.shape
 

@@ -39,10 +39,10 @@ class MoCo(SeveralViews):
     never negatives, however old.
 
     The authors shuffle images between devices, since batch statistics that query and key share would tell which key
-    belongs to the query's batch. Here a key is made with the running statistics of the slow copy, as in EMAN
-    (2101.08482): it depends on its own image alone, nothing of the batch is written into it, and there is nothing to
-    shuffle. That the batch norms of the queries see the batches of all processes would not be enough, since the keys in
-    the queue come from other batches.
+    belongs to the query's batch. Here a key is made with running statistics that follow as slowly as the weights do, as
+    in EMAN (2101.08482): it depends on its own image alone, nothing of the batch is written into it, and there is
+    nothing to shuffle. That the batch norms of the queries see the batches of all processes would not be enough, since
+    the keys in the queue come from other batches.
 
     Where views have slots (`bss`), each view is query once, and only keys of its own slot repel it. The queue holds
     keys of slots that are gone, and is not used.
@@ -80,8 +80,8 @@ class MoCo(SeveralViews):
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
         self.temperature, self.symmetric = temperature, symmetric
-        self.slow_encoder = EMATeacher(encoder, momentum)
-        self.slow_projector = EMATeacher(self.projector, momentum)
+        self.slow_encoder = EMATeacher(encoder, momentum, average_buffers=True)
+        self.slow_projector = EMATeacher(self.projector, momentum, average_buffers=True)
         self.queue = Queue(queue, dimensions)
         self.made: list[tuple[Tensor, Tensor]] = []
 

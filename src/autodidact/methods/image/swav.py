@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from autodidact.catalog import Card
 from autodidact.heads import projector
 from autodidact.methods.method import Group, Loss, Progress, Views
-from autodidact.methods.two_views import SeveralViews, augment_for
+from autodidact.methods.two_views import MOST_VIEWS, SeveralViews, augment_for
 from autodidact.model import Encoder
 from autodidact.objectives import sinkhorn, swapped_prediction
 from autodidact.objectives.embeddings import full_precision, full_precision_region, unit_rows
@@ -55,7 +55,8 @@ class SwAV(SeveralViews):
     encoder : image encoder; for small views it must take images of two sizes.
     prototypes : number of clusters. Paper: 3000 for 1000 classes; a few times the number of classes that one expects.
     temperature : of the predicted assignment. Paper: 0.1.
-    epsilon : softness of the codes; above about 0.1 they tend to all prototypes alike. Paper: 0.05.
+    epsilon : softness of the codes. Paper: 0.05, with batches of thousands; with small ones that lets all samples
+        become alike, and the loss stays at the logarithm of the number of prototypes.
     iterations : of Sinkhorn-Knopp. Paper: 3.
     frozen : updates during which the prototypes stay as they are. Authors' code: 313, an epoch at most.
     local_count : small views beside the two large ones. Paper: 6; 0 for "2x224".
@@ -80,7 +81,7 @@ class SwAV(SeveralViews):
         *,
         prototypes: int = 128,
         temperature: float = 0.1,
-        epsilon: float = 0.05,
+        epsilon: float = 0.02,
         iterations: int = 3,
         frozen: int = 313,
         local_count: int = 4,
@@ -109,6 +110,8 @@ class SwAV(SeveralViews):
         ):
             if count < 0:
                 raise ValueError(f"{name} must not be negative, got {count}")
+        if CODED + local_count > MOST_VIEWS:
+            raise ValueError(f"local_count is at most {MOST_VIEWS - CODED}, got {local_count}")
         self.encoder, self.temperature, self.epsilon, self.iterations = encoder, temperature, epsilon, iterations
         base = augment_for(encoder, view, view_changes)
         side = min(base.shape)
