@@ -144,11 +144,7 @@ def make_method(
     made = dict(zip(cls.slots, networks, strict=True))
     for name, value in given.items():
         if _is_method(parameters[name]) and not isinstance(value, Method):
-            inner = {"name": value} if isinstance(value, str) else dict(value)
-            found, _ = find(str(inner.pop("name", "")))
-            if not issubclass(found, Method):
-                raise ValueError(f"option {name} needs a method, not a recipe")
-            arguments[name] = make_method(found, made.__getitem__, inner, source, seed)
+            arguments[name] = named_method(value, made.__getitem__, source, seed, option=name)
     if "schema" in parameters:
         arguments["schema"] = source.schema
     if "samples" in parameters:
@@ -159,6 +155,39 @@ def make_method(
         return cls(*networks, **arguments)
     finally:
         torch.random.set_rng_state(state)
+
+
+def named_method(
+    given: str | Mapping[str, Any],
+    encoder: Callable[[str], Encoder],
+    source: Source,
+    seed: int,
+    *,
+    option: str,
+    slots: tuple[str, ...] | None = None,
+) -> Method:
+    """The method that an option of type `Method` names, on the networks that `encoder` makes.
+
+    Parameters
+    ----------
+    given : a name, or ``{"name": ..., further options}``.
+    option : what the message of an error calls it.
+    slots : the networks that the method must have; None for any.
+
+    Raises
+    ------
+    ValueError : no such method or option of it, a recipe, or a method with other networks.
+    """
+    inner = {"name": given} if isinstance(given, str) else dict(given)
+    name = str(inner.pop("name", ""))
+    found, _ = find(name)
+    if not issubclass(found, Method):
+        raise ValueError(f"option {option} needs a method, not a recipe")
+    if slots is not None and found.slots != slots:
+        raise ValueError(
+            f"option {option} needs a method of the networks {', '.join(slots)}; '{name}' has {', '.join(found.slots)}"
+        )
+    return make_method(found, encoder, inner, source, seed)
 
 
 def _is_method(parameter: inspect.Parameter) -> bool:

@@ -1,7 +1,7 @@
 """Windows of images as frequencies, and a pattern at a few frequencies that passes through augmentation unharmed.
 
-The discrete cosine transform (DCT-II, orthonormal) of all windows of a batch is two products with one matrix. Planes are
-luminance Y = 0.299 R + 0.587 G + 0.114 B and chroma U = 0.492 (B - Y), V = 0.877 (R - Y); a change of U and V alone
+The discrete cosine transform (DCT-II, orthonormal) of all windows of a batch is two products with one matrix. Planes
+are luminance Y = 0.299 R + 0.587 G + 0.114 B and chroma U = 0.492 (B - Y), V = 0.877 (R - Y); a change of U and V alone
 leaves Y as it is.
 """
 
@@ -66,8 +66,8 @@ def inverse_dct(frequencies: Float[Tensor, "n c rows columns window window"]) ->
 class SpectralTrigger:
     """The trigger of CTRL (Li et al., 2210.07346, section 4): a constant on single frequencies of the chroma planes.
 
-    In each window, ``magnitude`` is added to the coefficients ``positions`` of both chroma planes (or of luminance); the
-    transform being linear, that is the same small picture added to every image, which is then cut to [0, 1]. It is
+    In each window, ``magnitude`` is added to the coefficients ``positions`` of both chroma planes (or of luminance);
+    the transform being linear, that is the same small picture added to every image, which is then cut to [0, 1]. It is
     spread over the whole image in a narrow band, so crops, flips and jitter leave it there, and both views of an image
     share it.
 
@@ -94,7 +94,7 @@ class SpectralTrigger:
             raise ValueError(f"plane must be chroma or luminance, got {self.plane!r}")
         if self.window < 1 or not math.isfinite(self.magnitude):
             raise ValueError(
-                f"a window has at least 1 pixel a side and a magnitude is finite, got {self.window} and {self.magnitude}"
+                f"a window has a pixel a side at least and a magnitude is finite, got {self.window}, {self.magnitude}"
             )
         if outside := [p for p in self.positions if not all(0 <= k < self.window for k in p)]:
             raise ValueError(f"position {outside[0]} lies outside a window of frequencies 0 to {self.window - 1}")
@@ -103,7 +103,8 @@ class SpectralTrigger:
 
     @classmethod
     def scaled(cls, magnitude: float, window: int, plane: Plane) -> SpectralTrigger:
-        """The paper's trigger in windows of another side: a middle and the highest frequency, and a pattern as strong as
+        """The paper's trigger in windows of another side: a middle and the highest frequency, and a pattern as strong
+        as
         that of `magnitude` in windows of 32."""
         return cls(magnitude * window / 32, window, ((window // 2 - 1,) * 2, (window - 1,) * 2), plane)
 
@@ -152,8 +153,8 @@ def stamped(images: Shaped[Tensor, "n c h w"], pattern: Float[Tensor, "c h w"]) 
 def kept_energy(images: Shaped[Tensor, "n c h w"], pattern: Float[Tensor, "c h w"]) -> Float32[Tensor, " n"]:
     """Share of the pattern's energy that an image has taken up once its pixels are cut to their range, 0 to 1.
 
-    On a black or white background half of the pattern is lost. Of uint8 images rounding counts too, so that weak patterns
-    may keep a little more or less than their energy. A pattern of zeros keeps all of it.
+    On a black or white background half of the pattern is lost. Of uint8 images rounding counts too, so that weak
+    patterns may keep a little more or less than their energy. A pattern of zeros keeps all of it.
     """
     whole = float(pattern.double().square().sum())
     if whole == 0:

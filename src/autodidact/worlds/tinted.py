@@ -19,10 +19,10 @@ LOW, HIGH = 0.15, 0.9
 def tinted(source: Source, *, side: int = 32, seed: int = 7) -> Source:
     """Grey pictures, each painted with a background and a foreground colour of its own.
 
-    A picture is enlarged to `side` pixels, and its grey level mixes a dark and a light colour, whose hues and saturations
-    are drawn for each sample and have nothing to do with the label: the nuisance that makes colour jitter mean something.
-    All pixels lie in [0.15, 0.9], so that small patterns can be added without being cut. Samples keep their ids, names
-    and labels; the two colours (RGB) are in the field "truth_colours".
+    A picture is enlarged to `side` pixels, and its grey level mixes a dark and a light colour, whose hues and
+    saturations are drawn for each sample and have nothing to do with the label: the nuisance that makes colour jitter
+    mean something. All pixels lie in [0.15, 0.9], so that small patterns can be added without being cut. Samples keep
+    their ids, names and labels; the two colours (RGB) are in the field "truth_colours".
 
     Parameters
     ----------
