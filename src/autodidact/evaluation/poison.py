@@ -161,11 +161,11 @@ def scan_for_poison(source: Source, *, quiet: bool = True) -> PoisonScan:
     seen, small = np.zeros(len(source), dtype=bool), torch.zeros(len(source), 256)
     for images, rows in _pieces(source, everything, size, "scan", quiet):
         small[rows] = thumbnails(images)
+        seen[rows.numpy()] = min(images.shape[2:]) >= SIDES[0]
         for scan in scans:
             if min(images.shape[2:]) >= scan.window:
-                seen[rows.numpy()] = True
                 scan.update(images, rows)
-    if seen.sum() < LEAST:
+    if seen.sum() < LEAST or not scans:
         raise ValueError(
             f"'{source.name}' has {seen.sum()} images of {SIDES[0]} pixels a side or more; a scan for poison compares "
             f"images with one another and needs at least {LEAST}"

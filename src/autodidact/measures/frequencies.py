@@ -60,9 +60,9 @@ class Finding:
 
 
 def windows_for(height: int, width: int) -> tuple[int, ...]:
-    """Sides of the windows in which images of a size are looked at, largest first."""
+    """Sides of the windows in which images of a size are looked at, largest first; none below 8 pixels."""
     side = min(height, width)
-    found = {size for size in SIDES if size <= side} | ({side} if side <= SIDES[-1] else set())
+    found = {size for size in SIDES if size <= side} | ({side} if SIDES[0] <= side <= SIDES[-1] else set())
     return tuple(sorted(found, reverse=True))
 
 
@@ -186,11 +186,10 @@ def different(rows: Float[Tensor, "n k"]) -> float:
 
 
 def strongest(findings: Sequence[Finding]) -> list[Finding]:
-    """Of the findings in windows of several sizes, those in the size with the highest score.
+    """Of the findings in windows of several sizes, those in the size with the highest score; of equals, with the fewest.
 
     The same pattern shows in windows of other sizes too, spread over several frequencies.
     """
-    if not findings:
-        return []
-    best = max(findings, key=lambda finding: finding.score).window
-    return sorted((f for f in findings if f.window == best), key=lambda finding: -finding.score)
+    sizes = {finding.window: [f for f in findings if f.window == finding.window] for finding in findings}
+    best = min(sizes.values(), key=lambda own: (-max(f.score for f in own), len(own)), default=[])
+    return sorted(best, key=lambda finding: -finding.score)

@@ -39,6 +39,8 @@ CARD = Card(
     encoder="small:convnet",
 )
 
+TEST_SHARE = 0.2
+"""Share of every class on which the attack is measured."""
 METRICS = ("accuracy", "attack success")
 
 

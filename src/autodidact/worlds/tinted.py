@@ -16,7 +16,9 @@ LOW, HIGH = 0.15, 0.9
 """Range of the pixels: whatever is added or taken away up to this much is not cut off."""
 
 
-def tinted(source: Source, *, side: int = 32, seed: int = 7) -> Source:
+def tinted(
+    source: Source, *, side: int = 32, saturation: tuple[float, float] = (0.2, 0.8), seed: int = 7
+) -> Source:
     """Grey pictures, each painted with a background and a foreground colour of its own.
 
     A picture is enlarged to `side` pixels, and its grey level mixes a dark and a light colour, whose hues and
@@ -28,18 +30,22 @@ def tinted(source: Source, *, side: int = 32, seed: int = 7) -> Source:
     ----------
     source : one-channel images with labels.
     side : of the square pictures in pixels.
+    saturation : range of the colours' saturations, in [0, 1]; the more there is, the better an image is known again by
+        its colours alone.
     seed : of the colours; a sample's colours follow from it and the sample's id.
 
     Raises
     ------
-    ValueError : the images have several channels, or no labels.
+    ValueError : the images have several channels, or no labels; a range of saturations that makes no sense.
     """
     source.schema.require({"image": "image", "label": "label"}, "the tinted world")
+    if not 0 <= saturation[0] <= saturation[1] <= 1:
+        raise ValueError(f"saturation must be (low, high) with 0 <= low <= high <= 1, got {saturation}")
     if source.schema["image"].shape[0] != 1:
         raise ValueError(f"tinting needs images of one channel, '{source.name}' has {source.schema['image'].shape[0]}")
     batch = source.batch(np.arange(len(source)))
     grey = eval_view(batch["image"], side).numpy()[:, 0]
-    colours = np.stack([_two_colours(int(id_), seed) for id_ in source.ids])
+    colours = np.stack([_two_colours(int(id_), seed, saturation) for id_ in source.ids])
     dark, light = colours[:, 0, :, None, None], colours[:, 1, :, None, None]
     painted = LOW + (HIGH - LOW) * (dark + (light - dark) * grey[:, None])
     schema = Schema(
@@ -55,8 +61,8 @@ def tinted(source: Source, *, side: int = 32, seed: int = 7) -> Source:
     return ArraySource(f"tinted {source.name}", fields, schema, source.ids, source.names)
 
 
-def _two_colours(id_: int, seed: int) -> Float32[np.ndarray, "2 3"]:
+def _two_colours(id_: int, seed: int, saturation: tuple[float, float]) -> Float32[np.ndarray, "2 3"]:
     rng = np.random.default_rng([id_, seed])
-    hues, saturations = rng.random(2), rng.uniform(0.2, 0.8, 2)
+    hues, saturations = rng.random(2), rng.uniform(*saturation, 2)
     values = rng.uniform(0.0, 0.4), rng.uniform(0.7, 1.0)
     return np.array([colorsys.hsv_to_rgb(*c) for c in zip(hues, saturations, values, strict=True)], dtype=np.float32)
