@@ -24,11 +24,10 @@ SHOWN = {
 
 def run(argv: Sequence[str]) -> None:
     """Parse, measure, print the table and the differences to the baselines; or what data alone shows."""
-    parser = make_parser()
-    given = parser.take(argv)
+    given = make_parser().take(argv)
     given.pop("config", None)
     if not given.get("run") and given["data"] is not None and _of_data(given["protocol"]):
-        _examine(given, parser)
+        _examine(given)
         return
     if not given.get("run") or given["data"] is None:
         raise ValueError("evaluate needs a run and labelled data: autodidact evaluate RUN --data DATA")
@@ -57,13 +56,13 @@ def _of_data(protocols: str | None) -> bool:
     return bool({name.strip() for name in protocols.split(",")} & set(DATA_PROTOCOLS))
 
 
-def _examine(given: dict[str, Any], parser: Parser) -> None:
+def _examine(given: dict[str, Any]) -> None:
     """What data alone shows, in plain words; options that mean nothing here are errors, not silence."""
     from autodidact.verbs.examine import examine
 
-    used = options_of("autodidact.verbs.examine", "examine")
+    used, left_alone = options_of("autodidact.verbs.examine", "examine"), make_parser().take([])
     for name, value in given.items():
-        if name not in used and name not in ("run", "protocol") and value != parser.get_default(name):
+        if name not in used and name not in ("run", "protocol") and value != left_alone[name]:
             raise ValueError(f"--{name.replace('_', '-')} is of no use to protocol '{given['protocol']}'")
     own = {name: given[name] for name in ("data", "json", "quiet")}
     for examination in examine(protocols=given["protocol"], **own).values():
