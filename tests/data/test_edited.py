@@ -25,7 +25,12 @@ def test_the_chosen_samples_are_changed_wherever_they_stand_in_a_batch(base):
     edited = Edited(base, "image", black, np.array([2, 7]))
     positions = np.array([7, 3, 2, 9])
     found, plain = edited.batch(positions), base.batch(positions)
-    assert found["image"].flatten(1).sum(1).tolist() == [0, int(plain["image"][1].sum()), 0, int(plain["image"][3].sum())]
+    assert found["image"].flatten(1).sum(1).tolist() == [
+        0,
+        int(plain["image"][1].sum()),
+        0,
+        int(plain["image"][3].sum()),
+    ]
     assert torch.equal(found["label"], plain["label"])
     assert torch.equal(found.ids, plain.ids)
 

@@ -66,7 +66,9 @@ def test_the_basis_is_orthonormal_and_the_transform_is_undone_by_its_inverse(win
 def test_colours_come_back_from_luminance_and_chroma_and_grey_has_no_chroma(generator):
     x = torch.rand(2, 3, 5, 6, generator=generator)
     torch.testing.assert_close(to_rgb(to_yuv(x)), x, atol=1e-6, rtol=0)
-    torch.testing.assert_close(to_yuv(x[:, :1].expand(-1, 3, -1, -1))[:, 1:], torch.zeros(2, 2, 5, 6), atol=1e-6, rtol=0)
+    torch.testing.assert_close(
+        to_yuv(x[:, :1].expand(-1, 3, -1, -1))[:, 1:], torch.zeros(2, 2, 5, 6), atol=1e-6, rtol=0
+    )
 
 
 def test_the_trigger_is_what_the_definition_gives_by_sums_over_pixels(generator):

@@ -102,7 +102,9 @@ def run(
         figures["knn"], figures[f"asr of {name}"] = (100 * share for share in victim.figures(model))
     figures["asr"] = figures[f"asr of {trigger}"]
     colourless = Victim(split.train, split.test, target, stamps[trigger])
-    for name, value in zip(("knn", "asr"), colourless.figures(model, partial(defended, defence="luminance")), strict=True):
+    for name, value in zip(
+        ("knn", "asr"), colourless.figures(model, partial(defended, defence="luminance")), strict=True
+    ):
         figures[f"{name}, luminance"] = 100 * value
     validation = Victim(split.train, split.validation, target, stamps[trigger])
     figures["validation"] = 100 * validation.figures(model)[0]

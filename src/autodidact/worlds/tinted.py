@@ -16,9 +16,7 @@ LOW, HIGH = 0.15, 0.9
 """Range of the pixels: whatever is added or taken away up to this much is not cut off."""
 
 
-def tinted(
-    source: Source, *, side: int = 32, saturation: tuple[float, float] = (0.2, 0.8), seed: int = 7
-) -> Source:
+def tinted(source: Source, *, side: int = 32, saturation: tuple[float, float] = (0.2, 0.8), seed: int = 7) -> Source:
     """Grey pictures, each painted with a background and a foreground colour of its own.
 
     A picture is enlarged to `side` pixels, and its grey level mixes a dark and a light colour, whose hues and
