@@ -15,7 +15,17 @@ import torch.distributed as dist
 from torch import Tensor
 
 from autodidact.measures import Spectrum
-from autodidact.objectives import barlow_twins, coupling, dcl, dclw, dclw_weights, info_nce, nt_xent
+from autodidact.objectives import (
+    barlow_twins,
+    coupling,
+    dcl,
+    dclw,
+    dclw_weights,
+    distillation,
+    info_nce,
+    joint_cross_entropy,
+    nt_xent,
+)
 from autodidact.targets import Queue
 
 
@@ -28,6 +38,14 @@ def with_queue(z1: Tensor, z2: Tensor) -> Tensor:
     return info_nce(z1, z2, 0.02, negatives=queue)
 
 
+def of_joint_labels(z1: Tensor, z2: Tensor) -> Tensor:
+    """Two copies of each sample, and labels of which those that are unknown are spread unevenly."""
+    labels = (2 * (z1[:, 0] > 0).long() + (z1[:, 1] > 0).long()).where(z1[:, 2] > -1, -1)
+    logits = torch.stack([z1, z2], dim=1).flatten(0, 1)
+    known = labels >= 0
+    return joint_cross_entropy(logits, labels) + distillation(z1, z2, 2.0, counted=known) + distillation(z2, z1)
+
+
 OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent": nt_xent,
     "dcl": dcl,
@@ -36,6 +54,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dclw with attached weights": lambda a, b: dclw(a, b, 0.1, 0.5, False),
     "nt_xent under a rule of pairs": under_a_rule,
     "nt_xent with a queue": with_queue,
+    "joint labels and distillation": of_joint_labels,
     "barlow_twins": lambda a, b: barlow_twins(a[:, :3], b[:, :3]),
     "barlow_twins, more dimensions than samples": barlow_twins,
 }

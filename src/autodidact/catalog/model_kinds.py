@@ -10,6 +10,7 @@ from autodidact.catalog.nearest import unknown
 KINDS = {
     "encoder": "autodidact.encoders.kept:EncoderModel",
     "predictor": "autodidact.encoders.kept:PredictorModel",
+    "transformed_predictor": "autodidact.encoders.transformed:TransformedPredictor",
 }
 
 

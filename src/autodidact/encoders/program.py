@@ -48,15 +48,14 @@ class Program(nn.Module):
         return [entry["name"] for entry in self.inputs]
 
     def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if isinstance(self.model, PredictorModel):
+            return self.model.respond(_assembled(self.model.encoder, list(tensors)))
         left = list(tensors)
         parts = []
         for encoder in self.slots.values():
             own = [left.pop(0) for _ in _inputs(encoder)]
             parts.append(read_out(encoder, _assembled(encoder, own), self.model.tap))
-        embeddings = torch.cat(parts, dim=1).float()
-        if isinstance(self.model, PredictorModel):
-            return embeddings, self.model.answers(embeddings)
-        return embeddings
+        return torch.cat(parts, dim=1).float()
 
     def example(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Random inputs of n samples, as different as real ones may be (missing values, padding)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -38,6 +38,7 @@ class Predicting(Method):
     dropout : probability on the embedding.
     encoder_lr : learning rate of the encoder relative to that of the head.
     head_first : updates during which the encoder stays as it is and only the head learns.
+    predictor : what makes the model that is trained and kept.
     """
 
     needs: ClassVar[Mapping[str, Kind]] = {}
@@ -53,6 +54,7 @@ class Predicting(Method):
         dropout: float,
         encoder_lr: float,
         head_first: int,
+        predictor: Callable[..., PredictorModel] = PredictorModel,
     ) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
@@ -64,7 +66,7 @@ class Predicting(Method):
             raise unknown("read-out", str(read_out), get_args(ReadOut))
         tap = None if read_out == "pooled" else read_out
         width = None if tap is None else _width(encoder, tap)
-        self.predictor = PredictorModel(encoder, tap=tap, width=width, classes=classes, head={"dropout": dropout})
+        self.predictor = predictor(encoder, tap=tap, width=width, classes=classes, head={"dropout": dropout})
         self.encoder_lr, self.head_first = encoder_lr, head_first
         self.augment = _augment(encoder, view, view_changes)
 
@@ -100,9 +102,10 @@ class Predicting(Method):
         self.predictor.std.fill_(known.std(correction=0).clamp(min=1e-12) if known.min() < known.max() else 1.0)
 
     def groups(self) -> list[Group]:
+        encoder = set(self.encoder.parameters())
         return [
             Group("encoder", self.encoder.parameters(), lr_scale=self.encoder_lr, frozen_until=self.head_first),
-            Group("head", self.predictor.head.parameters()),
+            Group("head", [parameter for parameter in self.parameters() if parameter not in encoder]),
         ]
 
     def kept(self) -> PredictorModel:

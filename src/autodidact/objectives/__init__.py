@@ -4,10 +4,18 @@ from autodidact.measures import rankme
 from autodidact.objectives.barlow_twins import barlow_twins, barlow_twins_floor, cross_correlation, standardised
 from autodidact.objectives.contrastive import info_nce
 from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
+from autodidact.objectives.joint_labels import (
+    aggregated_logits,
+    distillation,
+    joint_cross_entropy,
+    joint_labels,
+    label_cross_entropy,
+)
 from autodidact.objectives.nt_xent import nt_xent
 from autodidact.objectives.reconstruction import latent_mse, masked_reconstruction
 
 __all__ = [
+    "aggregated_logits",
     "barlow_twins",
     "barlow_twins_floor",
     "coupling",
@@ -15,7 +23,11 @@ __all__ = [
     "dcl",
     "dclw",
     "dclw_weights",
+    "distillation",
     "info_nce",
+    "joint_cross_entropy",
+    "joint_labels",
+    "label_cross_entropy",
     "latent_mse",
     "masked_reconstruction",
     "nt_xent",

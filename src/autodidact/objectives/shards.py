@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as dist_nn
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 
@@ -63,3 +63,14 @@ def mean_over_processes(loss: Float[Tensor, ""], gather: bool = True) -> Float[T
     total = loss.detach().clone()
     dist.all_reduce(total)
     return loss + (total / world_size() - loss.detach())
+
+
+def mean_of_counted(
+    values: Float[Tensor, " rows"], counted: Bool[Tensor, " rows"], gather: bool = True
+) -> Float[Tensor, ""]:
+    """Mean of the counted values of all processes, 0 where nothing is counted; gradients average to its own."""
+    total = counted.sum()
+    if world_size(gather) > 1:
+        dist.all_reduce(total)
+    share = values.where(counted, 0.0).sum() * world_size(gather) / total.clamp(min=1).to(values.dtype)
+    return mean_over_processes(share, gather)
