@@ -14,7 +14,7 @@ from autodidact.catalog import unknown
 from autodidact.data.schema import Schema
 from autodidact.model import Encoder
 
-SMALL = ("small:convnet", "small:convpool", "small:mlp", "small:tabular", "small:vit")
+SMALL = ("small:convnet", "small:convpool", "small:mlp", "small:scatnet", "small:tabular", "small:vit")
 
 
 def build(
@@ -35,7 +35,7 @@ def build(
 
         - ``timm:NAME``, any image model of timm at any size and number of channels;
         - ``hf:ID`` or ``hf:FOLDER``, a model of transformers for images or sequences;
-        - ``small:convnet``, ``small:vit``, ``small:convpool``: for small images;
+        - ``small:convnet``, ``small:vit``, ``small:convpool``, ``small:scatnet``: for small images;
         - ``small:tabular``, ``small:mlp``: for tables;
 
         with arguments appended as in ``small:convnet?width=64&layers=5`` if wanted; or the spec of an encoder, which
@@ -121,6 +121,10 @@ def _class(name: str) -> Callable[..., Encoder]:
         from autodidact.encoders.convnet import ConvPool, SmallConvNet
 
         return SmallConvNet if name == "small:convnet" else ConvPool
+    if name == "small:scatnet":
+        from autodidact.encoders.scatnet import ScatNet
+
+        return ScatNet
     from autodidact.encoders.tabular import TabularMLP, TabularTransformer
 
     return TabularTransformer if name == "small:tabular" else TabularMLP

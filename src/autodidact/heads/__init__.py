@@ -3,11 +3,13 @@
 from autodidact.heads.jepa import JEPAPredictor
 from autodidact.heads.mlp import LinearHead, predictor, projector
 from autodidact.heads.pixels import MirroredDecoder, PixelHead, convolutional_decoder
+from autodidact.heads.pretext import JigsawHead, pretext_head
 from autodidact.heads.synced_norm import SyncedBatchNorm, synchronised
 from autodidact.heads.transformer import Tail, TransformerLayer, initialise, sinusoidal
 
 __all__ = [
     "JEPAPredictor",
+    "JigsawHead",
     "LinearHead",
     "MirroredDecoder",
     "PixelHead",
@@ -17,6 +19,7 @@ __all__ = [
     "convolutional_decoder",
     "initialise",
     "predictor",
+    "pretext_head",
     "projector",
     "sinusoidal",
     "synchronised",
