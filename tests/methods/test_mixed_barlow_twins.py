@@ -133,16 +133,16 @@ def test_options_out_of_range_are_refused(digits, cls, options, said):
         cls(encoder(digits), **options)
 
 
-@pytest.mark.parametrize(("cls", "options"), [(MixedBarlowTwins, {}), (VICReg, {})])
-def test_it_learns_digits_better_than_its_own_random_start(digits, cls, options):
+@pytest.mark.parametrize("cls", [MixedBarlowTwins, VICReg])
+def test_it_learns_digits_better_than_its_own_random_start(digits, cls):
     def accuracy(embed):
         rows = embed(digits.batch(np.arange(len(digits))))
         labels = torch.from_numpy(np.asarray(digits.column("label")))
         return float((knn_predict(rows[:1200], labels[:1200], rows[1200:]) == labels[1200:]).float().mean())
 
-    method = cls(encoder(digits), dimensions=64, **options)
+    method = cls(encoder(digits, 4), dimensions=64)
     with torch.no_grad():
         before = accuracy(method.kept().eval().embed)
-    model = train(method, digits.at(np.arange(1200)), Settings(steps=120, batch_size=64, lr=3e-3), quiet=True)
+    model = train(method, digits.at(np.arange(1200)), Settings(steps=40, batch_size=128, lr=5e-3), quiet=True)
     with torch.no_grad():
         assert accuracy(model.embed) > before + 0.02

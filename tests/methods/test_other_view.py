@@ -217,24 +217,16 @@ def test_direct_pred_keeps_projections_apart_that_collapse_without_a_predictor(d
     assert found["none"] < 0.5 * found["directpred"]
 
 
-@pytest.mark.parametrize(
-    ("cls", "options"),
-    [
-        (BYOL, {"momentum": 0.9, "hidden": 64}),
-        (SimSiam, {"dimensions": 64, "bottleneck": 16}),
-        (DirectPred, {"momentum": 0.9}),
-    ],
-)
-def test_it_learns_digits_better_than_its_own_random_start(digits, cls, options):
+def test_it_learns_digits_better_than_its_own_random_start(digits):
     def accuracy(embed):
         rows = embed(digits.batch(np.arange(len(digits))))
         labels = torch.from_numpy(np.asarray(digits.column("label")))
         return float((knn_predict(rows[:1200], labels[:1200], rows[1200:]) == labels[1200:]).float().mean())
 
-    method = cls(encoder(digits), **options)
+    method = DirectPred(encoder(digits), momentum=0.9, hidden=64, dimensions=32)
     with torch.no_grad():
         before = accuracy(method.kept().eval().embed)
-        settings = Settings(steps=150, batch_size=64, optimizer="sgd", lr=0.1 if cls is not SimSiam else 0.4)
+    settings = Settings(steps=100, batch_size=64, optimizer="sgd", lr=0.1)
     model = train(method, digits.at(np.arange(1200)), settings, quiet=True)
     with torch.no_grad():
         assert accuracy(model.embed) > before + 0.01

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.images import accuracies, embeddings, fresh_encoder, split_images
 from autodidact.measures import Spectrum
 from autodidact.methods.image.direct_pred import DirectPred, Head
@@ -33,9 +34,9 @@ def run(
 ) -> dict[str, float]:
     """Pretrain with one predictor on `seen` images; accuracies, and how far the projections of the test images spread.
 
-    ``spread`` is the standard deviation of the projections on the unit sphere times the root of their width: 1 where
-    they lie evenly, 0 where they have collapsed. ``rank`` is the centred effective rank of the embedding. `momentum` 0
-    makes the network its own target.
+    ``spread`` is the root of the total variance of the projections on the unit sphere: near 1 where they surround its
+    middle, 0 where they have collapsed. ``rank`` is the centred effective rank of the embedding. `momentum` 0 makes the
+    network its own target.
     """
     split = split_images(data, images, held, seed)
     network = fresh_encoder(encoder, split.train, seed)
