@@ -76,6 +76,7 @@ class SimCLRv2(Recipe):
     dimensions : width of the projections. Paper: 128.
     temperature : of NT-Xent. Paper: 0.1.
     view : augmentation in pretraining, by name, see `SimCLR`.
+    view_changes : fields of `autodidact.views.Augment` to change in it.
     finetune_steps : updates of fine-tuning; 0 for 60 passes over the labelled images, and at least 200. Paper: 60
         passes with 1 % of the labels, 30 with 10 %.
     finetune_batch : images in an update of fine-tuning. Paper: 1,024.
@@ -104,6 +105,7 @@ class SimCLRv2(Recipe):
         dimensions: int = 128,
         temperature: float = 0.1,
         view: str = "auto",
+        view_changes: dict[str, Any] | None = None,
         finetune_steps: int = 0,
         finetune_batch: int = 64,
         finetune_lr: float = 1e-3,
@@ -138,6 +140,7 @@ class SimCLRv2(Recipe):
             "layers": projector_layers,
             "norm_last": True,
             "view": view,
+            "view_changes": view_changes,
         }
         self.finetune_steps, self.finetune_batch, self.finetune_lr = finetune_steps, finetune_batch, finetune_lr
         self.shown = {"view": finetune_view, "view_changes": finetune_view_changes}
