@@ -21,15 +21,7 @@ from autodidact.data.source import Source
 from autodidact.methods.method import Method
 from autodidact.model import Model, load_model
 from autodidact.model.model import SETTINGS, write_aside
-from autodidact.recipes.names import (
-    check_options,
-    demands,
-    encoder_maker,
-    encoder_names,
-    find,
-    make_method,
-    statistics_of,
-)
+from autodidact.recipes.names import check_options, encoder_maker, encoder_names, find, make_method, statistics_of
 from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings, train
 from autodidact.training.processes import first_process
@@ -91,7 +83,6 @@ def pretrain(
     given = dict(method_arguments or {})
     cls, card = find(method)
     check_options(cls, given)
-    asked = demands(cls, card, given)
     folder = Path(out) if out is not None else run_folder(method, data)
     config = {
         "verb": "pretrain",
@@ -104,7 +95,7 @@ def pretrain(
         "pretrained": pretrained,
         "labels": labels,
         "cache": cache,
-        "method_arguments": {k: v.name if isinstance(v, Source) else v for k, v in given.items()},
+        "method_arguments": given,
         "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()},
     }
     claim_folder(folder, config, fresh=fresh, force=force)
@@ -127,8 +118,8 @@ def pretrain(
     if not quiet and first_process():
         for note in source.notes:
             print(f"{method}: {note}", file=sys.stderr)
-    asked.check(source, method)
-    names = encoder_names(encoder, asked.slots, asked.encoder)
+    source.schema.require(cls.needs, f"method '{method}'", one_suffices=cls.one_need_suffices)
+    names = encoder_names(encoder, cls.slots, card.encoder if card else "")
     arguments = {
         **(encoder_arguments or {}),
         "image_size": image_size,
