@@ -89,11 +89,10 @@ def test_a_win_by_degenerate_means_does_not_count(tmp_path, role, verdict):
 
 
 def test_a_guard_that_nobody_can_tell_leaves_the_claim_open(tmp_path):
-    unclear = Statement("silence", "", lambda f: f["method"]["score"] - f["baseline"]["score"] - 1.0, role="guard")
-    assert (
-        judged(claim(noise=0.5, gain=3.0, statements=(dataclasses.replace(unclear, margin=2.0),)), tmp_path)["verdict"]
-        == "open"
-    )
+    lead = Statement("lead", "", lambda f: f["method"]["score"] - f["baseline"]["score"], margin=3.0, role="guard")
+    result = judged(claim(gain=3.0, noise=0.5, statements=(lead,)), tmp_path)
+    assert [entry["verdict"] for entry in result["statements"]] == ["held", "open"]
+    assert result["verdict"] == "open"
 
 
 def test_one_seed_has_no_interval_and_leaves_the_verdict_open(tmp_path):
@@ -181,6 +180,14 @@ def test_the_main_statement_may_not_rest_on_few_seeds(tmp_path):
         judged(claim(few={"baseline": 2}), tmp_path)
 
 
-def test_few_seeds_of_an_unknown_arm_are_an_error():
-    with pytest.raises(ValueError, match="baselin"):
-        claim(few={"baselin": 2})
+def test_a_statement_about_all_arms_is_judged_where_all_have_run(tmp_path):
+    best = Statement("best", "", lambda f: max(arm["score"] for arm in f.values()))
+    arms = {**claim().arms, "third": {"arm": "third one"}}
+    result = judged(claim(statements=(best,), arms=arms, few={"third": 2}), tmp_path)
+    assert len(result["statements"][1]["values"]) == 2
+
+
+@pytest.mark.parametrize(("few", "said"), [({"baselin": 2}, "baselin"), ({"baseline": 0}, "at least 1 seed")])
+def test_few_seeds_of_an_unknown_arm_or_none_at_all_are_an_error(few, said):
+    with pytest.raises(ValueError, match=said):
+        claim(few=few)

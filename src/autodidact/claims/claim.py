@@ -34,9 +34,8 @@ class Statement:
     margin : the mean of the numbers must lie above it (or below, see `direction`).
     direction : "above" or "below" the margin.
     role : "main" decides the claim. "also" is reported beside it with a verdict of its own. A "premise" must hold, or
-        the question makes no sense. A "guard" must hold for a win to count: no win by degenerate means;
-        where it is refuted, so is the claim. A "control" is
-        an arm that must fail, stated as its failing.
+        the question makes no sense. A "guard" must hold for a win to count: no win by degenerate means; where it is
+        refuted, so is the claim. A "control" is an arm that must fail, stated as its failing.
     unit : of the number, for people.
     """
 
@@ -102,6 +101,9 @@ class Claim:
         for name in (*self.tunes, *self.tunes.values(), *self.few):
             if name not in self.arms:
                 raise unknown(f"arm of claim '{self.name}'", name, self.arms)
+        for name, count in self.few.items():
+            if count < 1:
+                raise ValueError(f"arm '{name}' of claim '{self.name}' must run on at least 1 seed, got {count}")
 
     def arms_on(self, place: int) -> list[str]:
         """Arms that run on the reported seed at this place, from 0."""

@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
 from importlib.metadata import version
@@ -294,9 +294,22 @@ class _NotRun(Exception):
     """A statement asks for an arm that does not run on this seed."""
 
 
-class _Run(dict[str, Mapping[str, float]]):
-    def __missing__(self, arm: str) -> Mapping[str, float]:
-        raise _NotRun(arm)
+class _Run(Mapping[str, Mapping[str, float]]):
+    """Figures of one seed; asking for an arm that has not run there, or for all of them, raises `_NotRun`."""
+
+    def __init__(self, figures: Figures, arms: Sequence[str]) -> None:
+        self._figures, self._arms = figures, arms
+
+    def __getitem__(self, arm: str) -> Mapping[str, float]:
+        if arm in self._arms and arm not in self._figures:
+            raise _NotRun(arm)
+        return self._figures[arm]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([arm for arm in self._arms if self[arm] is not None])
+
+    def __len__(self) -> int:
+        return len(self._arms)
 
 
 def values_of(claim: Claim, statement: Statement, by_seed: Sequence[Figures]) -> list[float]:
@@ -310,7 +323,7 @@ def values_of(claim: Claim, statement: Statement, by_seed: Sequence[Figures]) ->
     values = []
     for figures in by_seed:
         with suppress(_NotRun):
-            values.append(float(statement.value(_Run(figures))))
+            values.append(float(statement.value(_Run(figures, list(claim.arms)))))
     if statement.role == "main" and len(values) < len(by_seed):
         raise ValueError(f"claim '{claim.name}': the arms of the main statement run on few seeds only")
     return values
