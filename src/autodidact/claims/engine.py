@@ -26,8 +26,9 @@ from tqdm import tqdm
 import autodidact
 from autodidact.catalog import cards, unknown
 from autodidact.claims.claim import SCALES, Claim, Figures, Scale, Statement, digest
-from autodidact.claims.workers import run_cells
 from autodidact.compare.arms import SECONDS, cell_path, run_arms
+from autodidact.compare.workers import run_cells
+from autodidact.data.cores import cores
 from autodidact.measures import mean_interval
 from autodidact.model.model import write_aside
 
@@ -128,7 +129,7 @@ def freeze(name: str, *, scale: Scale = "laptop", cache: str | Path | None = Non
 def _jobs(asked: int, scale: Scale) -> int:
     if scale == "gpu":
         return 1
-    return asked or min(2, os.cpu_count() or 1)
+    return asked or min(2, cores())
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
@@ -199,7 +200,7 @@ class _Work:
                 }
                 for arm, settings, seed in missing
             ]
-            run_cells(described, self.jobs, lambda _: bar.update(1) and None)
+            run_cells("autodidact.claims.engine:work", described, self.jobs, lambda *_: bar.update(1))
 
     def read(self, arm: str, settings: Mapping[str, Any], seed: int) -> dict[str, float]:
         return dict(json.loads(self._path(arm, settings, seed).read_text())["figures"])

@@ -31,6 +31,7 @@ from jaxtyping import Float, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
+from autodidact.data.cores import cores
 from autodidact.data.durable import write_aside
 from autodidact.data.folder import Files
 from autodidact.data.frame import Frame, Pictures
@@ -296,17 +297,17 @@ class _Packing:
         return reasons, sorted(stretches)
 
     def _decoded(self, spans: Sequence[tuple[int, int]], workers: int) -> Iterator[_Chunk]:
-        cores = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        threads = workers or cores()
         if workers == 0 and self.frame.pixels < LARGE_IMAGE:
-            cores = 1
-        if cores == 1 or len(spans) == 1:
+            threads = 1
+        if threads == 1 or len(spans) == 1:
             for now, after in zip(spans, [*spans[1:], (0, 0)], strict=False):
                 self._read_ahead(after)
                 yield self._decode(now)
             return
-        with ThreadPoolExecutor(cores, "decode") as pool:
-            ahead = [pool.submit(self._decode, span) for span in spans[: 2 * cores]]
-            rest = iter(spans[2 * cores :])
+        with ThreadPoolExecutor(threads, "decode") as pool:
+            ahead = [pool.submit(self._decode, span) for span in spans[: 2 * threads]]
+            rest = iter(spans[2 * threads :])
             try:
                 while ahead:
                     chunk = ahead.pop(0).result()

@@ -103,7 +103,7 @@ class Learner(L.LightningModule):
             every = self.method.refresh_every
             if (every and self.updates % every == 0) or (self.updates == 0 and self._refreshes()):
                 self.method.refresh(self.sweep, progress)
-        torch.manual_seed(seeded(self.settings.seed, "global", self.updates, self._micro, self.global_rank))
+        self._seed(seeded(self.settings.seed, "global", self.updates, self._micro, self.global_rank))
         last = self._micro == self.settings.accumulate - 1
         step = Descent(self, progress, last=last)
         try:
@@ -120,6 +120,13 @@ class Learner(L.LightningModule):
             self.meter["updates"] += 1
             self._follow()
         self.meter["seconds"] += time.perf_counter() - started
+
+    def _seed(self, seed: int) -> None:
+        if self.device.type == "cpu":
+            # `torch.manual_seed` seeds every kind of device, which takes milliseconds: too long for every update.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         self.meter["backwards"] += 1

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from textwrap import fill
+from typing import Any
 
 import numpy as np
 import torch
 
+from autodidact.compare.workers import run_cells
 from autodidact.data import Source, open_source
+from autodidact.data.cores import cores
 from autodidact.evaluation.arms import Arm, Bench, baselines, pretrained
 from autodidact.evaluation.finetune import Tuning
 from autodidact.evaluation.hidden import Hidden
@@ -18,9 +24,11 @@ from autodidact.evaluation.measure import Measurement
 from autodidact.evaluation.protocols import PROTOCOLS
 from autodidact.evaluation.table import Table
 from autodidact.measures import Interval, nearest
+from autodidact.model import Model
 from autodidact.model.model import write_aside
 from autodidact.report import write_report
 from autodidact.training import Settings
+from autodidact.verbs.opened import open_run
 from autodidact.verbs.pretrain import pretrain, versions
 
 TEST = 450
@@ -97,13 +105,11 @@ def demo(out: str | Path = "runs/demo") -> Table:
         settings=SETTINGS,
         report=False,
     )
-    bench = Bench(train, test)
-    arms = {**baselines(("raw", "random", "scratch"), model, bench), "pretrained": pretrained(model, bench)}
-    _say(f"\n   {alike(train, arms)}\n")
+    _say(f"\n   {alike(train, _arms(model, Bench(train, test)))}\n")
 
     _say(f"2. Now 2 labels of each digit, 20 in all, used in {len(COLUMNS)} ways; {len(DRAWS)} draws of the labels.")
     path = out / "evaluations" / "demo.json"
-    table = measured(path, bench, arms)
+    table = measured(path, out)
     sentence = verdict(table)
     table.about |= {"title": "From 2 labels of each digit", "sentence": sentence}
     table.save(path)
@@ -155,16 +161,48 @@ def alike(train: Source, arms: Mapping[str, Arm]) -> str:
     )
 
 
-def measured(path: Path, bench: Bench, arms: Mapping[str, Arm]) -> Table:
-    """The table of all arms, protocols and draws; figures that `path` holds already are not measured again."""
+def measured(path: Path, run: Path) -> Table:
+    """The table of all arms, protocols and draws, measured in as many processes as there are cores, 4 at most.
+
+    Figures that `path` holds already are not measured again.
+    """
     table = Table.load(path) if path.exists() else Table({"labels": LABELS, "test": TEST, "versions": versions()})
-    for draw in DRAWS:
-        for name in ARMS:
-            measurement = Measurement(bench, "label", LABELS, TUNINGS.get(name, Tuning()))
-            protocols = [PROTOCOLS[column] for column in COLUMNS]
-            measurement.run({name: arms[name]}, protocols, [draw], table, save=lambda found: found.save(path))
-        _say(f"   draw {draw + 1} of {len(DRAWS)} measured")
+    tunings = {name: asdict(TUNINGS.get(name, Tuning())) for name in ARMS}
+    cells = [{"run": str(run), "arm": name, "seed": draw, "tuning": tunings[name]} for draw in DRAWS for name in ARMS]
+    missing = [cell for cell in cells if not any(table.has(cell["arm"], name, cell["seed"]) for name in COLUMNS)]
+    left = Counter(cell["seed"] for cell in missing)
+
+    def done(cell: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+        for name, value in found["figures"].items():
+            if not table.has(cell["arm"], name, cell["seed"]):
+                table.add(cell["arm"], name, cell["seed"], value)
+        table.about.setdefault("learning_rates", {}).update(found["learning_rates"])
+        table.save(path)
+        left[cell["seed"]] -= 1
+        if not left[cell["seed"]]:
+            _say(f"   draw {cell['seed'] + 1} of {len(DRAWS)} measured")
+
+    run_cells("autodidact.verbs.demo:measure_cell", missing, min(4, cores()), done)
     return table
+
+
+def measure_cell(run: str, arm: str, seed: int, tuning: dict[str, Any]) -> dict[str, Any]:
+    """Accuracies of one arm with one draw of the labels, by protocol, and the learning rates used."""
+    bench, arms = _bench(run)
+    protocols = [PROTOCOLS[column] for column in COLUMNS]
+    table = Measurement(bench, "label", LABELS, Tuning(**tuning)).run({arm: arms[arm]}, protocols, [seed], Table())
+    figures = {name: table.values(arm, name)[0] for name in table.metrics}
+    return {"figures": figures, "learning_rates": table.about.get("learning_rates", {})}
+
+
+@cache
+def _bench(run: str) -> tuple[Bench, dict[str, Arm]]:
+    bench = Bench(*sides())
+    return bench, _arms(open_run(run)[0], bench)
+
+
+def _arms(model: Model, bench: Bench) -> dict[str, Arm]:
+    return {**baselines(("raw", "random", "scratch"), model, bench), "pretrained": pretrained(model, bench)}
 
 
 def printed(table: Table) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 import autodidact
+from autodidact.data.cores import cores
 from autodidact.data.packed import cache_folder
 
 # Below this much free disk a packed cache of a usual photo collection does not fit.
@@ -50,11 +51,6 @@ def doctor() -> dict[str, Any]:
         "cache": _cache(),
     }
     return {**found, "advice": _advice(found)}
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _packages() -> tuple[dict[str, str | None], dict[str, dict[str, Any]]]:

@@ -1,0 +1,110 @@
+"""Cells of a comparison in several processes, one thread each, so that no figure depends on how many there are.
+
+The processes are started as ``python -m autodidact.compare.workers MODULE:FUNCTION`` and are handed one cell at a time
+over their standard input, so nothing is asked of the program that calls.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import import_module
+from queue import Queue
+from typing import Any
+
+Cell = Mapping[str, Any]
+"""Arguments of the function that does the work, JSON-ready; "arm" and "seed" are among them."""
+
+
+def run_cells(function: str, cells: Sequence[Cell], jobs: int, done: Callable[[Cell, Any], object]) -> None:
+    """Do the work of every cell.
+
+    Parameters
+    ----------
+    function : "module:name" of the function that does it; it is called with a cell's arguments by name, and what it
+        returns is JSON-ready.
+    cells : what to do, in the order in which it is begun.
+    jobs : processes.
+    done : called for every finished cell with what the function returned, by one thread at a time.
+
+    Raises
+    ------
+    RuntimeError
+        A cell failed; the others that were running are finished first.
+    """
+    idle: Queue[subprocess.Popen[str]] = Queue()
+    started = [_start(function) for _ in range(min(jobs, len(cells)))]
+    for process in started:
+        idle.put(process)
+    lock = threading.Lock()
+    failed: list[str] = []
+
+    def one(cell: Cell) -> None:
+        if failed:
+            return
+        process = idle.get()
+        try:
+            answer = _ask(process, cell)
+            if "returned" not in answer:
+                failed.append(f"{cell['arm']}, seed {cell['seed']}: {answer['failed']}")
+                return
+            with lock:
+                done(cell, answer["returned"])
+        finally:
+            idle.put(process)
+
+    try:
+        with ThreadPoolExecutor(max(1, len(started))) as pool:
+            list(pool.map(one, cells))
+    finally:
+        for process in started:
+            process.terminate()
+            process.wait()
+    if failed:
+        raise RuntimeError("; ".join(failed))
+
+
+def _ask(process: subprocess.Popen[str], cell: Cell) -> dict[str, Any]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(json.dumps(cell) + "\n")
+        process.stdin.flush()
+        answer = process.stdout.readline()
+    except BrokenPipeError:
+        answer = ""
+    return dict(json.loads(answer)) if answer else {"failed": "was killed"}
+
+
+def _start(function: str) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    command = [sys.executable, "-W", "ignore", "-m", "autodidact.compare.workers", function]
+    return subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+    )
+
+
+def main(function: str) -> None:
+    """Read cells, one JSON line each, and answer with what the function returned, or the error."""
+    import torch
+
+    torch.set_num_threads(1)
+    module, name = function.split(":")
+    work = getattr(import_module(module), name)
+    answers, sys.stdout = sys.stdout, sys.stderr
+    for line in sys.stdin:
+        try:
+            answer = {"returned": work(**json.loads(line))}
+        except Exception as error:  # noqa: BLE001 - told to the parent, which raises it
+            answer = {"failed": f"{type(error).__name__}: {error}"}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
