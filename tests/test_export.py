@@ -68,6 +68,7 @@ MODELS: dict[str, Callable[[], EncoderModel | PredictorModel]] = {
     "regressor": lambda: PredictorModel(resnet(), mean=40.0, std=3.0),
     "table": lambda: EncoderModel({"encoder": table()}, tap="flat"),
     "table and image": lambda: EncoderModel({"row": table("small:mlp"), "photo": convnet()}, merge="concat"),
+    "stages": lambda: EncoderModel({"first": convnet(), "second": convnet()}, merge="concat", normalise=True),
     "hf image": lambda: EncoderModel({"encoder": build("hf:vit", image_size=8, channels=1, patch_size=4, **TINY)}),
     "hf text": lambda: EncoderModel({"encoder": build("hf:bert", vocab_size=50, **TINY)}),
 }
@@ -88,6 +89,8 @@ EXPORTS = [
     ("table", "torch"),
     ("table", "onnx"),
     ("table and image", "torch"),
+    ("stages", "torch"),
+    ("stages", "onnx"),
     ("hf image", "hf"),
     ("hf text", "hf"),
     ("hf text", "torch"),

@@ -1,8 +1,8 @@
 """autodidact: from unlabelled data of any kind to a useful model.
 
-The verbs are functions of this module: `pretrain`, `evaluate`, `compare`, `apply`, `embed`, `export`, `report`,
-`run_claim`, `demo`, `doctor`; each does what the command of its name does. They are imported when they are first used,
-so importing autodidact costs nothing.
+The verbs are functions of this module: `pretrain`, `evaluate`, `compare`, `apply`, `embed`, `select`, `export`,
+`report`, `run_claim`, `demo`, `doctor`; each does what the command of its name does. They are imported when they are
+first used, so importing autodidact costs nothing.
 """
 
 import sys
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from autodidact.verbs.export import export
     from autodidact.verbs.pretrain import pretrain
     from autodidact.verbs.report import report
+    from autodidact.verbs.select import select
 
 __version__ = "0.1.0"
 
@@ -33,6 +34,7 @@ _HOMES = {
     "compare": "autodidact.verbs.compare",
     "apply": "autodidact.verbs.apply",
     "embed": "autodidact.verbs.apply",
+    "select": "autodidact.verbs.select",
     "export": "autodidact.verbs.export",
     "report": "autodidact.verbs.report",
     "run_claim": "autodidact.claims",
@@ -60,6 +62,7 @@ __all__ = [
     "pretrain",
     "report",
     "run_claim",
+    "select",
     "train",
 ]
 

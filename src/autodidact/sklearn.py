@@ -17,7 +17,7 @@ from autodidact.data import Source, open_source
 from autodidact.evaluation.embeddings import Embeddings, embedder
 from autodidact.methods.method import Method
 from autodidact.model import Model
-from autodidact.recipes.names import encoder_maker, encoder_names, find, make_method, options, statistics_of
+from autodidact.recipes.names import demands, encoder_maker, encoder_names, find, make_method, options, statistics_of
 from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings, train
 
@@ -118,7 +118,8 @@ class SelfSupervisedTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixi
                 raise unknown(
                     f"parameter (of the estimator or of {self.method})", name, [*super().get_params(), *valid]
                 )
-        source.schema.require(cls.needs, f"method '{self.method}'", one_suffices=cls.one_need_suffices)
+        asked = demands(cls, card, self._method_arguments)
+        asked.check(source, self.method)
         settings = Settings(
             epochs=None if self.steps else self.epochs,
             steps=self.steps,
@@ -129,7 +130,7 @@ class SelfSupervisedTransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixi
             devices=1,
             seed=seed,
         )
-        names = encoder_names(self.encoder, cls.slots, card.encoder if card else "")
+        names = encoder_names(self.encoder, asked.slots, asked.encoder)
         maker = encoder_maker(names, source, seed, {"statistics": statistics_of(source)})
         given = self._method_arguments
         if issubclass(cls, Method):

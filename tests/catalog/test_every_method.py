@@ -148,11 +148,29 @@ def test_networks_come_first_and_everything_else_is_a_keyword(name):
     )
 
 
+def further_data(cls: type, source: Source) -> dict[str, Source]:
+    """Sources for the arguments that want further data of the same kind."""
+    wanted = [name for name, p in inspect.signature(cls).parameters.items() if "Source" in str(p.annotation)]
+    return dict.fromkeys(wanted, open_source("digits", progress=False).at(np.arange(ROWS, ROWS + 200)))
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_that_heeds_which_pairs_may_repel_has_another_loss_where_fewer_may(name):
+    method, source = made(name)
+    if not method.heeds_allowed:
+        return
+    views = method.views(source.batch(np.arange(BATCH)), progress(1))
+    with torch.no_grad():
+        free = method.loss(views, progress(1)).total
+        views.allowed = torch.rand(2 * BATCH, 2 * BATCH, generator=torch.Generator().manual_seed(0)) > 0.5
+        assert method.loss(views, progress(1)).total < free
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_ends_with_a_model_that_can_do_what_its_card_says(name, tmp_path):
     cls = target(cards()[name])
     source = source_for(cls.needs)
     settings = Settings(steps=2, batch_size=8, accelerator="cpu", devices=1)
     site = Site(source, maker(name, source), settings, tmp_path, quiet=True)
-    model = Run(cls().stages(site), tmp_path).result()
+    model = Run(cls(**further_data(cls, source)).stages(site), tmp_path).result()
     assert tuple(model.abilities) == cards()[name].abilities

@@ -98,6 +98,43 @@ def test_a_process_beside_the_first_takes_part_in_the_run_and_does_not_delete_it
     assert (seen["fresh"], seen["force"]) == (False, False)
 
 
+@pytest.mark.parametrize(
+    ("words", "method"),
+    [
+        ((), None),
+        (("--method.method", "dcl"), "dcl"),
+        (("--method.method", "dcl", "--method.method.temperature", "0.2"), {"name": "dcl", "temperature": 0.2}),
+        (("--method.method.temperature=0.2",), {"name": "simclr", "temperature": 0.2}),
+        (("--method.method={name: dcl, sigma: 1}", "--method.method.detach_weights"),
+         {"name": "dcl", "sigma": 1, "detach_weights": True}),
+    ],
+)  # fmt: skip
+def test_a_recipe_is_told_which_method_to_train_and_with_which_options(run, called, words, method):
+    seen = called("pretrain", "autodidact.verbs.pretrain")
+    code, _, err = run("pretrain", "multistage", "--data", "photos", *words, "--method.further", 1, "--epochs", 2)
+    assert (code, err) == (0, "")
+    assert seen["method_arguments"].get("method") == method
+    assert seen["method_arguments"]["further"] == 1
+    assert seen["settings"].epochs == 2
+
+
+def test_entries_of_an_option_that_is_no_method_are_left_to_it(run, called):
+    seen = called("pretrain", "autodidact.verbs.pretrain")
+    assert run("pretrain", "simclr", "--data", "d", "--method.view_changes", "{flip: 0}").code == 0
+    assert seen["method_arguments"] == {"view_changes": {"flip": 0}}
+    assert "unknown option" in run("pretrain", "multistage", "--data", "d", "--method.methot.temperature", "1").err
+
+
+def test_select_passes_on_what_was_asked(run, called, tmp_path):
+    seen = called("select", "autodidact.verbs.select", tmp_path / "chosen.txt")
+    code, out, _ = run("select", "runs/a", "--pool", "p", "--target", "t", "--out", "chosen.txt", "--share", "0.05")
+    assert code == 0
+    assert seen["given"] == ("runs/a", "p", "t")
+    assert (seen["out"], seen["share"], seen["stop"]) == ("chosen.txt", 0.05, 0.95)
+    assert "autodidact pretrain METHOD --data" in out
+    assert run("select", "runs/a", "--pool", "p", "--out", "l.txt").code == 2
+
+
 def test_several_encoders_are_named_by_slot(run, called):
     seen = called("pretrain", "autodidact.verbs.pretrain")
     run("pretrain", "dcl", "--data", "d", "--encoder", "image=timm:resnet18", "--encoder=text=hf:runs/a=b")

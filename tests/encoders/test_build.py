@@ -55,6 +55,7 @@ def inputs_of(encoder: Encoder) -> torch.Tensor | Rows:
         ("small:convnet", {"image_size": 8, "channels": 1}),
         ("small:convnet?width=8&layers=5", {"image_size": (28, 20), "channels": 2}),
         ("small:convpool", {"image_size": 32}),
+        ("small:resnet?width=0.125&sk=true", {"image_size": 28, "channels": 1}),
         ("small:vit", {"image_size": 28, "channels": 1, "width": 32, "depth": 2, "heads": 2, "registers": 1}),
         ("small:tabular", {"schema": TABLE, "statistics": RANGES, "pool": "flat"}),
         ("small:mlp", {"schema": TABLE, "statistics": RANGES, "width": 16}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from torch import nn
 
 from autodidact.data import Batch, Field, Schema
 from autodidact.encoders import build
-from autodidact.encoders.kept import EncoderModel, PredictorModel
+from autodidact.encoders.kept import EncoderModel, PredictorModel, ProjectedModel
 from autodidact.model import load_model
 
 TABLE = Schema(numeric=Field("numeric", (3,), columns=("a", "b", "c")))
@@ -43,7 +44,9 @@ def two_slots(**arguments: object) -> EncoderModel:
     return model
 
 
-@pytest.mark.parametrize("arguments", [{}, {"primary": "table", "tap": "flat"}, {"merge": "concat"}, {"tap": 1}])
+@pytest.mark.parametrize(
+    "arguments", [{}, {"primary": "table", "tap": "flat"}, {"merge": "concat", "normalise": True}, {"tap": 1}]
+)
 def test_an_encoder_model_comes_back_exactly(tmp_path: Path, arguments: dict) -> None:
     model = two_slots(**arguments)
     again = load_model(model.save(tmp_path / "model"))
@@ -67,6 +70,18 @@ def test_embedding_is_the_primary_encoders_or_all_side_by_side() -> None:
     torch.testing.assert_close(model.embed(batch()), torch.cat((image, table), dim=1), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(two_slots().embed(batch()), image, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(two_slots(primary="table").embed(batch()), table)
+
+
+def test_side_by_side_and_normalised_the_inner_product_is_the_sum_of_the_encoders_cosines() -> None:
+    plain, normed = (two_slots(merge="concat", normalise=flag).embed(batch()).double() for flag in (False, True))
+    parts = plain.split([two_slots()["image"].width, two_slots()["table"].width], dim=1)
+    cosines = [torch.nn.functional.cosine_similarity(part[:, None], part, dim=-1) for part in parts]
+    torch.testing.assert_close(normed @ normed.T, cosines[0] + cosines[1], rtol=1e-5, atol=1e-5)
+
+
+def test_settings_of_before_models_could_be_normalised_are_still_read() -> None:
+    old = {name: value for name, value in two_slots().settings.items() if name != "normalise"}
+    assert EncoderModel.from_settings(old).normalise is False
 
 
 def test_tap_names_what_is_read_out() -> None:
@@ -107,6 +122,7 @@ def predictor(**arguments: object) -> PredictorModel:
         {"classes": ("cat", "dog", "eel"), "head": {"standardise": True, "hidden": 6}},
         {"mean": 40.0, "std": 3.0},
         {"outputs": 2},
+        {"classes": ("cat", "dog"), "neck": {"width": 16, "hidden": 5, "out": 3, "layers": 3, "first": 2}},
     ],
 )
 def test_a_predictor_comes_back_exactly(tmp_path: Path, arguments: dict) -> None:
@@ -136,3 +152,33 @@ def test_a_regression_answers_in_the_targets_unit() -> None:
 def test_a_predictor_of_one_class_is_refused() -> None:
     with pytest.raises(ValueError, match="at least two classes"):
         predictor(classes=("cat",))
+
+
+def test_a_neck_stands_between_embedding_and_head() -> None:
+    model = predictor(classes=("cat", "dog"), neck={"width": 16, "hidden": 5, "out": 3, "norm_last": True, "first": 1})
+    assert model.embed(batch()).shape == (5, 16)
+    images = model.encoder.prepare(batch().fields)
+    logits = model.head(model.neck(model.encoder(images).pooled))
+    torch.testing.assert_close(model(images), logits)
+    torch.testing.assert_close(model.predict(batch()), logits.softmax(dim=1))
+
+
+def test_a_predictor_saved_before_there_were_necks_is_read(tmp_path: Path) -> None:
+    model = predictor(classes=("cat", "dog"))
+    model.save(tmp_path)
+    described = json.loads((tmp_path / "model.json").read_text())
+    del described["settings"]["neck"]
+    (tmp_path / "model.json").write_text(json.dumps(described))
+    again = load_model(tmp_path)
+    assert torch.equal(again.predict(batch()), model.predict(batch()))
+
+
+def test_an_encoder_comes_back_with_its_projection_head_and_embeds_without_it(tmp_path: Path) -> None:
+    encoder = build("small:convnet", image_size=8, channels=1, width=4)
+    head = {"width": 16, "hidden": 6, "out": 3, "layers": 3, "norm_last": True, "scale_last": True}
+    model = trained(ProjectedModel(encoder, head=head))
+    again = load_model(model.save(tmp_path))
+    assert isinstance(again, ProjectedModel)
+    assert again.settings == model.settings
+    assert torch.equal(again.embed(batch()), encoder(encoder.prepare(batch().fields)).pooled)
+    assert torch.equal(again.projector(again.embed(batch())), model.projector(model.embed(batch())))

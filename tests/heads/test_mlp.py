@@ -45,6 +45,32 @@ def test_norm_last_standardises_the_projection() -> None:
     torch.testing.assert_close(out.var(dim=0, correction=0), torch.ones(3, dtype=torch.float64), atol=1e-3, rtol=0)
 
 
+def test_simclr_v2_ends_in_a_norm_with_a_scale_and_without_a_shift() -> None:
+    torch.manual_seed(0)
+    head = projector(4, 8, 3, layers=3, norm_last=True, scale_last=True).double()
+    nn.init.uniform_(head[-1].weight, 0.5, 2.0)
+    x = torch.randn(50, 4, dtype=torch.float64)
+    torch.testing.assert_close(head(x), naive_batch_norm(head[:-1](x)) * head[-1].weight)
+    assert [name for name, _ in head.named_parameters() if name.endswith("bias")] == ["1.bias", "4.bias"]
+
+
+@pytest.mark.parametrize(("first", "parts", "size"), [(0, 0, 4), (1, 3, 8), (2, 6, 8), (3, 8, 3)])
+def test_the_first_layers_of_a_projector_are_its_beginning(first: int, parts: int, size: int) -> None:
+    arguments = {"layers": 3, "norm_last": True, "scale_last": True}
+    head, beginning = projector(4, 8, 3, **arguments).eval(), projector(4, 8, 3, **arguments, first=first).eval()
+    names = beginning.state_dict()
+    beginning.load_state_dict({name: value for name, value in head.state_dict().items() if name in names})
+    x = torch.randn(5, 4)
+    assert len(beginning) == parts
+    assert beginning(x).shape == (5, size)
+    torch.testing.assert_close(beginning(x), head[:parts](x))
+
+
+def test_more_layers_than_a_projector_has_cannot_be_kept() -> None:
+    with pytest.raises(ValueError, match="of 3 layers of a projector the first 0 to 3 can be kept, got 4"):
+        projector(4, 8, 3, layers=3, first=4)
+
+
 def test_one_layer_projector_is_a_linear_map() -> None:
     head = projector(4, 999, 3, layers=1)
     assert len(head) == 1

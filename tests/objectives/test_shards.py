@@ -14,8 +14,22 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from autodidact.heads import SetPredictor
 from autodidact.measures import Spectrum
-from autodidact.objectives import barlow_twins, coupling, dcl, dclw, dclw_weights, info_nce, nt_xent
+from autodidact.objectives import (
+    barlow_twins,
+    cosine_prediction,
+    coupling,
+    dcl,
+    dclw,
+    dclw_weights,
+    info_nce,
+    leave_one_out,
+    mixing_gap,
+    nt_xent,
+    same_group_pairs,
+    vicreg,
+)
 from autodidact.targets import Queue
 
 
@@ -23,9 +37,30 @@ def under_a_rule(z1: Tensor, z2: Tensor) -> Tensor:
     return info_nce(z1, z2, allowed=lambda a, b: (2 * a[:, None] + b) % 3 != 0)
 
 
+def in_groups(z1: Tensor, z2: Tensor) -> Tensor:
+    return info_nce(z1, z2, allowed=same_group_pairs((z1.detach()[:, 0] > 0).long()))
+
+
 def with_queue(z1: Tensor, z2: Tensor) -> Tensor:
     queue = torch.randn(5, z1.shape[1], dtype=z1.dtype, generator=torch.Generator().manual_seed(9))
     return info_nce(z1, z2, 0.02, negatives=queue)
+
+
+def unmixed(z1: Tensor, z2: Tensor, **options: Any) -> Tensor:
+    """Each row is its own partner, so that the rows of a process know no others."""
+    return mixing_gap((z1 * z2)[:, :3], z1[:, :3], z2[:, :3], torch.arange(len(z1)), 0.3, **options)
+
+
+def weighed(z1: Tensor, z2: Tensor) -> Tensor:
+    found = vicreg(z1, z2)
+    return 25 * found.invariance + 25 * found.variance + found.covariance
+
+
+def of_neighbours(z1: Tensor, z2: Tensor) -> Tensor:
+    """Some rows without a label, so that processes count different numbers of queries."""
+    bank = torch.randn(20, z1.shape[1], dtype=z1.dtype, generator=torch.Generator().manual_seed(9))
+    labels = (z1[:, 0] > 0).long().where(z1[:, 1] < 2, -1)
+    return leave_one_out(z1, labels, bank, torch.arange(20) % 2, k=4).total
 
 
 OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -35,9 +70,18 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "dclw": lambda a, b: dclw(a, b, 0.1, 0.5, True),
     "dclw with attached weights": lambda a, b: dclw(a, b, 0.1, 0.5, False),
     "nt_xent under a rule of pairs": under_a_rule,
+    "nt_xent inside groups": in_groups,
     "nt_xent with a queue": with_queue,
+    "leave_one_out": of_neighbours,
     "barlow_twins": lambda a, b: barlow_twins(a[:, :3], b[:, :3]),
     "barlow_twins, more dimensions than samples": barlow_twins,
+    "barlow_twins, unbiased": lambda a, b: barlow_twins(a[:, :3], b[:, :3], unbiased=True),
+    "mixing_gap": unmixed,
+    "mixing_gap, standardised again": lambda a, b: unmixed(a, b, restandardise=True),
+    "mixing_gap, stopped": lambda a, b: unmixed(a, b, stop_target=True, unbiased=True),
+    "vicreg": weighed,
+    "cosine_prediction": cosine_prediction,
+    "cosine_prediction, unstopped": lambda a, b: cosine_prediction(a, b, stop_gradient=False),
 }
 SPLITS = {"equal": (3, 3), "unequal": (5, 2)}
 
@@ -60,6 +104,16 @@ def loss_and_gradient(objective: Callable[[Tensor, Tensor], Tensor], x1: Tensor,
     return float(loss.detach()), w.grad
 
 
+def followed(x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
+    """Correlation and weights of a predictor that has read both views in two updates."""
+    made = SetPredictor(4, centred=True).double()
+    for shift in range(2):
+        made(x1 + shift)
+        made(x2 - shift)
+        made.follow()
+    return made.correlation, made.weight
+
+
 def worker(rank: int, folder: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
@@ -76,10 +130,13 @@ def worker(rank: int, folder: str) -> None:
         found[f"alone/{split}"] = float(nt_xent(x1, x2, gather=False))
         spectrum = Spectrum().update(x1).all_reduce()
         found[f"spectrum/{split}"] = (spectrum.count, spectrum.mean, spectrum.scatter)
-        queue = Queue(8, 4)
-        for shift in range(2):
-            queue.push(x1 + shift, torch.arange(mine.start, mine.stop) + 100 * shift)
-        found[f"queue/{split}"] = (queue.embeddings.clone(), queue.ids.clone())
+        found[f"predictor/{split}"] = followed(x1, x2)
+        for kind in ("queue", "bank"):
+            queue = Queue(8, 4, distinct=kind == "bank")
+            for shift in range(2):
+                ids = torch.arange(mine.start, mine.stop)
+                queue.push(x1 + shift, ids + 3 * shift, ids % 2)
+            found[f"{kind}/{split}"] = (queue.embeddings.clone(), queue.ids.clone(), queue.labels.clone())
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -130,12 +187,23 @@ def test_a_spectrum_reduced_over_processes_is_that_of_all_rows(ranks: list[dict[
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_every_process_holds_the_same_queue(ranks: list[dict[str, Any]], split: str) -> None:
-    x1 = batch(sum(SPLITS[split]))[0]
-    queue = Queue(8, 4)
-    for shift in range(2):
-        queue.push(x1 + shift, torch.arange(len(x1)) + 100 * shift)
+def test_a_predictor_is_set_from_the_rows_of_all_processes(ranks: list[dict[str, Any]], split: str) -> None:
+    whole = followed(*batch(sum(SPLITS[split])))
     for found in ranks:
-        embeddings, ids = found[f"queue/{split}"]
+        for own, wanted in zip(found[f"predictor/{split}"], whole, strict=True):
+            torch.testing.assert_close(own, wanted, rtol=1e-10, atol=1e-12)
+    assert torch.equal(ranks[0][f"predictor/{split}"][1], ranks[1][f"predictor/{split}"][1])
+
+
+@pytest.mark.parametrize("kind", ["queue", "bank"])
+@pytest.mark.parametrize("split", SPLITS)
+def test_every_process_holds_the_same_queue(ranks: list[dict[str, Any]], split: str, kind: str) -> None:
+    x1 = batch(sum(SPLITS[split]))[0]
+    queue = Queue(8, 4, distinct=kind == "bank")
+    for shift in range(2):
+        queue.push(x1 + shift, torch.arange(len(x1)) + 3 * shift, torch.arange(len(x1)) % 2)
+    for found in ranks:
+        embeddings, ids, labels = found[f"{kind}/{split}"]
         torch.testing.assert_close(embeddings, queue.embeddings)
         assert torch.equal(ids, queue.ids)
+        assert torch.equal(labels, queue.labels)

@@ -24,6 +24,30 @@ def test_the_queue_holds_exactly_the_latest_rows(size: int, pushes: list[int]) -
     assert torch.equal(queue.ids[order], latest[:, 0].long())
 
 
+@given(size=st.integers(1, 12), pushes=st.lists(st.lists(st.integers(0, 15), max_size=9), max_size=6))
+def test_a_queue_of_distinct_samples_holds_the_newest_row_of_each(size: int, pushes: list[list[int]]) -> None:
+    queue, held, count = Queue(size, 1, distinct=True), {}, 0
+    for ids in pushes:
+        rows = torch.arange(count, count + len(ids))[:, None].float()
+        queue.push(rows, torch.tensor(ids, dtype=torch.long), torch.tensor(ids, dtype=torch.long) % 3)
+        count += len(ids)
+        latest = dict(zip(ids, rows[:, 0].tolist(), strict=True))
+        # One that is held keeps its place; the oldest of the others make room for the new ones, in their order.
+        last = sorted(latest, key=lambda sample: latest[sample])
+        held |= {sample: latest[sample] for sample in last if sample in held}
+        held |= {sample: latest[sample] for sample in last if sample not in held}
+        held = dict(list(held.items())[-size:])
+    assert dict(zip(queue.ids.tolist(), queue.embeddings[:, 0].tolist(), strict=True)) == held
+    assert torch.equal(queue.labels, queue.ids % 3)
+
+
+def test_labels_are_kept_beside_the_rows_and_are_unknown_if_not_given() -> None:
+    queue = Queue(4, 2)
+    queue.push(torch.zeros(2, 2), torch.tensor([5, 6]), torch.tensor([1, -1]))
+    queue.push(torch.zeros(1, 2))
+    assert queue.labels.tolist() == [1, -1, -1]
+
+
 def test_nothing_is_held_before_the_first_push() -> None:
     queue = Queue(8, 3)
     assert len(queue) == 0
@@ -58,3 +82,7 @@ def test_wrong_sizes_are_named() -> None:
         Queue(5, 3).push(torch.ones(2, 4))
     with pytest.raises(ValueError, match=r"one id per row: got \(3,\) ids for 2 rows"):
         Queue(5, 3).push(torch.ones(2, 3), torch.arange(3))
+    with pytest.raises(ValueError, match=r"one label per row: got \(1,\) labels for 2 rows"):
+        Queue(5, 3).push(torch.ones(2, 3), torch.arange(2), torch.zeros(1, dtype=torch.long))
+    with pytest.raises(ValueError, match="needs the ids"):
+        Queue(5, 3, distinct=True).push(torch.ones(2, 3))

@@ -10,6 +10,7 @@ from autodidact.catalog.nearest import unknown
 KINDS = {
     "encoder": "autodidact.encoders.kept:EncoderModel",
     "predictor": "autodidact.encoders.kept:PredictorModel",
+    "projected": "autodidact.encoders.kept:ProjectedModel",
 }
 
 

@@ -19,6 +19,7 @@ VERBS = {
     "compare": "methods x settings x seeds under one budget, in one table",
     "apply": "use one ability of a run's model on data",
     "embed": "write the embeddings of data to Parquet or npy",
+    "select": "choose from a large pool what resembles a small set",
     "export": "hand a run's model to timm, transformers, plain PyTorch or ONNX",
     "report": "draw a run as one self-contained HTML file",
     "methods": "list the methods, or describe one",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from autodidact.catalog import card, options
 from autodidact.catalog.signature import Option, options_of
@@ -14,6 +16,8 @@ from autodidact.cli.words import DATA, ENCODER, LABELS
 from autodidact.training.processes import first_process
 
 APART = ("method", "settings", "method_arguments")
+NAMING_A_METHOD = ("Method", "str | Mapping[str, Any]")
+"""Annotations of options that are another method, see `recipes.names.MethodSpec`."""
 DOCS = {
     "data": DATA,
     "encoder": ENCODER,
@@ -27,7 +31,7 @@ def run(argv: Sequence[str]) -> None:
     """Parse, train, say where the result is."""
     words = encoder_words(argv)
     method = method_of(words)
-    given = make_parser(method).take(words)
+    given = make_parser(method).take(method_words(words, method))
     for name in ("config", "verb"):
         given.pop(name, None)
     if not method:
@@ -87,6 +91,45 @@ def encoder_words(argv: Sequence[str]) -> list[str]:
         elif name.startswith("--encoder."):
             words[i] = f"--encoder_arguments.{word.removeprefix('--encoder.')}"
     return words
+
+
+def method_words(argv: Sequence[str], method: str) -> list[str]:
+    """``--method.X NAME --method.X.KEY VALUE``, options of the method that the option X names, as one option."""
+    known = method_options(method) if method else {}
+    rest, inner = list[str](), dict[str, dict[str, Any]]()
+    left = list(argv)
+    while left:
+        word = left.pop(0)
+        found = re.fullmatch(r"--method\.(\w+)\.([\w-]+)(?:=(.*))?", word, re.DOTALL)
+        if found is None or found.group(1) not in known or known[found.group(1)].annotation not in NAMING_A_METHOD:
+            rest.append(word)
+            continue
+        option, key, value = found.groups()
+        if value is None:
+            value = left.pop(0) if left and not left[0].startswith("--") else "true"
+        inner.setdefault(option, {})[key.replace("-", "_")] = _read(value)
+    for option, given in inner.items():
+        named = _read(_taken(rest, f"--method.{option}") or str(known[option].default))
+        entries = named if isinstance(named, dict) else {"name": named}
+        rest.append(f"--method.{option}={json.dumps({**entries, **given})}")
+    return rest
+
+
+def _taken(words: list[str], flag: str) -> str:
+    """The value of an option, which is removed from the words; empty where it is not among them."""
+    for i, word in enumerate(words):
+        if word.startswith(f"{flag}="):
+            return words.pop(i).partition("=")[2]
+        if word == flag and i + 1 < len(words):
+            words.pop(i)
+            return words.pop(i)
+    return ""
+
+
+def _read(value: str) -> Any:
+    import yaml
+
+    return yaml.safe_load(value)
 
 
 def make_parser(method: str) -> Parser:

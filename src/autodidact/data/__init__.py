@@ -13,7 +13,7 @@ from autodidact.data.batching import (
 )
 from autodidact.data.open import open_source
 from autodidact.data.schema import Field, Schema
-from autodidact.data.source import ArraySource, Source, chained, mixed, together
+from autodidact.data.source import ArraySource, Source, chained, mixed, together, united
 from autodidact.data.splits import label_budget, label_fraction, split
 from autodidact.data.statistics import channel_statistics, describe, fingerprint, table_statistics
 from autodidact.data.store import Store, derive
@@ -48,4 +48,5 @@ __all__ = [
     "split",
     "table_statistics",
     "together",
+    "united",
 ]

@@ -76,14 +76,51 @@ def list_images(root: Path) -> Files:
             f"no image below {root} (looked for {', '.join(SUFFIXES)}); it holds {there or 'no file at all'}"
         )
     entries.sort()
-    digest = hashlib.blake2b(digest_size=16)
-    for name, size, modified in entries:
-        digest.update(f"{name}\0{size}\0{modified}\0".encode("utf-8", "surrogateescape"))
     notes = []
     if others:
         kinds = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
         notes.append(f"{sum(others.values()):,} files that are no images are left aside ({kinds})")
-    return Files(root, [name for name, _, _ in entries], digest.hexdigest(), skipped, notes)
+    return Files(root, [name for name, _, _ in entries], _fingerprint(entries), skipped, notes)
+
+
+def listed_images(path: Path) -> Files:
+    """The image files that a text file names, one a line; relative names count from the folder of the list.
+
+    The root is the innermost folder that all of them lie in. A file that is named twice counts once; one that is not
+    there stays in the list, so that it is named among the skipped when it is opened.
+
+    Raises
+    ------
+    ValueError
+        The list is empty, a line is no image by its suffix, or not one of the files is there.
+    """
+    lines = [os.fsdecode(line) for line in path.read_bytes().splitlines()]
+    places = list(dict.fromkeys(os.path.abspath(path.parent / line.strip()) for line in lines if line.strip()))  # noqa: PTH100
+    if not places:
+        raise ValueError(f"the list {path} is empty; it names one image file a line")
+    for place in places:
+        if not place.lower().endswith(SUFFIXES):
+            raise ValueError(f"the list {path} names '{place}', which is no image ({', '.join(SUFFIXES)})")
+    root = Path(os.path.commonpath([os.path.dirname(place) for place in places]))  # noqa: PTH120
+    entries = []
+    for place in places:
+        try:
+            status = os.stat(place)  # noqa: PTH116 (as above)
+            size, modified = status.st_size, status.st_mtime_ns
+        except OSError:
+            size, modified = -1, 0
+        entries.append((os.path.relpath(place, root), size, modified))
+    if all(size < 0 for _, size, _ in entries):
+        raise ValueError(f"of the {len(places)} files that {path} names none is there, such as '{places[0]}'")
+    entries.sort()
+    return Files(root, [name for name, _, _ in entries], _fingerprint(entries))
+
+
+def _fingerprint(entries: Sequence[tuple[str, int, int]]) -> str:
+    digest = hashlib.blake2b(digest_size=16)
+    for name, size, modified in entries:
+        digest.update(f"{name}\0{size}\0{modified}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest()
 
 
 def _walk(

@@ -15,7 +15,7 @@ from autodidact.catalog.nearest import unknown
 from autodidact.data.arrays import array_source, load_array
 from autodidact.data.bundled import FASHION_CLASSES, NAMED, fashion_mnist, idx_source
 from autodidact.data.durable import write_aside
-from autodidact.data.folder import class_folders, list_images
+from autodidact.data.folder import Files, class_folders, list_images, listed_images
 from autodidact.data.frame import choose_frame
 from autodidact.data.ids import row_ids
 from autodidact.data.idx import idx_parts, is_idx_images, labels_beside, read_idx
@@ -38,9 +38,12 @@ SPLIT_FOLDERS = {
     "testing": "test",
 }
 NAMES = (*NAMED, "fashion_mnist")
+LIST = ".txt"
+"""Ending of a file that names images."""
 ACCEPTED = (
-    f"a folder of images ({' '.join(SUFFIXES)}), a .npy or .npz file, a CSV, TSV or Parquet table or a folder of them, "
-    "IDX files or their folder, a saved Hugging Face dataset, hf:ID, hf-stream:ID, or one of the names "
+    f"a folder of images ({' '.join(SUFFIXES)}), a .txt file that names images one a line, a .npy or .npz file, a CSV, "
+    "TSV or Parquet table or a folder of them, IDX files or their folder, a saved Hugging Face dataset, hf:ID, "
+    "hf-stream:ID, or one of the names "
     f"{', '.join(NAMES)}"
 )
 
@@ -101,6 +104,7 @@ def open_source(
     Parameters
     ----------
     data : a path, a name, a data frame, an array or a source. Paths: a folder of images, nested as deep as it may be; a
+        ``.txt`` file that names images, one a line (`folder.listed_images`), as `autodidact select` writes it; a
         ``.npy`` or ``.npz`` array of images or vectors; a CSV, TSV or Parquet table, or a folder of tables with the
         same columns; IDX files or their folder; a dataset saved by Hugging Face datasets. Names: ``digits``,
         ``breast_cancer``, ``wine``, ``diabetes``, ``fashion_mnist``; ``hf:ID-or-folder``, and
@@ -245,6 +249,8 @@ def _open_path(path: Path, split: str | None, request: Request) -> Source:
         ids = row_ids(name, path.name.removesuffix(".gz"), len(images))
         source = array_source(images, name, labels=given, ids=ids, task="classes", known=request.known_label)
         return _part(_own_labels(source, request), split)
+    if lower.endswith(LIST):
+        return _images(listed_images(path), _plain(path), split, request)
     if lower.endswith(SUFFIXES):
         raise ValueError(f"{path} is a single image; give the folder that it lies in")
     raise ValueError(f"{path} is not data of a known kind; accepted are {ACCEPTED}")
@@ -263,14 +269,13 @@ def _open_folder(path: Path, split: str | None, request: Request) -> Source:
     tables = [entry for entry in entries if entry.name.lower().endswith(FILE_SUFFIXES)]
     if tables and not any(entry.is_dir() or entry.name.lower().endswith(SUFFIXES) for entry in entries):
         return _part(_tables(tables, name, request), split)
-    return _image_folder(path, name, split, request)
+    return _images(list_images(path), name, split, request)
 
 
-def _image_folder(root: Path, name: str, split: str | None, request: Request) -> Source:
-    files = list_images(root)
+def _images(files: Files, name: str, split: str | None, request: Request) -> Source:
     folders, split = _split_folders(files.names, split)
     frame = choose_frame(files, request.image_size, request.canvas, request.channels)
-    labels = _folder_labels(files.names, root, request)
+    labels = _folder_labels(files.names, files.root, request)
     pixels = pixels_of(files, frame, title=name, **request.storage)
     source: Source = ImageSource(name, pixels, files.names, labels, skipped=files.skipped, notes=files.notes)
     if folders is not None:
@@ -376,7 +381,7 @@ def _name_and_split(text: str) -> tuple[str, str | None]:
 
 def _plain(path: Path) -> str:
     name = path.name
-    for suffix in (".gz", ".csv", ".tsv", ".parquet", ".npy", ".npz"):
+    for suffix in (".gz", ".csv", ".tsv", ".parquet", ".npy", ".npz", ".txt"):
         name = name.removesuffix(suffix)
     return name or path.name
 

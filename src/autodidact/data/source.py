@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from autodidact.data.batch import Batch, Ragged, Value
-from autodidact.data.ids import Ids, positions_of
+from autodidact.data.ids import Ids, positions_of, sample_id, scrambled
 from autodidact.data.schema import Schema
 
 if TYPE_CHECKING:
@@ -237,6 +237,59 @@ def _rows(values: Any, rows: Positions) -> Any:
     return [values[i] for i in rows] if isinstance(values, list) else values[rows]
 
 
+class United(Source):
+    """The samples of several sources as those of one, in their order.
+
+    It has the fields that all of the sources have. Where only some say which part of a canvas holds the image ("box"),
+    the others' images fill their canvas. Ids are those of the sources, but for a source of which an earlier one has
+    some: its ids are derived anew from its key.
+    """
+
+    def __init__(self, sources: Mapping[str, Source]) -> None:
+        self.sources = dict(sources)
+        first = next(iter(self.sources.values()))
+        self.name = "+".join(source.name for source in self.sources.values())
+        self.context = {k: v for source in self.sources.values() for k, v in source.context.items()}
+        self.skipped = [entry for source in self.sources.values() for entry in source.skipped]
+        self.notes = [f"{k}: {note}" for k, source in self.sources.items() for note in source.notes]
+        shared = [field for field in first.schema if all(field in s.schema for s in self.sources.values())]
+        self.boxed = any("box" in source.schema for source in self.sources.values())
+        self.schema = Schema({field: first.schema[field] for field in shared})
+        if self.boxed:
+            self.schema["box"] = next(s.schema["box"] for s in self.sources.values() if "box" in s.schema)
+        for key, source in self.sources.items():
+            for field, entry in self.schema.items():
+                other = source.schema.get(field, entry)
+                if other != entry:
+                    raise ValueError(f"field '{field}' of '{key}' is {other}, in an earlier source it is {entry}")
+        self._starts = np.cumsum([0, *(len(source) for source in self.sources.values())])
+        self.ids = np.empty(0, dtype=np.int64)
+        for key, source in self.sources.items():
+            known = bool((positions_of(self.ids, source.ids) >= 0).any())
+            ids = scrambled(source.ids, sample_id(self.name, key)) if known else source.ids
+            self.ids = np.concatenate([self.ids, ids])
+
+    @property
+    def names(self) -> Sequence[str]:  # type: ignore[override]
+        return [f"{key}/{name}" for key, source in self.sources.items() for name in source.names]
+
+    def read(self, positions: Positions) -> dict[str, Value]:
+        return _read_in_turn(list(self.sources.values()), self._starts, positions, self._fields)
+
+    def column(self, field: str) -> NDArray[Any]:
+        named(self.schema, field, self.name)
+        return np.concatenate([source.column(field) for source in self.sources.values()])
+
+    def _fields(self, given: Mapping[str, Value]) -> dict[str, Value]:
+        found = {field: given[field] for field in self.schema if field in given}
+        if self.boxed and "box" not in found:
+            image = found[str(self.schema.first("image"))]
+            assert isinstance(image, torch.Tensor)
+            whole = torch.tensor([0.0, 0.0, *map(float, image.shape[2:])])
+            found["box"] = whole.expand(len(image), 4)
+        return found
+
+
 class Together(Source):
     """Several sources, one batch of each in every step (labelled beside unlabelled, catalogue beside clicks).
 
@@ -291,19 +344,31 @@ class Chained(Together):
                     self.schema[field] = replace(known, shape=())
 
     def read(self, positions: Positions) -> dict[str, Value]:
-        owner = np.searchsorted(self._starts, positions, side="right") - 1
-        parts = [
-            source.read(positions[owner == k] - self._starts[k])
-            for k, source in enumerate(self.sources.values())
-            if (owner == k).any()
-        ]
-        if any(part.keys() != parts[0].keys() for part in parts):
-            raise TypeError(f"the sources of '{self.name}' have different fields; read them one by one from .sources")
-        back = np.argsort(np.argsort(owner, kind="stable"), kind="stable")
-        return {name: _take(_concatenated([part[name] for part in parts]), back) for name in parts[0]}
+        try:
+            return _read_in_turn(list(self.sources.values()), self._starts, positions)
+        except KeyError as error:
+            message = f"the sources of '{self.name}' have different fields; read them one by one from .sources"
+            raise TypeError(message) from error
 
     def column(self, field: str) -> NDArray[Any]:
         return np.concatenate([source.column(field) for source in self.sources.values()])
+
+
+def _read_in_turn(
+    sources: Sequence[Source],
+    starts: Positions,
+    positions: Positions,
+    fields: Callable[[Mapping[str, Value]], Mapping[str, Value]] = dict,
+) -> dict[str, Value]:
+    """Samples of sources that lie one after another; KeyError where they differ in what `fields` makes of theirs."""
+    owner = np.searchsorted(starts, positions, side="right") - 1
+    parts = [
+        fields(source.read(positions[owner == k] - starts[k])) for k, source in enumerate(sources) if (owner == k).any()
+    ]
+    if different := {name for part in parts for name in part.keys() ^ parts[0].keys()}:
+        raise KeyError(*sorted(different))
+    back = np.argsort(np.argsort(owner, kind="stable"), kind="stable")
+    return {name: _take(_concatenated([part[name] for part in parts]), back) for name in parts[0]}
 
 
 def _concatenated(values: Sequence[Any]) -> Any:
@@ -334,6 +399,11 @@ def mixed(rates: Mapping[str, float] | None = None, **sources: Source) -> Mixed:
 def chained(**sources: Source) -> Chained:
     """The sources one after another within an epoch."""
     return Chained(_some(sources), dict.fromkeys(sources, 1.0))
+
+
+def united(**sources: Source) -> United:
+    """The samples of all sources as those of one source, mixed in every batch."""
+    return United(_some(sources))
 
 
 def _some(sources: Mapping[str, Source]) -> Mapping[str, Source]:

@@ -14,7 +14,7 @@ from autodidact.catalog import unknown
 from autodidact.data.schema import Schema
 from autodidact.model import Encoder
 
-SMALL = ("small:convnet", "small:convpool", "small:mlp", "small:tabular", "small:vit")
+SMALL = ("small:convnet", "small:convpool", "small:mlp", "small:resnet", "small:tabular", "small:vit")
 
 
 def build(
@@ -36,6 +36,7 @@ def build(
         - ``timm:NAME``, any image model of timm at any size and number of channels;
         - ``hf:ID`` or ``hf:FOLDER``, a model of transformers for images or sequences;
         - ``small:convnet``, ``small:vit``, ``small:convpool``: for small images;
+        - ``small:resnet``: a residual network of any width, with selective kernels if wanted, for images of any size;
         - ``small:tabular``, ``small:mlp``: for tables;
 
         with arguments appended as in ``small:convnet?width=64&layers=5`` if wanted; or the spec of an encoder, which
@@ -121,6 +122,10 @@ def _class(name: str) -> Callable[..., Encoder]:
         from autodidact.encoders.convnet import ConvPool, SmallConvNet
 
         return SmallConvNet if name == "small:convnet" else ConvPool
+    if name == "small:resnet":
+        from autodidact.encoders.resnet import ResNet
+
+        return ResNet
     from autodidact.encoders.tabular import TabularMLP, TabularTransformer
 
     return TabularTransformer if name == "small:tabular" else TabularMLP

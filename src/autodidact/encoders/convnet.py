@@ -14,7 +14,7 @@ from autodidact.encoders.image import ImageEncoder
 from autodidact.model import Encoded
 
 
-class _Stages(ImageEncoder):
+class Stages(ImageEncoder):
     """Stages one after another; the last one's map, averaged over positions, is the embedding."""
 
     stages: nn.ModuleList
@@ -33,13 +33,13 @@ class _Stages(ImageEncoder):
                 tapped[index] = x
         return Encoded(pooled=x.mean(dim=(2, 3)), map=x, taps=tapped)
 
-    def _settle(self, channels: Sequence[int], size: tuple[int, int]) -> None:
-        """Take note of the shapes, and lay the weights out for channels-last."""
-        self.width, self.depth, self.map_shape = channels[-1], len(self.stages), (channels[-1], *size)
+    def _settle(self, channels: int, size: tuple[int, int]) -> None:
+        """Take note of the shapes of the last map, and lay the weights out for channels-last."""
+        self.width, self.depth, self.map_shape = channels, len(self.stages), (channels, *size)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-class SmallConvNet(_Stages):
+class SmallConvNet(Stages):
     """3x3 convolution, BatchNorm, ReLU, four times; for images of 8 to 96 pixels.
 
     Resolution is halved until about 4x4 positions remain: round(log2(side / 4)) times. Below 24 pixels the first layer
@@ -72,10 +72,10 @@ class SmallConvNet(_Stages):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
         factor = math.prod(strides)
-        self._settle(channels, (-(-self.image_size[0] // factor), -(-self.image_size[1] // factor)))
+        self._settle(channels[-1], (-(-self.image_size[0] // factor), -(-self.image_size[1] // factor)))
 
 
-class ConvPool(_Stages):
+class ConvPool(Stages):
     """3x3 convolution, BatchNorm, ReLU, 2x2 max-pool, with 32, 64 and 128 channels.
 
     Encoder of the denoising autoencoder of G-SimCLR (2009.12007, section III): a 32x32 image becomes a 4x4x128 map
@@ -101,4 +101,4 @@ class ConvPool(_Stages):
             )
             for index in range(stages)
         )
-        self._settle(channels, (self.image_size[0] >> stages, self.image_size[1] >> stages))
+        self._settle(channels[-1], (self.image_size[0] >> stages, self.image_size[1] >> stages))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autodidact.data.batch import Batch
 from autodidact.encoders.build import build_from_spec
-from autodidact.heads import LinearHead
+from autodidact.heads import LinearHead, projector
 from autodidact.model import Ability, Encoded, Encoder, Model
 
 Tap = int | Literal["mean", "flat"] | None
@@ -27,6 +27,8 @@ class EncoderModel(Model):
     merge : "primary" embeds with that one alone, "concat" with all of them side by side.
     tap : what the embedding is. None: the encoder's own pooled output; "mean": mean of the last tokens or positions;
         "flat": the last tokens side by side; a number: mean of that layer's tokens or positions.
+    normalise : L2-normalise what each encoder gives. Side by side the cosine of two embeddings is then the mean of the
+        encoders' own cosines.
     """
 
     kind: ClassVar[str] = "encoder"
@@ -38,6 +40,7 @@ class EncoderModel(Model):
         primary: str | None = None,
         merge: Literal["primary", "concat"] = "primary",
         tap: Tap = None,
+        normalise: bool = False,
     ) -> None:
         super().__init__()
         if not encoders:
@@ -47,7 +50,7 @@ class EncoderModel(Model):
             raise ValueError(f"no encoder in slot '{self.primary}'; there is {', '.join(encoders)}")
         if merge not in ("primary", "concat"):
             raise ValueError(f"merge must be primary or concat, got {merge!r}")
-        self.merge, self.tap = merge, tap
+        self.merge, self.tap, self.normalise = merge, tap, normalise
         self.abilities: tuple[Ability, ...] = ("embed",)
         self.encoders = nn.ModuleDict(encoders)
 
@@ -58,6 +61,7 @@ class EncoderModel(Model):
             "primary": self.primary,
             "merge": self.merge,
             "tap": self.tap,
+            "normalise": self.normalise,
         }
 
     @classmethod
@@ -67,6 +71,8 @@ class EncoderModel(Model):
             primary=settings["primary"],
             merge=settings["merge"],
             tap=settings["tap"],
+            # Models of earlier versions do not say it.
+            normalise=settings.get("normalise", False),
         )
 
     @property
@@ -82,8 +88,13 @@ class EncoderModel(Model):
     def embed(self, batch: Batch) -> Float[Tensor, "n d"]:
         """One embedding a sample, float32."""
         slots = list(self.encoders) if self.merge == "concat" else [self.primary]
-        parts = [read_out(self[slot], self[slot].prepare(batch.fields), self.tap) for slot in slots]
-        return torch.cat(parts, dim=1).float()
+        return self.joined([read_out(self[slot], self[slot].prepare(batch.fields), self.tap) for slot in slots])
+
+    def joined(self, parts: Sequence[Float[Tensor, "n _"]]) -> Float[Tensor, "n d"]:
+        """The embedding, from what each encoder that takes part in it gives."""
+        if self.normalise:
+            parts = [torch.nn.functional.normalize(part.float()) for part in parts]
+        return torch.cat(list(parts), dim=1).float()
 
     def tokens(self, batch: Batch) -> Float[Tensor, "n t d"]:
         """The primary encoder's tokens (patches, columns, time steps); without tokens, the positions of its map."""
@@ -113,6 +124,31 @@ def _tokens(encoded: Encoded, encoder: Encoder) -> Float[Tensor, "n t d"]:
     raise ValueError(f"{encoder.name} has neither tokens nor a map")
 
 
+class ProjectedModel(EncoderModel):
+    """An encoder and the projection head that it was pretrained with. It embeds by the encoder alone.
+
+    Parameters
+    ----------
+    encoder : what embeds.
+    head : arguments of `autodidact.heads.projector`.
+    """
+
+    kind: ClassVar[str] = "projected"
+
+    def __init__(self, encoder: Encoder, *, head: Mapping[str, Any]) -> None:
+        super().__init__({"encoder": encoder})
+        self.head_args = dict(head)
+        self.projector = projector(**self.head_args)
+
+    @property
+    def settings(self) -> dict[str, Any]:  # type: ignore[override]
+        return {"encoder": self.encoder.spec, "head": self.head_args}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> ProjectedModel:
+        return cls(build_from_spec(settings["encoder"]), head=settings["head"])
+
+
 class PredictorModel(Model):
     """An encoder with a head: class probabilities, or values.
 
@@ -120,6 +156,8 @@ class PredictorModel(Model):
     ----------
     encoder : what embeds.
     tap, width : what the head reads, see `EncoderModel`, and its size; by default the encoder's own pooled output.
+    neck : arguments of `autodidact.heads.projector`, whose layers then stand between that and the head; None for none.
+        Embeddings are what the neck reads.
     classes : names of the classes, in the order of the label's integers; empty for a regression.
     outputs : number of regression values; ignored for classes.
     head : arguments of `LinearHead`.
@@ -136,6 +174,7 @@ class PredictorModel(Model):
         *,
         tap: Tap = None,
         width: int | None = None,
+        neck: Mapping[str, Any] | None = None,
         classes: Sequence[str] = (),
         outputs: int = 1,
         head: Mapping[str, Any] | None = None,
@@ -151,7 +190,9 @@ class PredictorModel(Model):
         self.head_args = dict(head or {})
         self.abilities: tuple[Ability, ...] = ("embed", "predict")
         self.encoder, self.tap, self.width = encoder, tap, width or encoder.width
-        self.head = LinearHead(self.width, len(self.classes) or outputs, **self.head_args)
+        self.neck_args = None if neck is None else dict(neck)
+        self.neck = nn.Sequential() if neck is None else projector(**neck)
+        self.head = LinearHead(_out(self.neck, self.width), len(self.classes) or outputs, **self.head_args)
         self.register_buffer("mean", torch.tensor(float(mean)))
         self.register_buffer("std", torch.tensor(float(std)))
 
@@ -161,6 +202,7 @@ class PredictorModel(Model):
             "encoder": self.encoder.spec,
             "tap": self.tap,
             "width": self.width,
+            "neck": self.neck_args,
             "classes": list(self.classes),
             "outputs": self.outputs,
             "head": self.head_args,
@@ -172,6 +214,8 @@ class PredictorModel(Model):
             build_from_spec(settings["encoder"]),
             tap=settings["tap"],
             width=settings["width"],
+            # Predictors saved before necks came have no word of them.
+            neck=settings.get("neck"),
             classes=settings["classes"],
             outputs=settings["outputs"],
             head=settings["head"],
@@ -179,7 +223,7 @@ class PredictorModel(Model):
 
     def forward(self, inputs: Any) -> Float[Tensor, "n out"]:
         """Logits of the classes, or standardised values, of an encoder's inputs: what training descends on."""
-        return self.head(read_out(self.encoder, inputs, self.tap))
+        return self.head(self.neck(read_out(self.encoder, inputs, self.tap)))
 
     def embed(self, batch: Batch) -> Float[Tensor, "n d"]:
         return read_out(self.encoder, self.encoder.prepare(batch.fields), self.tap).float()
@@ -190,8 +234,13 @@ class PredictorModel(Model):
 
     def answers(self, embedding: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"] | Float[Tensor, " n"]:
         """What `predict` says, of embeddings."""
-        out = self.head(embedding).float()
+        out = self.head(self.neck(embedding)).float()
         if self.classes:
             return out.softmax(dim=1)
         values = out * self.std + self.mean
         return values[:, 0] if self.outputs == 1 else values
+
+
+def _out(neck: nn.Sequential, width: int) -> int:
+    """Size of what a neck makes of `width` numbers."""
+    return next((part.out_features for part in reversed(neck) if isinstance(part, nn.Linear)), width)

@@ -22,8 +22,8 @@ class Program(nn.Module):
     ----------
     inputs : what `forward` takes, in order, as plain data: "name", "dtype", "shape" (free sizes by name), "values" in
         words, and what else there is to know ("mean" and "std" of the normalisation inside, "columns", "categories").
-        Names are "images", "numeric", "categorical", "input_ids" and "attention_mask"; where a model joins several
-        encoders, each begins with its slot.
+        Names are "images", "numeric", "categorical", "input_ids" and "attention_mask"; where a model joins encoders
+        of different inputs, each begins with its slot. Encoders that all read the same have one input in common.
     outputs : names of what it returns: "embeddings" (n d), and for a predictor "predictions" (class probabilities, or
         values in the target's unit).
     """
@@ -35,12 +35,19 @@ class Program(nn.Module):
             self.slots = {"": model.encoder}
         else:
             self.slots = {f"{slot}_": model[slot] for slot in model.encoders}
+        first, *others = self.slots.values()
+        self.shared = all(_reads(encoder) == _reads(first) for encoder in others)
         self.inputs: list[dict[str, Any]] = [
-            {**entry, "name": prefix + entry["name"]}
-            for prefix, encoder in self.slots.items()
+            {**entry, "name": entry["name"] if self.shared else prefix + entry["name"]}
+            for prefix, encoder in self._read.items()
             for entry in _inputs(encoder)
         ]
         self.outputs = ("embeddings", "predictions") if isinstance(model, PredictorModel) else ("embeddings",)
+
+    @property
+    def _read(self) -> dict[str, Encoder]:
+        """The encoders that have inputs of their own."""
+        return dict(list(self.slots.items())[:1]) if self.shared else self.slots
 
     @property
     def names(self) -> list[str]:
@@ -51,16 +58,21 @@ class Program(nn.Module):
         left = list(tensors)
         parts = []
         for encoder in self.slots.values():
-            own = [left.pop(0) for _ in _inputs(encoder)]
+            own = left if self.shared else [left.pop(0) for _ in _inputs(encoder)]
             parts.append(read_out(encoder, _assembled(encoder, own), self.model.tap))
-        embeddings = torch.cat(parts, dim=1).float()
         if isinstance(self.model, PredictorModel):
+            embeddings = parts[0].float()
             return embeddings, self.model.answers(embeddings)
-        return embeddings
+        return self.model.joined(parts)
 
     def example(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         """Random inputs of n samples, as different as real ones may be (missing values, padding)."""
-        return tuple(tensor for encoder in self.slots.values() for tensor in _example(encoder, n, generator))
+        return tuple(tensor for encoder in self._read.values() for tensor in _example(encoder, n, generator))
+
+
+def _reads(encoder: Encoder) -> tuple[str, list[dict[str, Any]]]:
+    """What tells the inputs of two encoders apart: the field that they come from, and how they look."""
+    return str(encoder.spec.get("field", "")), _inputs(encoder)
 
 
 def _inputs(encoder: Encoder) -> list[dict[str, Any]]:

@@ -130,7 +130,7 @@ def folded_head(model: PredictorModel) -> tuple[Tensor, Tensor]:
     W (x - m) / sqrt(v + eps) + b = (W / sqrt(v + eps)) x + (b - W m / sqrt(v + eps)); a regression is s (W x + b) + t.
     """
     head: LinearHead = model.head
-    if not isinstance(head.hidden, nn.Identity):
+    if not isinstance(head.hidden, nn.Identity) or len(model.neck):
         raise ValueError("a head with a hidden layer is no linear classifier; use --format torch or --format onnx")
     weight, bias = head.out.weight.detach().double(), head.out.bias.detach().double()
     if isinstance(head.norm, nn.BatchNorm1d):

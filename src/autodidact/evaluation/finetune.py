@@ -222,12 +222,12 @@ def _train(
         devices=1,
         accelerator=tuning.accelerator,  # type: ignore[arg-type]
     )
-    model = train(method.train(), _filled(source, batch_size), settings, quiet=True)
+    model = train(method.train(), filled(source, batch_size), settings, quiet=True)
     assert isinstance(model, PredictorModel)
     return model
 
 
-def _filled(source: Source, size: int) -> Source:
+def filled(source: Source, size: int) -> Source:
     """The source, its rows repeated as whole sets until they fill a batch."""
     return source.at(np.tile(np.arange(len(source)), -(-size // len(source))))
 

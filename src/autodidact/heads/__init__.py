@@ -3,6 +3,7 @@
 from autodidact.heads.jepa import JEPAPredictor
 from autodidact.heads.mlp import LinearHead, predictor, projector
 from autodidact.heads.pixels import MirroredDecoder, PixelHead, convolutional_decoder
+from autodidact.heads.set_predictor import SetPredictor, copied_predictor, direct_predictor
 from autodidact.heads.synced_norm import SyncedBatchNorm, synchronised
 from autodidact.heads.transformer import Tail, TransformerLayer, initialise, sinusoidal
 
@@ -11,10 +12,13 @@ __all__ = [
     "LinearHead",
     "MirroredDecoder",
     "PixelHead",
+    "SetPredictor",
     "SyncedBatchNorm",
     "Tail",
     "TransformerLayer",
     "convolutional_decoder",
+    "copied_predictor",
+    "direct_predictor",
     "initialise",
     "predictor",
     "projector",

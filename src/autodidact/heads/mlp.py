@@ -16,7 +16,9 @@ def projector(
     layers: int = 2,
     norm: Literal["batch"] | None = "batch",
     norm_last: bool = False,
+    scale_last: bool = False,
     bias_last: bool | None = None,
+    first: int | None = None,
 ) -> nn.Sequential:
     """The MLP between the embedding and a contrastive or redundancy-reduction loss; thrown away afterwards.
 
@@ -31,11 +33,17 @@ def projector(
     out : size of the projection.
     layers : number of Linears, at least 1.
     norm : "batch" between the layers, or None (then every inner Linear has a bias).
-    norm_last : whether a BatchNorm without scale and shift follows the last Linear (SimCLR v2, SimSiam).
+    norm_last : whether a BatchNorm without scale and shift follows the last Linear (SimSiam).
+    scale_last : whether that norm has a scale all the same, still no shift (SimCLR v2).
     bias_last : whether the last Linear has a bias; by default where no norm follows it.
+    first : make only so many of the layers, from the first on, each with the norm and the ReLU that follow it; the
+        names of the parameters stay. SimCLR v2 (2006.10029, section 2.2) fine-tunes from one of the inner layers. 0 is
+        the identity.
     """
     if layers < 1:
         raise ValueError(f"a projector has at least 1 layer, got layers={layers}")
+    if first is not None and not 0 <= first <= layers:
+        raise ValueError(f"of {layers} layers of a projector the first 0 to {layers} can be kept, got {first}")
     parts: list[nn.Module] = []
     for index in range(layers - 1):
         parts.append(nn.Linear(width if index == 0 else hidden, hidden, bias=norm is None))
@@ -46,8 +54,13 @@ def projector(
         nn.Linear(width if layers == 1 else hidden, out, bias=not norm_last if bias_last is None else bias_last)
     )
     if norm_last:
-        parts.append(nn.BatchNorm1d(out, affine=False))
-    return nn.Sequential(*parts)
+        parts.append(nn.BatchNorm1d(out, affine=scale_last))
+        # F.batch_norm takes a scale without a shift; the module has no argument for it.
+        parts[-1].register_parameter("bias", None)
+    if first is None or first == layers:
+        return nn.Sequential(*parts)
+    linears = [index for index, part in enumerate(parts) if isinstance(part, nn.Linear)]
+    return nn.Sequential(*parts[: linears[first]])
 
 
 def predictor(width: int, hidden: int, *, norm: Literal["batch"] | None = "batch") -> nn.Sequential:
@@ -56,7 +69,7 @@ def predictor(width: int, hidden: int, *, norm: Literal["batch"] | None = "batch
 
 
 class LinearHead(nn.Module):
-    """One Linear on an embedding, optionally behind a BatchNorm without scale and shift or a hidden layer.
+    """One Linear on an embedding, optionally behind a BatchNorm without scale and shift, a projector or a hidden layer.
 
     Parameters
     ----------
@@ -66,12 +79,23 @@ class LinearHead(nn.Module):
         serve embeddings of any scale (He et al., MAE, 2111.06377, appendix A).
     hidden : width of a hidden layer with GELU; None for a purely linear head.
     dropout : probability on the embedding.
+    projection : size of the output of a `projector` (of two layers, the inner one as wide as the embedding) that comes
+        first, as in front of a contrastive loss; None for none.
     """
 
     def __init__(
-        self, width: int, out: int, *, standardise: bool = False, hidden: int | None = None, dropout: float = 0.0
+        self,
+        width: int,
+        out: int,
+        *,
+        standardise: bool = False,
+        hidden: int | None = None,
+        dropout: float = 0.0,
+        projection: int | None = None,
     ) -> None:
         super().__init__()
+        self.projector = nn.Identity() if projection is None else projector(width, width, projection)
+        width = projection or width
         self.norm = nn.BatchNorm1d(width, affine=False) if standardise else nn.Identity()
         self.dropout = nn.Dropout(dropout)
         self.hidden = nn.Identity() if hidden is None else nn.Sequential(nn.Linear(width, hidden), nn.GELU())
@@ -81,4 +105,4 @@ class LinearHead(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n out"]:
-        return self.out(self.hidden(self.dropout(self.norm(x))))
+        return self.out(self.hidden(self.dropout(self.norm(self.projector(x)))))

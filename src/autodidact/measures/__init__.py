@@ -5,20 +5,24 @@ from autodidact.measures.collapse import collapse_verdict, per_dimension_std
 from autodidact.measures.intervals import Interval, mean_interval, paired_interval
 from autodidact.measures.lidar import lidar
 from autodidact.measures.neighbours import knn_predict, nearest
+from autodidact.measures.predictor_dynamics import PredictorDynamics, flow, misalignment
 from autodidact.measures.spectrum import Spectrum, effective_rank, rankme
 from autodidact.measures.sphere import alignment, uniformity
 
 __all__ = [
     "Interval",
+    "PredictorDynamics",
     "Spectrum",
     "accuracy",
     "alignment",
     "cluster_purity",
     "collapse_verdict",
     "effective_rank",
+    "flow",
     "knn_predict",
     "lidar",
     "mean_interval",
+    "misalignment",
     "nearest",
     "paired_interval",
     "per_dimension_std",

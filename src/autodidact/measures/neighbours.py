@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 _QUERIES = 1024
@@ -14,7 +14,10 @@ _BANK = 4096
 
 @torch.no_grad()
 def nearest(
-    queries: Float[Tensor, "m d"], bank: Float[Tensor, "n d"], k: int
+    queries: Float[Tensor, "m d"],
+    bank: Float[Tensor, "n d"],
+    k: int,
+    among: Bool[Tensor, " n"] | None = None,
 ) -> tuple[Float[Tensor, "m k"], Int[Tensor, "m k"]]:
     """Cosine similarities and indices of the k rows of `bank` nearest to each query, nearest first.
 
@@ -26,6 +29,8 @@ def nearest(
         Normalised here.
     k : int
         1 <= k <= n.
+    among : bool tensor of shape (n,), optional
+        The rows that may be found. Where fewer than k may, the similarities at the end are -inf.
 
     Raises
     ------
@@ -40,13 +45,16 @@ def nearest(
         raise ValueError(f"k must lie between 1 and the {len(bank)} rows searched, got {k}")
     if not (torch.isfinite(queries).all() and torch.isfinite(bank).all()):
         raise ValueError("embeddings hold NaN or infinite values, their neighbours are not defined")
-    queries, bank = _unit(queries), _unit(bank)
+    queries = _unit(queries)
     similarities, indices = [], []
     for rows in queries.split(_QUERIES):
         best = rows.new_full((len(rows), 0), 0.0)
         index = torch.zeros(len(rows), 0, dtype=torch.long, device=rows.device)
         for start in range(0, len(bank), _BANK):
-            found = (rows @ bank[start : start + _BANK].T).topk(min(k, len(bank) - start, _BANK), dim=1)
+            block = rows @ _unit(bank[start : start + _BANK]).T
+            if among is not None:
+                block.masked_fill_(~among[start : start + _BANK], -torch.inf)
+            found = block.topk(min(k, len(bank) - start, _BANK), dim=1)
             merged = torch.cat([best, found.values], dim=1)
             places = torch.cat([index, found.indices + start], dim=1)
             best, chosen = merged.topk(min(k, merged.shape[1]), dim=1)

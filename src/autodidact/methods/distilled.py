@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from autodidact.catalog import Card
 from autodidact.data.batch import Batch
 from autodidact.data.schema import Kind, Schema
+from autodidact.encoders.kept import PredictorModel
 from autodidact.methods.method import Loss, Progress, Sweep, Views
 from autodidact.methods.predicting import Predicting, ReadOut
 from autodidact.model import Encoder
+from autodidact.objectives import distillation
+from autodidact.targets import EMATeacher
 
 CARD = Card(
     name="distilled",
@@ -31,10 +36,9 @@ CARD = Card(
 class Distilled(Predicting):
     """A student that learns a teacher's soft predictions.
 
-    Hinton et al., 1503.02531, section 2; SimCLRv2, 2006.10029, equations 2 and 3. With t the teacher's logits, s the
-    student's and T the temperature, the loss of a sample is ``-T^2 sum_c softmax(t / T)_c log softmax(s / T)_c``; T^2
-    keeps the size of the gradient as T grows. For a regression it is the squared difference of the values, in units of
-    the teacher's spread. A sample with a label (not -1) may add the cross-entropy of the label.
+    Hinton et al., 1503.02531, section 2; SimCLRv2, 2006.10029, equations 2 and 3. Of classes the loss is
+    `autodidact.objectives.distillation`; of a regression it is the squared difference of the values, in units of the
+    teacher's spread. A sample with a label (not -1) may add the cross-entropy of the label.
 
     Parameters
     ----------
@@ -79,6 +83,11 @@ class Distilled(Predicting):
             head_first=head_first,
         )
         schema.require(self.needs, "distillation")
+        classes, given = self.predictor.classes, schema["teacher"].shape if "teacher" in schema else ()
+        if classes and given not in ((), (len(classes),)):
+            raise ValueError(
+                f"the teacher says {given[0]} values of a sample, the student knows {len(classes)} classes"
+            )
         if temperature <= 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
         if not 0 <= label_share <= 1:
@@ -97,16 +106,81 @@ class Distilled(Predicting):
             known["label"] = batch[self.answer]
         return self.show(self.inputs(batch, progress), known, batch)
 
+    def said(self, views: Views) -> Float[Tensor, "n c"]:
+        """What the teacher says of the samples: logits, or values."""
+        return views["teacher"].float()
+
     def loss(self, views: Views, progress: Progress) -> Loss:
-        out, teacher = self.predictor(views["input"]).float(), views["teacher"].float()
+        out, teacher = self.predictor(views["input"]).float(), self.said(views)
         if not self.classifies:
             wanted = (teacher.flatten() - self.predictor.mean) / self.predictor.std
             return Loss(((out[:, 0] - wanted) ** 2).mean())
-        soft = torch.softmax(teacher / self.temperature, dim=1)
-        each = -(soft * torch.log_softmax(out / self.temperature, dim=1)).sum(1) * self.temperature**2
+        each = distillation(out, teacher, self.temperature)
         if not self.label_share:
             return Loss(each.mean())
         labels = views["label"]
         hard = torch.nn.functional.cross_entropy(out, labels, ignore_index=-1, reduction="none")
         share = self.label_share * (labels >= 0)
         return Loss(((1 - share) * each + share * hard).mean(), {"teacher": each.mean()})
+
+
+class SameViewDistilled(Distilled):
+    """A student that learns what a teacher says of the very view that the student sees, as in SimCLR v2.
+
+    The teacher is asked anew in every update; it stays in eval mode and never changes. `Distilled` asks it once, of the
+    image as it is, which costs less.
+
+    Parameters
+    ----------
+    encoder : the student's.
+    schema : the source's; has a field of kind "label" whose classes are those of the teacher.
+    teacher : a predictor of classes, of any encoder that reads the same fields; it is copied.
+    temperature, label_share, view, view_changes : see `Distilled`.
+    """
+
+    needs: ClassVar[Mapping[str, Kind]] = {}
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        schema: Schema,
+        teacher: PredictorModel,
+        temperature: float = 1.0,
+        label_share: float = 0.0,
+        view: str = "auto",
+        view_changes: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            encoder,
+            schema=schema,
+            temperature=temperature,
+            label_share=label_share,
+            view=view,
+            view_changes=view_changes,
+        )
+        if not teacher.classes or teacher.classes != self.predictor.classes:
+            raise ValueError(
+                f"teacher and student must know the same classes; the teacher knows {_listed(teacher.classes)}, the "
+                f"student {_listed(self.predictor.classes)}"
+            )
+        teacher.encoder.fits(schema)
+        self.teacher = EMATeacher(teacher, momentum=1.0)
+
+    def views(self, batch: Batch, progress: Progress) -> Views:
+        inputs = self.inputs(batch, progress)
+        reader = self.teacher.module.get_submodule("encoder")
+        assert isinstance(reader, Encoder)
+        shown = batch.fields if self.augment is None else {self.encoder.spec["field"]: inputs}
+        known = {"shown": reader.prepare(shown)}
+        if self.label_share:
+            known["label"] = batch[self.answer]
+        return self.show(inputs, known, batch)
+
+    def said(self, views: Views) -> Float[Tensor, "n c"]:
+        return self.teacher(views["shown"]).float()
+
+
+def _listed(classes: Sequence[str]) -> str:
+    few = ", ".join(classes[:5]) + (", ..." if len(classes) > 5 else "")
+    return f"{len(classes)} ({few})" if classes else "none"

@@ -134,6 +134,8 @@ class Method(nn.Module, ABC):
     one_need_suffices: ClassVar[bool] = False
     """Whether any one of `needs` is enough, as for a table of numeric columns, categorical columns, or both."""
     slots: ClassVar[tuple[str, ...]] = ("encoder",)
+    heeds_allowed: ClassVar[bool] = False
+    """Whether in the loss only those pairs of samples repel each other that `Views.allowed` permits."""
     batching: Batching = RandomBatching()
     refresh_every: int | None = None
 

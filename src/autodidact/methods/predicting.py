@@ -38,6 +38,8 @@ class Predicting(Method):
     dropout : probability on the embedding.
     encoder_lr : learning rate of the encoder relative to that of the head.
     head_first : updates during which the encoder stays as it is and only the head learns.
+    projection : size of the projection, by the MLP that contrastive methods put between encoder and loss, that the head
+        reads in place of the embedding; 0 for none.
     """
 
     needs: ClassVar[Mapping[str, Kind]] = {}
@@ -53,18 +55,22 @@ class Predicting(Method):
         dropout: float,
         encoder_lr: float,
         head_first: int,
+        projection: int = 0,
     ) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
             raise ValueError(f"dropout is a probability in [0, 1), got {dropout}")
         if encoder_lr < 0 or head_first < 0:
             raise ValueError(f"encoder_lr and head_first must not be negative, got {encoder_lr} and {head_first}")
+        if projection < 0:
+            raise ValueError(f"projection is a number of dimensions, or 0 for none; got {projection}")
         self.answer, classes = answer_field(schema)
         if read_out not in get_args(ReadOut):
             raise unknown("read-out", str(read_out), get_args(ReadOut))
         tap = None if read_out == "pooled" else read_out
         width = None if tap is None else _width(encoder, tap)
-        self.predictor = PredictorModel(encoder, tap=tap, width=width, classes=classes, head={"dropout": dropout})
+        head = {"dropout": dropout, **({"projection": projection} if projection else {})}
+        self.predictor = PredictorModel(encoder, tap=tap, width=width, classes=classes, head=head)
         self.encoder_lr, self.head_first = encoder_lr, head_first
         self.augment = _augment(encoder, view, view_changes)
 
@@ -83,6 +89,21 @@ class Predicting(Method):
             self.predictor.head.out.weight.copy_(weight)
             self.predictor.head.out.bias.copy_(bias)
 
+    def keep_neck(self, neck: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:
+        """Put pretrained layers between the encoder and a new head, as SimCLR v2 does (2006.10029, section 2.2).
+
+        Parameters
+        ----------
+        neck : arguments of `autodidact.heads.projector`, see `PredictorModel`.
+        weights : its parameters and buffers by name; those of layers that are not made are left out.
+        """
+        old = self.predictor
+        self.predictor = PredictorModel(
+            old.encoder, tap=old.tap, width=old.width, neck=neck, classes=old.classes, head=old.head_args
+        )
+        wanted = self.predictor.neck.state_dict()
+        self.predictor.neck.load_state_dict({name: weights[name] for name in wanted})
+
     def inputs(self, batch: Batch, progress: Progress) -> Any:
         """What the encoder sees: augmented images, or the fields as they are."""
         if self.augment is None:
@@ -100,8 +121,9 @@ class Predicting(Method):
         self.predictor.std.fill_(known.std(correction=0).clamp(min=1e-12) if known.min() < known.max() else 1.0)
 
     def groups(self) -> list[Group]:
+        pretrained = [*self.encoder.parameters(), *self.predictor.neck.parameters()]
         return [
-            Group("encoder", self.encoder.parameters(), lr_scale=self.encoder_lr, frozen_until=self.head_first),
+            Group("encoder", pretrained, lr_scale=self.encoder_lr, frozen_until=self.head_first),
             Group("head", self.predictor.head.parameters()),
         ]
 

@@ -44,6 +44,8 @@ class Supervised(Predicting):
     dropout : probability on the embedding.
     encoder_lr : learning rate of the encoder relative to that of the head.
     head_first : updates during which only the head learns.
+    projection : size of the projection that the head reads in place of the embedding, by the same MLP that contrastive
+        methods throw away after training; it keeps the embedding freer of the labels. 0 for none.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Supervised(Predicting):
         dropout: float = 0.0,
         encoder_lr: float = 1.0,
         head_first: int = 0,
+        projection: int = 0,
     ) -> None:
         super().__init__(
             encoder,
@@ -68,6 +71,7 @@ class Supervised(Predicting):
             dropout=dropout,
             encoder_lr=encoder_lr,
             head_first=head_first,
+            projection=projection,
         )
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing is a share in [0, 1), got {label_smoothing}")

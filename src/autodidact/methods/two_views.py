@@ -28,6 +28,13 @@ def augment_for(encoder: Encoder, view: str, changes: Mapping[str, Any] | None =
     return Augment.preset(view, size, **{k: _plain(v) for k, v in (changes or {}).items()})
 
 
+def augment_pair(encoder: Encoder, view: str, changes: Mapping[str, Any] | None = None) -> tuple[Augment, Augment]:
+    """BYOL's two different augmentations for "auto" and colour images; else that of the name (`augment_for`), twice."""
+    paper = view == "auto" and encoder.spec["channels"] == 3
+    first, second = ("barlow_a", "barlow_b") if paper else (view, view)
+    return augment_for(encoder, first, changes), augment_for(encoder, second, changes)
+
+
 def _smaller_side(size: int | list[int]) -> int:
     return size if isinstance(size, int) else min(size)
 

@@ -1,24 +1,41 @@
 """Objectives: pure functions of tensors, exact in float32, over the batch of all processes."""
 
 from autodidact.measures import rankme
-from autodidact.objectives.barlow_twins import barlow_twins, barlow_twins_floor, cross_correlation, standardised
+from autodidact.objectives.barlow_twins import barlow_twins, barlow_twins_floor
 from autodidact.objectives.contrastive import info_nce
+from autodidact.objectives.correlation import centred, cross_correlation, standardised
 from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
+from autodidact.objectives.distillation import distillation
+from autodidact.objectives.mixing import mixing_gap
+from autodidact.objectives.neighbours import leave_one_out
 from autodidact.objectives.nt_xent import nt_xent
+from autodidact.objectives.pairs import same_group_pairs
+from autodidact.objectives.prediction import cosine_prediction
 from autodidact.objectives.reconstruction import latent_mse, masked_reconstruction
+from autodidact.objectives.triplet import pair_triplets
+from autodidact.objectives.vicreg import VICRegTerms, vicreg
 
 __all__ = [
+    "VICRegTerms",
     "barlow_twins",
     "barlow_twins_floor",
+    "centred",
+    "cosine_prediction",
     "coupling",
     "cross_correlation",
     "dcl",
     "dclw",
     "dclw_weights",
+    "distillation",
     "info_nce",
     "latent_mse",
+    "leave_one_out",
     "masked_reconstruction",
+    "mixing_gap",
     "nt_xent",
+    "pair_triplets",
     "rankme",
+    "same_group_pairs",
     "standardised",
+    "vicreg",
 ]

@@ -6,12 +6,18 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autodidact.objectives.embeddings import check_views, full_precision, full_precision_region
-from autodidact.objectives.shards import gathered, rows_of_all, shard_sizes, summed, world_size
+from autodidact.objectives.correlation import cross_correlation, standardised
+from autodidact.objectives.embeddings import check_views, full_precision_region
+from autodidact.objectives.shards import gathered, shard_sizes, summed
 
 
 def barlow_twins(
-    z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"], lambd: float = 0.005, *, gather: bool = True
+    z1: Float[Tensor, "n d"],
+    z2: Float[Tensor, "n d"],
+    lambd: float = 0.005,
+    *,
+    unbiased: bool = False,
+    gather: bool = True,
 ) -> Float[Tensor, ""]:
     r"""Barlow Twins loss (section 2.1, equations 1 and 2).
 
@@ -29,6 +35,9 @@ def barlow_twins(
         Raw projections of the two views; standardised here.
     lambd : float
         Weight of the redundancy term, >= 0. Paper: 0.0051.
+    unbiased : bool
+        Standardise by the variance divided by N - 1, while C stays divided by N, so that C_ii of two equal views is
+        (N - 1) / N and not 1. The authors' code does not; that of Mixed Barlow Twins (2312.02151) does.
     gather : bool
         Under a process group, take statistics and C over the batch of all processes. Every process then returns the
         loss of the whole batch, and gradients averaged over processes are those of the whole batch.
@@ -44,7 +53,7 @@ def barlow_twins(
     if not lambd >= 0:
         raise ValueError(f"barlow_twins: lambd must be >= 0, got {lambd}")
     with full_precision_region(z1.device):
-        a, b = standardised(z1, gather=gather), standardised(z2, gather=gather)
+        a, b = (standardised(z, unbiased=unbiased, gather=gather) for z in (z1, z2))
         sizes = shard_sizes(len(a), a.device, gather)
         n, d = sum(sizes), a.shape[1]
         if d > 2 * n:
@@ -58,28 +67,6 @@ def barlow_twins(
             diagonal = correlation.diagonal()
             off_diagonal = (correlation - torch.diag(diagonal)).square().sum()
         return (1 - diagonal).square().sum() + lambd * off_diagonal
-
-
-def standardised(z: Float[Tensor, "n d"], *, eps: float = 1e-5, gather: bool = True) -> Float[Tensor, "n d"]:
-    """Columns with mean 0 and biased variance v / (v + eps) over the batch of all processes.
-
-    Gradient flows through both statistics. A constant column becomes 0 rather than NaN.
-    """
-    with full_precision_region(z.device):
-        z = full_precision(z)
-        if len(z) * world_size(gather) < 2:
-            raise ValueError(f"standardising columns needs at least 2 rows, got {len(z)}")
-        count = rows_of_all(z, gather)
-        centred = z - summed(z.sum(0), gather) / count
-        variance = summed(centred.square().sum(0), gather) / count
-        return centred * (variance + eps).rsqrt()
-
-
-def cross_correlation(a: Float[Tensor, "n d"], b: Float[Tensor, "n e"], *, gather: bool = True) -> Float[Tensor, "d e"]:
-    """a^T b / N over the batch of all processes, for standardised columns: entries in [-1, 1]."""
-    with full_precision_region(a.device):
-        a, b = full_precision(a), full_precision(b)
-        return summed(a.T @ b, gather) / rows_of_all(a, gather)
 
 
 def barlow_twins_floor(n: int, d: int, lambd: float = 0.005) -> float:

@@ -18,6 +18,9 @@ def nt_xent(
 
         L_i^(k) = -s_i + log( exp(s_i) + U_i^(k) ),      L = mean over i and k
 
+    The authors' code for SimCLR and SimCLR v2 adds the mean over the anchors of one view to that over those of the
+    other; its value is twice this one, which a learning rate for plain SGD must know.
+
     Parameters
     ----------
     z1, z2 : tensors of shape (N, D), N >= 2

@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import numpy as np
-import torch
-
 from autodidact.catalog import Card
 from autodidact.data.batching import DistinctBatching
-from autodidact.data.schema import Field
-from autodidact.data.store import Store, derive
-from autodidact.encoders import build
-from autodidact.methods.image.denoising_autoencoder import DenoisingAutoencoder
 from autodidact.methods.image.simclr import SimCLR
 from autodidact.model import Model
-from autodidact.model.model import embed
+from autodidact.recipes.first_feature import clustered_codes
 from autodidact.recipes.stages import Recipe, Site, Stage, training
-from autodidact.targets import kmeans
 
 CARD = Card(
     name="g_simclr",
@@ -78,47 +69,6 @@ class GSimCLR(Recipe):
 
     def stages(self, site: Site) -> list[Stage]:
         count = self.clusters or site.settings.batch_size
-        if count > len(site.source):
-            raise ValueError(f"{count} clusters need as many samples; '{site.source.name}' has {len(site.source)}")
-
-        @training
-        def autoencoder(_: Mapping[str, Any]) -> Model:
-            spec = site.encoder("encoder").spec
-            torch.manual_seed(site.settings.seed)
-            code = build(
-                "small:convpool",
-                schema=site.source.schema,
-                image_size=spec["image_size"],
-                channels=spec["channels"],
-                statistics=(spec["mean"], spec["std"]),
-            )
-            own = dataclasses.replace(
-                site.settings,
-                epochs=self.autoencoder_epochs,
-                steps=None,
-                batch_size=min(64, site.settings.batch_size),
-                accumulate=1,
-                optimizer="adamw",
-                lr=1e-3,
-                weight_decay=0.0,
-            )
-            return site.train("autoencoder", DenoisingAutoencoder(code, noise=self.noise), site.source, own)
-
-        def codes(results: Mapping[str, Any]) -> Store:
-            model = results["autoencoder"]
-            store = site.store("codes")
-            return derive(lambda batch: {"code": embed(model, batch)}, site.source, store, batch_size=512)
-
-        def assign(results: Mapping[str, Any]) -> Store:
-            store = site.store("clusters", cluster=Field("group"))
-            if len(store):
-                return store
-            ids = results["codes"].ids
-            rows = torch.tensor(np.asarray(results["codes"].column("code")))
-            generator = torch.Generator().manual_seed(site.settings.seed)
-            found = kmeans(rows, count, generator=generator, balanced=self.balanced)
-            store.append(ids, cluster=found.labels.long())
-            return store
 
         @training
         def contrast(results: Mapping[str, Any]) -> Model:
@@ -126,9 +76,7 @@ class GSimCLR(Recipe):
             method.batching = DistinctBatching("cluster", self.fill, self.order)
             return site.train("contrast", method, site.source.joined(results["clusters"]))
 
-        return [
-            Stage("autoencoder", autoencoder),
-            Stage("codes", codes, ("autoencoder",)),
-            Stage("clusters", assign, ("codes",)),
-            Stage("contrast", contrast, ("clusters",)),
-        ]
+        first = clustered_codes(
+            site, clusters=count, epochs=self.autoencoder_epochs, noise=self.noise, balanced=self.balanced
+        )
+        return [*first, Stage("contrast", contrast, ("clusters",))]

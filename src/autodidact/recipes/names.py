@@ -6,6 +6,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 
 from autodidact.catalog import Card, card, target, unknown
 from autodidact.data import channel_statistics, table_statistics
+from autodidact.data.schema import Kind
 from autodidact.data.source import Source
 from autodidact.encoders import build
 from autodidact.methods.method import Method
@@ -23,6 +25,9 @@ from autodidact.training.feed import seeded
 RESERVED = ("schema", "samples")
 STATISTICS_ROWS = 2048
 """Samples of a stream that stand for all of it in its statistics."""
+MethodSpec = str | Mapping[str, Any]
+"""A method as an option of a recipe: its name, or ``{"name": ..., further options}``. The recipe makes it anew for each
+of its trainings, with `method_of`."""
 
 
 def find(name: str) -> tuple[type[Method] | type[Recipe], Card | None]:
@@ -75,6 +80,40 @@ def check_options(cls: type[Method] | type[Recipe], given: Mapping[str, Any]) ->
             raise unknown(f"option of {cls.__name__}", name, valid)
 
 
+@dataclass(frozen=True)
+class Demands:
+    """What a method or recipe asks of data and networks.
+
+    Attributes
+    ----------
+    needs, one_need_suffices, slots : as on the class.
+    encoder : name of the encoder where none is asked for; empty for none.
+    """
+
+    needs: Mapping[str, Kind]
+    one_need_suffices: bool
+    slots: tuple[str, ...]
+    encoder: str
+
+    def check(self, source: Source, name: str) -> None:
+        """Raise ValueError naming what the source lacks."""
+        source.schema.require(self.needs, f"method '{name}'", one_suffices=self.one_need_suffices)
+
+
+def demands(cls: type[Method] | type[Recipe], card: Card | None, given: Mapping[str, Any]) -> Demands:
+    """What a class asks for under these options: a recipe that trains a method of choice asks for what that one does.
+
+    Raises
+    ------
+    ValueError : the method of choice, or one of its options, does not exist.
+    """
+    for name, parameter in options(cls).items() if issubclass(cls, Recipe) else ():
+        if parameter.annotation in (MethodSpec, "MethodSpec"):
+            chosen, own, _ = named_method(given.get(name, parameter.default))
+            return demands(chosen, own or card, {})
+    return Demands(cls.needs, cls.one_need_suffices, cls.slots, card.encoder if card else "")
+
+
 def encoder_names(asked: str | Mapping[str, str] | None, slots: tuple[str, ...], default: str) -> dict[str, str]:
     """Slot -> encoder name.
 
@@ -100,12 +139,13 @@ def encoder_names(asked: str | Mapping[str, str] | None, slots: tuple[str, ...],
 
 def encoder_maker(
     names: Mapping[str, str], source: Source, seed: int, arguments: Mapping[str, Any]
-) -> Callable[[str], Encoder]:
-    """A function from a slot to a fresh encoder whose random weights follow from the seed and the slot."""
+) -> Callable[..., Encoder]:
+    """A function from a slot to a fresh encoder whose random weights follow from the seed, the slot, and the number of
+    the draw where there are several."""
 
-    def make(slot: str) -> Encoder:
+    def make(slot: str, draw: int = 0) -> Encoder:
         state = torch.random.get_rng_state()
-        torch.manual_seed(seeded(seed, "encoder", slot))
+        torch.manual_seed(seeded(seed, "encoder", slot, *([draw] if draw else [])))
         try:
             return build(names[slot], schema=source.schema, **arguments)
         finally:
@@ -144,11 +184,7 @@ def make_method(
     made = dict(zip(cls.slots, networks, strict=True))
     for name, value in given.items():
         if _is_method(parameters[name]) and not isinstance(value, Method):
-            inner = {"name": value} if isinstance(value, str) else dict(value)
-            found, _ = find(str(inner.pop("name", "")))
-            if not issubclass(found, Method):
-                raise ValueError(f"option {name} needs a method, not a recipe")
-            arguments[name] = make_method(found, made.__getitem__, inner, source, seed)
+            arguments[name] = method_of(value, made.__getitem__, source, seed)
     if "schema" in parameters:
         arguments["schema"] = source.schema
     if "samples" in parameters:
@@ -159,6 +195,23 @@ def make_method(
         return cls(*networks, **arguments)
     finally:
         torch.random.set_rng_state(state)
+
+
+def named_method(spec: MethodSpec) -> tuple[type[Method], Card | None, dict[str, Any]]:
+    """The class and card of a method that is given as an option, and its own options, checked."""
+    given = {"name": spec} if isinstance(spec, str) else dict(spec)
+    name = str(given.pop("name", ""))
+    found, known = find(name)
+    if not issubclass(found, Method):
+        raise ValueError(f"'{name}' is a recipe; what is trained inside another must be a method")
+    check_options(found, given)
+    return found, known, given
+
+
+def method_of(spec: MethodSpec, encoder: Callable[[str], Encoder], source: Source, seed: int) -> Method:
+    """The method that an option names, with fresh networks."""
+    found, _, given = named_method(spec)
+    return make_method(found, encoder, given, source, seed)
 
 
 def _is_method(parameter: inspect.Parameter) -> bool:

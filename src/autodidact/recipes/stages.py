@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -10,10 +11,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
+import torch
+
 from autodidact.catalog import unknown
+from autodidact.data.batch import Batch
 from autodidact.data.schema import Kind
 from autodidact.data.source import Source
-from autodidact.data.store import Store
+from autodidact.data.store import Store, derive
+from autodidact.evaluation.embeddings import embedder
 from autodidact.evaluation.table import Table
 from autodidact.methods.method import Method
 from autodidact.model import Encoder, Model, load_model
@@ -22,7 +27,7 @@ from autodidact.training import Settings, train
 from autodidact.training.processes import first_process
 
 Artefact = Model | Store | Table
-DONE = "done.json"
+DONE, NOTES = "done.json", "notes.txt"
 
 
 @dataclass
@@ -32,14 +37,15 @@ class Site:
     Attributes
     ----------
     source : the samples.
-    encoder : makes a fresh encoder for a slot; the weights follow from the run's seed and the slot.
+    encoder : makes a fresh encoder for a slot; the weights follow from the run's seed and the slot, and from a second
+        argument, the number of the draw, where a recipe trains several networks for one slot.
     settings : the user's training settings, for the recipe's main training.
     folder : every stage gets its own folder below it.
     quiet : no progress lines.
     """
 
     source: Source
-    encoder: Callable[[str], Encoder]
+    encoder: Callable[..., Encoder]
     settings: Settings
     folder: Path
     quiet: bool = False
@@ -51,6 +57,33 @@ class Site:
     def store(self, stage: str, **schema: Any) -> Store:
         """The stage's store, continued where it was cut off."""
         return Store(self.at(stage) / "store", name=stage, schema=schema)
+
+    def embedded(self, stage: str, model: Model, source: Source) -> Store:
+        """The stage's store with the "embedding" of every sample of a source, L2-normalised, continued where it was cut
+        off; computed on the device that the settings ask for.
+
+        Raises
+        ------
+        ValueError : an embedding holds NaN or infinite values.
+        """
+        gpu = self.settings.accelerator != "cpu" and torch.cuda.is_available()
+        featurise = embedder(model, "cuda" if gpu else "cpu")
+
+        def rows(batch: Batch) -> dict[str, Any]:
+            found = featurise(batch).float().cpu()
+            if not found.isfinite().all():
+                raise ValueError(f"{stage}: the model embeds samples of '{source.name}' as NaN or infinite values")
+            return {"embedding": torch.nn.functional.normalize(found)}
+
+        return derive(rows, source, self.store(stage), batch_size=512)
+
+    def note(self, stage: str, *sentences: str) -> None:
+        """Say what a stage decided on the data: on stderr unless quiet, in the stage's folder, and in the report."""
+        if not self.quiet:
+            for sentence in sentences:
+                print(f"{stage}: {sentence}", file=sys.stderr)
+        self.at(stage).mkdir(parents=True, exist_ok=True)
+        write_aside(self.at(stage) / NOTES, "".join(f"{sentence}\n" for sentence in sentences).encode())
 
     def at(self, stage: str) -> Path:
         return self.folder / "stages" / stage
@@ -81,7 +114,9 @@ def rounds(count: int, of: Callable[[int], Sequence[Stage]]) -> list[Stage]:
 class Recipe(ABC):
     """Several trainings and derivations in a row.
 
-    Like a `Method`, the constructor's keyword arguments are command-line options, and `slots` names the networks.
+    Like a `Method`, the constructor's keyword arguments are command-line options, and `slots` names the networks. An
+    argument of type `recipes.names.MethodSpec` names the method that the recipe trains; data and networks are then what
+    that method asks for. An argument of type `Source` is further data, named as the data itself is.
     """
 
     needs: ClassVar[Mapping[str, Kind]] = {"image": "image"}

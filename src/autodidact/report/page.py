@@ -84,7 +84,7 @@ def page(run: RunFolder, source: Source | None = None) -> str:
         if shape is not None:
             form = shape
             parts.append(having.try_("the map could not be drawn", lambda: cloud(some, form)))
-    parts += [next_steps(run, model), settings(run, source.notes if source is not None else ())]
+    parts += [next_steps(run, model), settings(run, [*(source.notes if source is not None else ()), *run.notes])]
     body = "".join(part for part in parts if part)
     style = files("autodidact.report").joinpath("report.css").read_text(encoding="utf-8")
     return (

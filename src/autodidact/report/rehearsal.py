@@ -13,7 +13,7 @@ from autodidact.data.batch import Batch
 from autodidact.data.source import Source, Together
 from autodidact.methods.method import Method, Progress, Views
 from autodidact.model import Encoder, Model
-from autodidact.recipes.names import encoder_maker, encoder_names, find, make_method, statistics_of
+from autodidact.recipes.names import demands, encoder_maker, encoder_names, find, make_method, statistics_of
 from autodidact.recipes.stages import Recipe, Run, Site
 from autodidact.report.run_folder import RunFolder, Training
 from autodidact.training import Settings
@@ -60,10 +60,10 @@ def rehearsed(run: RunFolder, source: Source) -> list[Rehearsed]:
     """The method of a run, or those of a recipe's training stages, in their order; without those that have no
     checkpoint yet."""
     cls, card = find(run.method)
-    default = card.encoder if card else ""
-    names = run.record.get("encoder") or encoder_names(run.config.get("encoder"), cls.slots, default)
-    settings = Settings(**run.config["settings"])
     given = dict(run.config.get("method_arguments") or {})
+    asked = demands(cls, card, given)
+    names = run.record.get("encoder") or encoder_names(run.config.get("encoder"), asked.slots, asked.encoder)
+    settings = Settings(**run.config["settings"])
     arguments = {
         **(run.config.get("encoder_arguments") or {}),
         "image_size": run.config.get("image_size"),

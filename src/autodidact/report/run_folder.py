@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from autodidact.recipes.stages import DONE
+from autodidact.recipes.stages import DONE, NOTES
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.checkpoint import Checkpoint
 from autodidact.training.journal import METRICS, read_metrics
@@ -74,6 +74,7 @@ class RunFolder:
     trainings : in the order in which they ran.
     stages : of a recipe, in the order in which they finished, then what has begun; empty for a single method.
     skipped : files that could not be read, each with "name" and "reason".
+    notes : what the stages of a recipe decided on the data, in sentences.
     evaluations : files of evaluations/*.json, by name.
     """
 
@@ -83,6 +84,7 @@ class RunFolder:
     trainings: Sequence[Training]
     stages: Sequence[StageLine]
     skipped: Sequence[Mapping[str, Any]]
+    notes: Sequence[str]
     evaluations: Sequence[Path]
 
     @property
@@ -125,6 +127,7 @@ def read_run(path: str | Path) -> RunFolder:
         [_training(name, folder) for name, folder in folders if (folder / "log" / METRICS).exists()],
         stages,
         [dict(row) for row in _json_lines(path / SKIPPED)],
+        [f"{line.name}: {note}" for line in stages for note in _notes(path / "stages" / line.name)],
         sorted((path / "evaluations").glob("*.json")),
     )
 
@@ -146,6 +149,10 @@ def _stages(path: Path) -> list[StageLine]:
         moment = done.stat().st_mtime if said else folder.stat().st_ctime
         lines.append((not said, moment, StageLine(folder.name, said.get("kind"), said.get("seconds"))))
     return [line for *_, line in sorted(lines, key=lambda entry: entry[:2])]
+
+
+def _notes(stage: Path) -> list[str]:
+    return (stage / NOTES).read_text().splitlines() if (stage / NOTES).exists() else []
 
 
 def _json_lines(path: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from autodidact.targets.clusters import KMeans, kmeans
 from autodidact.targets.ema import EMATeacher
+from autodidact.targets.groups import combined_code, left_over, merged_groups
 from autodidact.targets.queue import Queue
 
-__all__ = ["EMATeacher", "KMeans", "Queue", "kmeans"]
+__all__ = ["EMATeacher", "KMeans", "Queue", "combined_code", "kmeans", "left_over", "merged_groups"]

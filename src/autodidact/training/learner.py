@@ -93,7 +93,7 @@ class Learner(L.LightningModule):
             self.average = {name: value.clone() for name, value in self.method.state_dict().items()}
         if self.settings.compile:
             for slot in self.method.slots:
-                getattr(self.method, slot).compile()
+                self.method.get_submodule(slot).compile()
         self.method.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:

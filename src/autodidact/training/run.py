@@ -80,6 +80,8 @@ def train(
         with warnings.catch_warnings():
             # Reading from the packed cache is faster in this process than in workers; Lightning cannot know.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+            # Teachers stay in eval mode, and a pretrained network leaves it as soon as training starts.
+            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
             # Lightning's own use of a class that newer versions of torch are giving up.
             warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
             _trainer(settings, callbacks, loggers).fit(learner)

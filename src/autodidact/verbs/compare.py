@@ -24,7 +24,7 @@ from autodidact.evaluation.table import Table
 from autodidact.measures import rankme
 from autodidact.methods.predicting import answer_field
 from autodidact.model import Model
-from autodidact.recipes.names import encoder_names, find
+from autodidact.recipes.names import demands, encoder_names, find
 from autodidact.training import NonFinite, Settings
 from autodidact.training.journal import METRICS, read_metrics
 from autodidact.verbs.evaluate import evaluate
@@ -256,8 +256,9 @@ def _protocols(source: Source, asked: str | Sequence[str] | None) -> list[str]:
 def _fitting(arm: Setting, source: Source, asked: str | Mapping[str, str] | None) -> dict[str, str]:
     """The encoders of an arm, by slot; ValueError where its method cannot use the data."""
     cls, card = find(arm.method)
-    source.schema.require(cls.needs, f"method '{arm.method}'", one_suffices=cls.one_need_suffices)
-    return encoder_names(arm.network.get("encoder", asked), cls.slots, card.encoder if card else "")
+    wanted = demands(cls, card, arm.options)
+    wanted.check(source, arm.method)
+    return encoder_names(arm.network.get("encoder", asked), wanted.slots, wanted.encoder)
 
 
 def _label_free(model: Model, folder: Path, data: str | Path | Source, cache: bool) -> dict[str, float]:

@@ -21,7 +21,15 @@ from autodidact.data.source import Source
 from autodidact.methods.method import Method
 from autodidact.model import Model, load_model
 from autodidact.model.model import SETTINGS, write_aside
-from autodidact.recipes.names import check_options, encoder_maker, encoder_names, find, make_method, statistics_of
+from autodidact.recipes.names import (
+    check_options,
+    demands,
+    encoder_maker,
+    encoder_names,
+    find,
+    make_method,
+    statistics_of,
+)
 from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings, train
 from autodidact.training.processes import first_process
@@ -83,6 +91,7 @@ def pretrain(
     given = dict(method_arguments or {})
     cls, card = find(method)
     check_options(cls, given)
+    asked = demands(cls, card, given)
     folder = Path(out) if out is not None else run_folder(method, data)
     config = {
         "verb": "pretrain",
@@ -95,7 +104,7 @@ def pretrain(
         "pretrained": pretrained,
         "labels": labels,
         "cache": cache,
-        "method_arguments": given,
+        "method_arguments": {k: v.name if isinstance(v, Source) else v for k, v in given.items()},
         "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()},
     }
     claim_folder(folder, config, fresh=fresh, force=force)
@@ -118,8 +127,8 @@ def pretrain(
     if not quiet and first_process():
         for note in source.notes:
             print(f"{method}: {note}", file=sys.stderr)
-    source.schema.require(cls.needs, f"method '{method}'", one_suffices=cls.one_need_suffices)
-    names = encoder_names(encoder, cls.slots, card.encoder if card else "")
+    asked.check(source, method)
+    names = encoder_names(encoder, asked.slots, asked.encoder)
     arguments = {
         **(encoder_arguments or {}),
         "image_size": image_size,

@@ -5,6 +5,7 @@ from autodidact.views.column_subsets import ColumnSubsets, column_subsets
 from autodidact.views.corruption import FILLS, Corrupted, gmml_corruption, gmml_mask
 from autodidact.views.eval_view import eval_view
 from autodidact.views.look import Look
+from autodidact.views.mixing import draw_mixing, mix
 from autodidact.views.multicrop import multicrop, multicrop_augments
 from autodidact.views.parameters import ViewParameters
 from autodidact.views.token_masks import (
@@ -28,6 +29,7 @@ __all__ = [
     "ViewParameters",
     "block_mask",
     "column_subsets",
+    "draw_mixing",
     "eval_view",
     "gather_tokens",
     "gmml_corruption",
@@ -35,6 +37,7 @@ __all__ = [
     "group_mask",
     "keep_indices",
     "masked_indices",
+    "mix",
     "multicrop",
     "multicrop_augments",
     "pixel_mask",

@@ -9,7 +9,7 @@ from torch import Tensor
 from autodidact.catalog import Card
 from autodidact.heads import projector
 from autodidact.methods.method import Progress, Views
-from autodidact.methods.two_views import TwoViews, augment_for
+from autodidact.methods.two_views import TwoViews, augment_pair
 from autodidact.model import Encoder
 from autodidact.objectives import barlow_twins, barlow_twins_floor
 
@@ -54,11 +54,8 @@ class BarlowTwins(TwoViews):
         view: str = "auto",
         view_changes: dict[str, Any] | None = None,
     ) -> None:
-        paper = view == "auto" and encoder.spec["channels"] == 3
-        names = ("barlow_a", "barlow_b") if paper else (view, view)
-        first, second = (augment_for(encoder, name, view_changes) for name in names)
         head = projector(encoder.width, dimensions, dimensions, layers=3, bias_last=False)
-        super().__init__(encoder, head, (first, second))
+        super().__init__(encoder, head, augment_pair(encoder, view, view_changes))
         if lambd < 0:
             raise ValueError(f"lambd must not be negative, got {lambd}")
         self.lambd = lambd

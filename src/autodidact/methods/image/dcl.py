@@ -45,6 +45,8 @@ class DCL(TwoViews):
     view_changes : fields of `autodidact.views.Augment` to change, for example ``{blur_p: 0}``.
     """
 
+    heeds_allowed = True
+
     def __init__(
         self,
         encoder: Encoder,

@@ -1,0 +1,190 @@
+"""DirectPred (48): a linear predictor set from the statistics of its input does better than a trained one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from autodidact.claims.images import accuracies, embeddings, fresh_encoder, split_images
+from autodidact.measures import Spectrum
+from autodidact.methods.image.direct_pred import DirectPred, Head
+from autodidact.training import Settings, train
+
+
+def run(
+    *,
+    head: Head,
+    freq: int = 1,
+    momentum: float = 0.99,
+    trained: bool = True,
+    rate: float,
+    seed: int,
+    data: str,
+    images: int,
+    held: int,
+    batch: int,
+    seen: int,
+    dimensions: int,
+    encoder: str,
+    view: str,
+    view_changes: Mapping[str, Any],
+) -> dict[str, float]:
+    """Pretrain with one predictor on `seen` images; accuracies, and how far the projections of the test images spread.
+
+    ``spread`` is the standard deviation of the projections on the unit sphere times the root of their width: 1 where
+    they lie evenly, 0 where they have collapsed. ``rank`` is the centred effective rank of the embedding. `momentum` 0
+    makes the network its own target.
+    """
+    split = split_images(data, images, held, seed)
+    network = fresh_encoder(encoder, split.train, seed)
+    torch.manual_seed(seed)
+    method = DirectPred(
+        network,
+        head=head,
+        freq=freq,
+        momentum=momentum,
+        dimensions=dimensions,
+        hidden=2 * dimensions,
+        view=view,
+        view_changes=dict(view_changes),
+    )
+    settings = Settings(
+        steps=seen // batch, batch_size=batch, optimizer="sgd", lr=rate, weight_decay=4e-4, warmup=0.0, seed=seed
+    )
+    model = train(method, split.train, settings, quiet=True) if trained else method.kept()
+    rows = torch.from_numpy(embeddings(model, split.test))
+    with torch.inference_mode():
+        projections = method.eval().cpu().projector(rows)
+    spread = Spectrum(normalize=True).update(projections).per_dimension_std().square().sum().sqrt()
+    return {
+        **accuracies(model, split),
+        "spread": float(spread),
+        "rank": Spectrum().update(rows).rankme(center=True),
+    }
+
+
+def _gain(better: str, than: str, figure: str = "knn") -> Callable[[Figures], float]:
+    return lambda f: f[better][figure] - f[than][figure]
+
+
+CLAIM = Claim(
+    name="direct_pred",
+    number=48,
+    statement="A linear predictor that is set from its input's correlation learns better features than a trained one.",
+    run=run,
+    arms={
+        "directpred": {"head": "directpred"},
+        "linear": {"head": "linear"},
+        "mlp": {"head": "mlp"},
+        "none": {"head": "none"},
+        "directpred, freq 5": {"head": "directpred", "freq": 5},
+        "directcopy": {"head": "directcopy"},
+        "directpred, no copy": {"head": "directpred", "momentum": 0.0},
+        "linear, no copy": {"head": "linear", "momentum": 0.0},
+        "untrained": {"head": "directpred", "trained": False},
+    },
+    scales={
+        "laptop": {
+            "data": "fashion_mnist",
+            "images": 10_000,
+            "held": 4_000,
+            "batch": 128,
+            "seen": 80_000,
+            "dimensions": 64,
+            "encoder": "small:convnet?width=16",
+            "view": "grey",
+            "view_changes": {"blur_p": 0.0},
+        },
+        "gpu": {
+            "data": "fashion_mnist",
+            "images": 50_000,
+            "held": 10_000,
+            "batch": 128,
+            "seen": 5_000_000,
+            "dimensions": 128,
+            "encoder": "timm:resnet18",
+            "view": "grey",
+            "view_changes": {},
+        },
+        "tiny": {
+            "data": "digits",
+            "images": 600,
+            "held": 300,
+            "batch": 64,
+            "seen": 256,
+            "dimensions": 16,
+            "encoder": "small:convnet?width=4",
+            "view": "tiny",
+            "view_changes": {},
+        },
+    },
+    metric="knn",
+    budget="{seen:,} images seen by every arm but the untrained one, in updates of {batch}",
+    grid={"rate": [0.03, 0.1, 0.3]},
+    tunes={
+        **dict.fromkeys(("none", "directpred, freq 5", "directcopy", "directpred, no copy", "untrained"), "directpred"),
+        "linear, no copy": "linear",
+    },
+    tuning_seeds=(1000,),
+    statements=(
+        Statement(
+            "gain",
+            "kNN accuracy with DirectPred minus that with a trained linear predictor",
+            _gain("directpred", "linear"),
+            margin=1.0,
+            role="main",
+            unit="points",
+        ),
+        Statement(
+            "as good as two layers",
+            "kNN accuracy with DirectPred minus that with a trained predictor of two layers and batch norm",
+            _gain("directpred", "mlp"),
+            margin=-1.0,
+            unit="points",
+        ),
+        Statement(
+            "linear gain",
+            "the gain over a trained linear predictor with a linear probe on 100 labels a class",
+            _gain("directpred", "linear", "linear"),
+            margin=1.0,
+            unit="points",
+        ),
+        Statement(
+            "gain without a slow copy",
+            "the gain over a trained linear predictor where the network is its own target",
+            _gain("directpred, no copy", "linear, no copy"),
+            margin=1.0,
+            unit="points",
+        ),
+        Statement(
+            "set every fifth update",
+            "kNN accuracy with the predictor set every fifth update and trained in between, minus set in every one",
+            _gain("directpred, freq 5", "directpred"),
+            unit="points",
+        ),
+        Statement(
+            "without eigenvectors",
+            "kNN accuracy with DirectCopy minus that with DirectPred",
+            _gain("directcopy", "directpred"),
+            margin=-1.0,
+            unit="points",
+        ),
+        Statement(
+            "collapse",
+            "spread of the projections without a predictor over that with DirectPred: nothing keeps them apart",
+            lambda f: f["none"]["spread"] / f["directpred"]["spread"],
+            margin=0.5,
+            direction="below",
+            role="control",
+        ),
+        Statement(
+            "learning",
+            "kNN accuracy with DirectPred minus that of the network before training",
+            _gain("directpred", "untrained"),
+            role="guard",
+            unit="points",
+        ),
+    ),
+)

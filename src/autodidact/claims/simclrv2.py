@@ -1,0 +1,243 @@
+"""SimCLR v2 (3): few labels suffice a pretrained network, wide ones most of all, and a small student takes it over."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from autodidact.claims.claim import Claim, Figures, Statement
+from autodidact.claims.images import fresh_encoder, labels_of, split_images
+from autodidact.data import Source
+from autodidact.encoders.kept import EncoderModel, PredictorModel
+from autodidact.model import Encoder
+from autodidact.recipes.simclrv2 import SimCLRv2
+from autodidact.recipes.stages import Run, Site
+from autodidact.training import Settings
+
+BUDGETS = ("few", "some", "many")
+"""Names of the label budgets, in the order of the scale's `per_class`."""
+
+
+def run(
+    *,
+    pretrain: bool = True,
+    head_layers: int = 0,
+    width: int = 2,
+    student: int = 0,
+    longer: bool = False,
+    lr: float,
+    seed: int,
+    data: str,
+    images: int,
+    held: int,
+    per_class: Sequence[int],
+    tuned_steps: Sequence[int],
+    tuned_batch: int,
+    tuning_view: Mapping[str, Any],
+    seen: int,
+    batch: int,
+    pretrain_lr: float,
+    encoder: str,
+    unit: int,
+    temperature: float,
+    view: str,
+) -> dict[str, float]:
+    """Pretrain, or not, on unlabelled images; fine-tune on each budget of labels; distil where a student is asked for.
+
+    `width` and `student` are widths in units of the encoder's `unit`. Without pretraining, fine-tuning starts from the
+    same random weights; `longer` gives it the updates of the pretraining as well, for the smallest budget alone.
+    """
+    split = split_images(data, images, held, seed)
+    widths = {"encoder": unit * width, "student": unit * (student or width)}
+    settings = Settings(steps=seen // batch, batch_size=batch, lr=pretrain_lr, seed=seed)
+
+    def made(slot: str) -> Encoder:
+        return fresh_encoder(f"{encoder}?width={widths[slot]}", split.train, seed)
+
+    figures = {}
+    with tempfile.TemporaryDirectory() as folder:
+
+        def result(name: str, **options: Any) -> Any:
+            site = Site(split.train, made, settings, Path(folder) / name, quiet=True)
+            return Run(SimCLRv2(**options).stages(site), site.folder).result()
+
+        start = EncoderModel({"encoder": made("encoder")})
+        if pretrain:
+            start = result("pretrain", until="pretrain", temperature=temperature, view=view)
+        start.save(Path(folder) / "start")
+        for name, labels, steps in zip(BUDGETS, per_class, tuned_steps, strict=True):
+            predictor = result(
+                name,
+                labels=f"{labels}-per-class",
+                until="distill" if student else "finetune",
+                pretrained=str(Path(folder) / "start"),
+                head_layers=head_layers,
+                finetune_steps=steps + (seen // batch if longer else 0),
+                finetune_batch=tuned_batch,
+                finetune_lr=lr,
+                finetune_view=view,
+                finetune_view_changes=dict(tuning_view),
+            )
+            figures[name] = _accuracy(predictor, split.test)
+            if name == BUDGETS[0]:
+                figures["validation"] = _accuracy(predictor, split.validation)
+                if longer:
+                    break
+    return figures
+
+
+def _accuracy(predictor: PredictorModel, source: Source) -> float:
+    predictor.eval()
+    with torch.inference_mode():
+        said = torch.cat([predictor.predict(batch).argmax(1) for batch in source.in_order(500)])
+    return 100 * float((said.numpy() == labels_of(source)).mean())
+
+
+def _gain(f: Figures, labels: str) -> float:
+    return f["pretrained"][labels] - f["scratch"][labels]
+
+
+def _wider(f: Figures, labels: str) -> float:
+    return f["pretrained, wide"][labels] - f["pretrained, narrow"][labels]
+
+
+CLAIM = Claim(
+    name="simclrv2",
+    number=3,
+    statement="With 10 labels a class, a network pretrained by SimCLR v2 and fine-tuned is more than 5 points better "
+    "than one trained from scratch.",
+    run=run,
+    arms={
+        "scratch": {"pretrain": False},
+        "pretrained": {},
+        "from the head": {"head_layers": 1},
+        "distilled": {"head_layers": 1, "student": 1},
+        "small": {"head_layers": 1, "width": 1},
+        "pretrained, narrow": {"width": 1},
+        "pretrained, wide": {"width": 4},
+        "scratch, longer": {"pretrain": False, "longer": True},
+    },
+    scales={
+        "laptop": {
+            "data": "fashion_mnist",
+            "images": 10_000,
+            "held": 4_000,
+            "per_class": [10, 60, 600],
+            "tuned_steps": [300, 300, 600],
+            "tuned_batch": 64,
+            "tuning_view": {"crop_scale": [0.5, 1.0], "blur_p": 0.0},
+            "seen": 100_000,
+            "batch": 256,
+            "pretrain_lr": 2e-3,
+            "encoder": "small:convnet",
+            "unit": 8,
+            "temperature": 0.2,
+            "view": "grey",
+        },
+        "gpu": {
+            "data": "fashion_mnist",
+            "images": 50_000,
+            "held": 10_000,
+            "per_class": [10, 60, 600],
+            "tuned_steps": [1_000, 2_000, 6_000],
+            "tuned_batch": 64,
+            "tuning_view": {"crop_scale": [0.5, 1.0], "blur_p": 0.0},
+            "seen": 10_000_000,
+            "batch": 512,
+            "pretrain_lr": 2e-3,
+            "encoder": "small:convnet",
+            "unit": 32,
+            "temperature": 0.2,
+            "view": "grey",
+        },
+        "tiny": {
+            "data": "digits",
+            "images": 600,
+            "held": 300,
+            "per_class": [2, 5, 20],
+            "tuned_steps": [4, 4, 4],
+            "tuned_batch": 20,
+            "tuning_view": {},
+            "seen": 128,
+            "batch": 32,
+            "pretrain_lr": 2e-3,
+            "encoder": "small:convnet",
+            "unit": 2,
+            "temperature": 0.2,
+            "view": "tiny",
+        },
+    },
+    metric="few",
+    budget="{seen:,} unlabelled images in updates of {batch}, then {tuned_steps} updates of {tuned_batch} on "
+    "{per_class} labels a class; a student sees {seen:,} images more; 'scratch, longer' spends all updates on labels",
+    grid={"lr": [3e-4, 1e-3, 3e-3]},
+    tunes={
+        "distilled": "from the head",
+        "pretrained, narrow": "pretrained",
+        "pretrained, wide": "pretrained",
+        "scratch, longer": "scratch",
+    },
+    tuning_seeds=(1000,),
+    few={"pretrained, narrow": 3, "pretrained, wide": 3},
+    statements=(
+        Statement(
+            "gain",
+            "accuracy with 10 labels a class, pretrained and fine-tuned minus from scratch",
+            lambda f: _gain(f, "few"),
+            margin=5.0,
+            role="main",
+            unit="points",
+        ),
+        Statement(
+            "labels matter",
+            "accuracy from scratch, 600 labels a class minus 10: what there is to win",
+            lambda f: f["scratch"]["many"] - f["scratch"]["few"],
+            margin=5.0,
+            role="premise",
+            unit="points",
+        ),
+        Statement(
+            "not by compute alone",
+            "the gain against training from scratch for as many updates in total",
+            lambda f: f["pretrained"]["few"] - f["scratch, longer"]["few"],
+            role="guard",
+            unit="points",
+        ),
+        Statement(
+            "most with few labels",
+            "the gain with 10 labels a class minus the gain with 600",
+            lambda f: _gain(f, "few") - _gain(f, "many"),
+            unit="points",
+        ),
+        Statement(
+            "width counts most with few labels",
+            "what four times the width gains after pretraining, with 10 labels a class minus with 600",
+            lambda f: _wider(f, "few") - _wider(f, "many"),
+            unit="points",
+        ),
+        Statement(
+            "a student loses little",
+            "accuracy with 10 labels a class, a student of half the width minus its teacher",
+            lambda f: f["distilled"]["few"] - f["from the head"]["few"],
+            margin=-1.0,
+            unit="points",
+        ),
+        Statement(
+            "a student beats its equal",
+            "the same student minus a network of its width that was pretrained and fine-tuned itself",
+            lambda f: f["distilled"]["few"] - f["small"]["few"],
+            unit="points",
+        ),
+        Statement(
+            "from the head",
+            "accuracy with 10 labels a class, fine-tuned from the head's first layer minus from the encoder's output; "
+            "expected to be weak in small networks",
+            lambda f: f["from the head"]["few"] - f["pretrained"]["few"],
+            unit="points",
+        ),
+    ),
+)

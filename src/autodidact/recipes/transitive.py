@@ -1,0 +1,231 @@
+"""Transitive Invariance: look-alikes in two tracks and other views along each track give pairs that differ in both."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from autodidact.catalog import Card, unknown
+from autodidact.data.pairs import pair_ids, stored_pairs
+from autodidact.data.schema import Field
+from autodidact.data.source import Source, Together, together
+from autodidact.data.store import Store
+from autodidact.evaluation.table import Table
+from autodidact.methods.image.paired import PairTriplets, check_mining
+from autodidact.model import Model
+from autodidact.recipes.first_feature import clustered_codes
+from autodidact.recipes.stages import Recipe, Site, Stage, training
+from autodidact.selection import distinct_pairs, mutual_neighbours, partners, transitive_pairs
+
+Kinds = Literal["intra", "inter", "union", "transitive"]
+SHARES: Mapping[str, Mapping[str, float]] = {
+    "intra": {"intra": 1.0},
+    "inter": {"inter": 1.0},
+    "union": {"intra": 1 / 2, "inter": 1 / 2},
+    # An edge A - B with A' and B' gives A - A', A - B and the three pairs that follow, all of one weight.
+    "transitive": {"transitive": 3 / 5, "intra": 1 / 5, "inter": 1 / 5},
+}
+CLUSTER_SIZE = 300
+
+CARD = Card(
+    name="transitive",
+    target="Transitive",
+    kind="recipe",
+    number=49,
+    title="Transitive Invariance",
+    paper="Wang, He, Gupta: Transitive Invariance for Self-supervised Representation Learning (1708.02901, 2017)",
+    summary="Learns from tracks of objects: crops that look alike, and other views of either, belong together.",
+    needs=(("image", "image"),),
+    arguments=("tracks", "pairs", "neighbours"),
+    claim="transitive",
+    encoder="small:convnet",
+)
+
+
+class Transitive(Recipe):
+    """Transitive Invariance (arXiv 1708.02901, section 3): autoencoder, graph, triplets.
+
+    The data are crops of objects along tracks, one subfolder a track: frames of a video of one thing, or photographs
+    of it from several sides. Finding the moving things in videos and following them is not part of it.
+
+    An autoencoder's code with all its positions, which does not know that two views of a thing belong together, links
+    crops of different tracks that look alike, hence from a similar side (inter). Two crops of one track are of one
+    thing (intra). From A - B, A - A' and B - B' follow A - B', A' - B and A' - B', of different things from different
+    sides. An encoder is trained on all of these pairs against crops of other clusters. Wrong edges make wrong pairs:
+    the stage ``graph`` counts edges, samples without any, and, where there are labels, the share of pairs of one class.
+
+    Parameters
+    ----------
+    tracks : "folder", the folder that an image lies in, or the name of a field with a number a track.
+    pairs : which are trained on: "transitive" (all kinds), "union" (intra and inter), "intra" or "inter".
+    neighbours : most edges of a sample to look-alikes of other tracks, which must be mutual, >= 1.
+    least : smallest cosine of an edge, between codes that have their mean taken off, in [-1, 1].
+    clusters : k-means clusters of the codes, at least 2: edges stay inside one, negatives come from others. 0 for one
+        in every 300 samples. Paper: about 5,000 of millions. Few clusters make fewer false negatives.
+    draws : how often another crop of its track is drawn for each crop, >= 1.
+    autoencoder_epochs, noise : of the autoencoder, see `GSimCLR`. (The paper's first feature predicts the relative
+        position of patches.)
+    margin : by which a negative must be farther than the positive, in cosine distance. Paper: 0.5.
+    hardest : negatives an image once they are mined. Paper: 4.
+    mine_from : share of the training before negatives are mined, in [0, 1].
+    semi_hard : mine only among negatives that are farther than the positive.
+    hidden, dimensions : of the projector, see `SimCLR`.
+    view : augmentation of every crop by name, see `SimCLR`; "none" leaves all invariance to the pairs.
+    """
+
+    def __init__(
+        self,
+        *,
+        tracks: str = "folder",
+        pairs: Kinds = "transitive",
+        neighbours: int = 5,
+        least: float = 0.0,
+        clusters: int = 0,
+        draws: int = 4,
+        autoencoder_epochs: int = 5,
+        noise: float = 0.01,
+        margin: float = 0.5,
+        hardest: int = 4,
+        mine_from: float = 0.2,
+        semi_hard: bool = False,
+        hidden: int = 0,
+        dimensions: int = 128,
+        view: str = "auto",
+    ) -> None:
+        if pairs not in get_args(Kinds):
+            raise unknown("kind of pairs", str(pairs), get_args(Kinds))
+        if neighbours < 1 or draws < 1:
+            raise ValueError(f"neighbours and draws must be at least 1, got {neighbours} and {draws}")
+        if clusters < 0 or clusters == 1:
+            raise ValueError(f"clusters must be at least 2, so that there are negatives, or 0; got {clusters}")
+        if not -1 <= least <= 1:
+            raise ValueError(f"least is a cosine in [-1, 1], got {least}")
+        check_mining(margin, hardest, mine_from)
+        self.tracks, self.pairs, self.neighbours, self.least = tracks, pairs, neighbours, least
+        self.clusters, self.draws = clusters, draws
+        self.autoencoder_epochs, self.noise = autoencoder_epochs, noise
+        self.triplets = {
+            "margin": margin,
+            "hardest": hardest,
+            "mine_from": mine_from,
+            "semi_hard": semi_hard,
+            "hidden": hidden,
+            "dimensions": dimensions,
+            "view": view,
+        }
+
+    def edges(
+        self, source: Source, codes: Float[Tensor, "n d"], tracks: Int[Tensor, " n"], clusters: Int[Tensor, " n"]
+    ) -> Int[Tensor, "edges 2"]:
+        """The inter-instance edges, as positions in the source."""
+        return mutual_neighbours(codes - codes.mean(0), tracks, clusters, k=self.neighbours, least=self.least)
+
+    def stages(self, site: Site) -> list[Stage]:
+        track = torch.from_numpy(tracks_of(site.source, self.tracks))
+
+        def pairs(results: Mapping[str, Any]) -> Store:
+            store = site.store("pairs", kind=Field("text"))
+            if len(store):
+                return store
+            generator = torch.Generator().manual_seed(site.settings.seed)
+            joined = site.source.joined(results["codes"]).joined(results["clusters"])
+            codes, cluster = (torch.tensor(np.asarray(joined.column(name))) for name in ("code", "cluster"))
+            edges = self.edges(site.source, codes, track, cluster)
+            for kind, found in pair_kinds(edges, track, self.draws, generator).items():
+                first, second = (site.source.ids[ends] for ends in found.numpy().T)
+                if len(found):
+                    store.append(pair_ids(first, second), first=first, second=second, kind=[kind] * len(found))
+            return store
+
+        def graph(results: Mapping[str, Any]) -> Table:
+            return described(site.source, results["pairs"], site.settings.seed)
+
+        @training
+        def triplets(results: Mapping[str, Any]) -> Model:
+            known = Store(name="tracks", schema={"track": Field("group")})
+            known.append(site.source.ids, track=track)
+            marked = site.source.joined(known).joined(results["clusters"])
+            method = PairTriplets(site.encoder("encoder"), marks=("cluster", "track"), **self.triplets)  # type: ignore[arg-type]
+            return site.train("triplets", method, self._shown(marked, results["pairs"]))
+
+        count = self.clusters or max(2, round(len(site.source) / CLUSTER_SIZE))
+        first = clustered_codes(site, clusters=count, epochs=self.autoencoder_epochs, noise=self.noise, tap="flat")
+        return [
+            *first,
+            Stage("pairs", pairs, ("codes", "clusters")),
+            Stage("graph", graph, ("pairs",)),
+            Stage("triplets", triplets, ("clusters", "pairs", "graph")),
+        ]
+
+    def _shown(self, marked: Source, store: Store) -> Together:
+        """The kinds of pairs side by side in every batch, as far as there are any."""
+        there = set(store.column("kind")) if len(store) else set()
+        shares = {kind: share for kind, share in SHARES[self.pairs].items() if kind in there}
+        if not shares:
+            raise ValueError(
+                f"there is no {' or '.join(SHARES[self.pairs])} pair: no track has two samples, or none looks like one "
+                "of another track; tracks are folders, or tracks=FIELD"
+            )
+        if absent := SHARES[self.pairs].keys() - shares:
+            warnings.warn(f"there is no {' and no '.join(sorted(absent))} pair to train on", stacklevel=2)
+        shares = {kind: share / sum(shares.values()) for kind, share in shares.items()}
+        return together(shares, **{kind: stored_pairs(marked, store, kind) for kind in shares})
+
+
+def tracks_of(source: Source, tracks: str) -> np.ndarray:
+    """A number for the track of every sample: by the folder in its name, or by a field.
+
+    A sample in no folder, or with a negative number, is a track of its own.
+    """
+    if tracks == "folder":
+        folders = [name.rpartition("/")[0] or name for name in source.names]
+        return np.unique(folders, return_inverse=True)[1].astype(np.int64)
+    values = np.asarray(source.column(tracks)).astype(np.int64)
+    return np.where(values >= 0, values, values.max(initial=0) + 1 + np.arange(len(values)))
+
+
+def pair_kinds(
+    edges: Int[Tensor, "edges 2"], tracks: Int[Tensor, " n"], draws: int, generator: torch.Generator
+) -> dict[str, Int[Tensor, "pairs 2"]]:
+    """All pairs by kind: inter (the edges), intra, and those that follow; each pair once."""
+    samples = torch.arange(len(tracks))
+    intra, following = [], []
+    for _ in range(draws):
+        partner = partners(tracks, generator)
+        # Samples without an edge have views of their own track, too.
+        intra.append(torch.stack([samples, partner], dim=1))
+        following.append(transitive_pairs(edges, partner)[1])
+    return {
+        "intra": distinct_pairs(torch.cat(intra)),
+        "inter": edges,
+        "transitive": distinct_pairs(torch.cat(following)),
+    }
+
+
+def described(source: Source, store: Store, seed: int) -> Table:
+    """How many pairs there are of each kind, samples without an edge, and the share of pairs of one class."""
+    table = Table({"data": source.name})
+    kinds = np.asarray(store.column("kind")) if len(store) else np.empty(0)
+    label = source.schema.first("label")
+    for kind in SHARES["transitive"]:
+        ends = (
+            np.stack([np.asarray(store.column(end))[kinds == kind] for end in ("first", "second")])
+            if len(kinds)
+            else kinds
+        )
+        table.add(kind, "pairs", seed, int((kinds == kind).sum()))
+        if kind == "inter":
+            table.add(kind, "samples without", seed, len(source) - len(np.unique(ends)))
+        if label is not None and ends.size:
+            known = dict(zip(source.ids.tolist(), np.asarray(source.column(label)).tolist(), strict=True))
+            classes = np.array([[known[end] for end in side] for side in ends.tolist()])
+            judged = (classes >= 0).all(0)
+            if judged.any():
+                table.add(kind, "purity", seed, float((classes[0] == classes[1])[judged].mean()))
+    return table

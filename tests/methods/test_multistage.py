@@ -1,0 +1,269 @@
+"""MCL: stages on groups that earlier stages cannot tell apart, as batches or as a mask, and their encoders joined."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from autodidact.data import RandomBatching, SameBatching, Source, Store, open_source
+from autodidact.encoders import build
+from autodidact.encoders.kept import EncoderModel
+from autodidact.methods.image.barlow_twins import BarlowTwins
+from autodidact.methods.image.simclr import SimCLR
+from autodidact.methods.method import Progress
+from autodidact.methods.same_group import SameGroup
+from autodidact.model import load_model
+from autodidact.objectives import info_nce, same_group_pairs
+from autodidact.recipes.multistage import Multistage
+from autodidact.recipes.names import demands, encoder_maker, find
+from autodidact.recipes.stages import Run, Site
+from autodidact.training import Settings, train
+from autodidact.training.feed import share
+
+BATCH = 16
+
+
+@pytest.fixture(scope="module")
+def digits() -> Source:
+    return open_source("digits", progress=False).at(np.arange(320))
+
+
+def site(source, folder, **settings):
+    maker = encoder_maker({"encoder": "small:convnet"}, source, 0, {"width": 4})
+    return Site(source, maker, Settings(**{"steps": 4, "batch_size": BATCH, **settings}), folder, quiet=True)
+
+
+def run(source, folder, **options):
+    return Run(Multistage(**{"clusters": 3, **options}).stages(site(source, folder)), folder).result()
+
+
+@pytest.fixture(scope="module")
+def three_stages(digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("three")
+    return run(digits, folder, further=2), folder
+
+
+def store_of(folder, stage):
+    return Store(folder / "stages" / stage / "store", name=stage)
+
+
+# Batches of one group.
+
+
+def test_every_batch_is_of_one_group_and_no_sample_comes_twice_in_an_epoch(digits, three_stages):
+    source = digits.joined(store_of(three_stages[1], "clusters.1"), ["group"])
+    groups = np.asarray(source.column("group"))
+    plan = SameBatching("group").plan(source, BATCH, seed=3)
+    drawn = np.concatenate(plan)
+    assert all(len(set(groups[batch])) == 1 for batch in plan)
+    assert len(np.unique(drawn)) == len(drawn)
+
+
+def test_what_an_epoch_leaves_out_is_counted_and_reported(digits, three_stages):
+    source = digits.joined(store_of(three_stages[1], "clusters.0"), ["group"])
+    plan = SameBatching("group").plan(source, BATCH, seed=0)
+    lost = len(source) - sum(len(batch) for batch in plan)
+    notes = (three_stages[1] / "stages" / "clusters.0" / "notes.txt").read_text()
+    assert f"{lost} of 320 samples" in notes
+
+
+def test_a_single_cluster_gives_the_batches_of_ordinary_training(digits):
+    store = Store(name="one")
+    store.append(digits.ids, group=np.zeros(len(digits), dtype=np.int64))
+    one = SameBatching("group").plan(digits.joined(store), BATCH, seed=5)
+    ordinary = RandomBatching().plan(digits, BATCH, seed=5)
+    assert {tuple(batch) for batch in one} == {tuple(batch) for batch in ordinary}
+
+
+def test_processes_share_a_batch_of_one_group_without_overlap(digits, three_stages):
+    source = digits.joined(store_of(three_stages[1], "clusters.0"), ["group"])
+    groups = np.asarray(source.column("group"))
+    for batch in SameBatching("group").plan(source, BATCH, seed=0):
+        mine, theirs = share(batch, 0, 2), share(batch, 1, 2)
+        assert not set(mine) & set(theirs)
+        assert len(set(groups[mine]) | set(groups[theirs])) == 1
+
+
+def test_groups_below_two_batches_are_merged_and_the_clusters_of_each_stage_are_kept_as_they_were(three_stages):
+    for number in range(2):
+        store = store_of(three_stages[1], f"clusters.{number}")
+        assert np.bincount(np.asarray(store.column("group"))).min() >= 2 * BATCH
+        assert set(np.asarray(store.column("cluster"))) <= {0, 1, 2}
+
+
+def test_the_second_grouping_refines_the_first_where_nothing_is_merged(digits, tmp_path):
+    run(digits, tmp_path, further=2, smallest=0.0, form="mask")
+    first, second = (store_of(tmp_path, f"clusters.{k}") for k in range(2))
+    pairs = {tuple(row) for row in zip(first.column("cluster"), second.column("cluster"), strict=True)}
+    assert len(set(np.asarray(second.column("group")))) == len(pairs)
+
+
+# The mask.
+
+
+def views_of(method, source, n=24):
+    progress = Progress(0, 10, 0, torch.Generator().manual_seed(0))
+    return method.views(source.batch(np.arange(n)), progress), progress
+
+
+def grouped(source, groups):
+    store = Store(name="groups")
+    store.append(source.ids, group=np.asarray(groups, dtype=np.int64))
+    return source.joined(store)
+
+
+def simclr(source):
+    torch.manual_seed(0)
+    return SimCLR(build("small:convnet", schema=source.schema, width=4), temperature=0.3)
+
+
+def test_the_mask_on_a_batch_of_one_group_is_the_method_itself(digits):
+    source = grouped(digits, np.zeros(len(digits)))
+    method = simclr(digits)
+    masked, progress = views_of(SameGroup(method, "group"), source)
+    plain, _ = views_of(method, source)
+    assert float(method.loss(masked, progress).total.detach()) == pytest.approx(
+        float(method.loss(plain, progress).total.detach()), rel=1e-6
+    )
+
+
+def test_the_masked_loss_is_the_naive_one_in_float64():
+    generator = torch.Generator().manual_seed(0)
+    z1, z2 = torch.randn(2, 9, 5, dtype=torch.float64, generator=generator)
+    groups = torch.tensor([0, 1, 0, 2, 1, 1, 0, 2, 2])
+    z = torch.nn.functional.normalize(torch.cat([z1, z2])).tolist()
+    total = 0.0
+    for i in range(18):
+
+        def similarity(j, i=i):
+            return sum(a * b for a, b in zip(z[i], z[j], strict=True)) / 0.2
+
+        partner = (i + 9) % 18
+        others = [j for j in range(18) if j not in (i, partner) and groups[j % 9] == groups[i % 9]]
+        below = math.exp(similarity(partner)) + sum(math.exp(similarity(j)) for j in others)
+        total -= math.log(math.exp(similarity(partner)) / below)
+    found = info_nce(z1, z2, 0.2, allowed=same_group_pairs(groups))
+    assert float(found) == pytest.approx(total / 18, rel=1e-10)
+
+
+def test_samples_alone_with_their_group_are_skipped_and_counted():
+    z1, z2 = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
+    with pytest.warns(UserWarning, match="2 of 10 anchors"):
+        # The two views of the last sample have each other, and nothing to repel.
+        found = info_nce(z1, z2, 0.2, allowed=same_group_pairs(torch.tensor([0, 0, 1, 1, 2])), reduction="none")
+    assert found[[4, 9]].tolist() == [0.0, 0.0]
+    assert (found[[0, 1, 2, 3]] > 0).all()
+
+
+def test_a_sample_of_unknown_group_repels_nothing():
+    assert not same_group_pairs(torch.tensor([-1, -1, 0]))[0].any()
+
+
+def test_a_method_without_pairs_that_repel_cannot_be_masked(digits):
+    method = BarlowTwins(build("small:convnet", schema=digits.schema, width=4), dimensions=16)
+    with pytest.raises(ValueError, match="BarlowTwins no single pairs"):
+        SameGroup(method, "group")
+
+
+def test_in_the_masked_form_the_trainer_descends_on_a_wrapped_method(digits, tmp_path):
+    model = run(digits, tmp_path, further=1, form="mask", method={"name": "dcl", "temperature": 0.2})
+    assert set(model.encoders) == {"train_0_encoder", "train_1_encoder"}
+
+
+# What is kept.
+
+
+def test_the_similarity_of_the_kept_model_is_the_sum_of_the_stages_cosines(digits, three_stages):
+    model, folder = three_stages
+    batch = digits.batch(np.arange(12))
+    stages = [load_model(folder / "stages" / f"train.{k}" / "model") for k in range(3)]
+    with torch.no_grad():
+        rows = model.embed(batch).double()
+        each = [torch.nn.functional.normalize(stage.embed(batch).double()) for stage in stages]
+    torch.testing.assert_close(rows @ rows.T, sum(e @ e.T for e in each), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(rows.norm(dim=1), torch.full((12,), 3**0.5, dtype=torch.float64))
+
+
+def test_without_further_stages_it_is_the_method_itself(digits, tmp_path):
+    model = run(digits, tmp_path / "recipe", further=0)
+    maker = encoder_maker({"encoder": "small:convnet"}, digits, 0, {"width": 4})
+    from autodidact.recipes.names import method_of
+
+    base = train(method_of("simclr", maker, digits, 0), digits, Settings(steps=4, batch_size=BATCH), quiet=True)
+    batch = digits.batch(np.arange(8))
+    with torch.no_grad():
+        assert torch.equal(model.embed(batch), base.embed(batch))
+
+
+def test_every_stage_starts_from_weights_of_its_own_unless_it_goes_on_from_the_one_before(digits, tmp_path):
+    def first_weights(start):
+        recipe, place = Multistage(further=1, clusters=3, start=start), site(digits, tmp_path / start)
+        before = EncoderModel({"encoder": place.encoder("encoder")})
+        return before["encoder"].stages[0][0].weight, recipe._encoder(place, 1, before)("encoder").stages[0][0].weight
+
+    assert torch.equal(*first_weights("previous"))
+    assert not torch.equal(*first_weights("fresh"))
+
+
+def test_the_same_seed_gives_the_same_model_and_a_run_that_was_cut_off_ends_alike(digits, three_stages, tmp_path):
+    model, _ = three_stages
+    stages = Multistage(clusters=3, further=2).stages(site(digits, tmp_path))
+    Run(stages[:4], tmp_path).result()
+    again = Run(stages, tmp_path).result()
+    batch = digits.batch(np.arange(8))
+    with torch.no_grad():
+        assert torch.equal(model.embed(batch), again.embed(batch))
+
+
+# The method as an option.
+
+
+def test_a_recipe_asks_for_what_the_method_that_it_trains_asks_for():
+    cls, card = find("multistage")
+    asked = demands(cls, card, {"method": "t_jepa"})
+    known, own = find("t_jepa")
+    assert (asked.needs, asked.encoder) == (known.needs, own.encoder)
+    assert demands(cls, card, {}).needs == {"image": "image"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"method": "dlc"}, "did you mean 'dcl'"),
+        ({"method": {"name": "dcl", "temperatur": 1}}, "did you mean 'temperature'"),
+        ({"method": "g_simclr"}, "is a recipe"),
+        ({"further": -1}, "further"),
+        ({"clusters": 0}, "clusters"),
+        ({"form": "batch"}, "form"),
+        ({"start": "old"}, "start"),
+        ({"clusters": 500}, "500 clusters .* 320"),
+        ({"method": "barlow_twins", "form": "mask"}, "no single pairs"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(digits, tmp_path, options, said):
+    with pytest.raises(ValueError, match=said):
+        run(digits, tmp_path, **{"further": 1, **options})
+
+
+def test_features_that_are_not_finite_are_refused_by_name(digits, tmp_path):
+    place = site(digits, tmp_path)
+    model = EncoderModel({"encoder": place.encoder("encoder")})
+    torch.nn.init.constant_(model["encoder"].stages[0][0].weight, float("nan"))
+    with pytest.raises(ValueError, match="NaN"):
+        place.embedded("features.0", model, digits)
+
+
+def test_features_of_other_samples_than_the_source_has_are_refused(digits, tmp_path):
+    place = site(digits, tmp_path)
+    store = Store(name="features.0")
+    store.append(digits.ids[:300], embedding=torch.randn(300, 4))
+    with pytest.raises(ValueError, match="knows 300 samples, 'digits' has 320"):
+        Multistage(clusters=3)._clusters(place, 0, {"features.0": store})
+
+
+def test_clusters_that_are_all_one_are_said_to_change_nothing(digits, tmp_path):
+    run(digits, tmp_path, further=1, clusters=1)
+    assert "a single group" in (tmp_path / "stages" / "clusters.0" / "notes.txt").read_text()

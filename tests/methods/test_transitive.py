@@ -1,0 +1,190 @@
+"""Transitive Invariance: its stages, the pairs that they find, and what it trains on."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from autodidact.data import ArraySource, Source, Store, open_source
+from autodidact.data.pairs import stored_pairs
+from autodidact.encoders import build
+from autodidact.evaluation.table import Table
+from autodidact.methods.image.paired import PairTriplets
+from autodidact.methods.method import Progress
+from autodidact.objectives import pair_triplets
+from autodidact.recipes.stages import Run, Site
+from autodidact.recipes.transitive import Transitive, pair_kinds, tracks_of
+from autodidact.training import Settings
+from autodidact.worlds.tracks import tracks
+
+
+@pytest.fixture(scope="module")
+def filmed() -> Source:
+    digits = open_source("digits", progress=False).at(np.arange(40))
+    return tracks(digits, 4, size=12, seed=3)
+
+
+def site(source, folder, **settings):
+    def encoder(_slot):
+        torch.manual_seed(0)
+        return build("small:convnet", schema=source.schema, width=4)
+
+    return Site(source, encoder, Settings(**{"steps": 4, "batch_size": 20, **settings}), folder, quiet=True)
+
+
+def run(source, folder, **options):
+    recipe = Transitive(**{"tracks": "track", "clusters": 3, "autoencoder_epochs": 1, "view": "none", **options})
+    return Run(recipe.stages(site(source, folder)), folder).result()
+
+
+@pytest.fixture(scope="module")
+def done(filmed, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("transitive")
+    run(filmed, folder)
+    return folder
+
+
+def pairs_of(source, folder, kind):
+    return stored_pairs(source, Store(folder / "stages" / "pairs" / "store"), kind).pairs
+
+
+def test_all_stages_run_and_the_graph_is_described(done):
+    kinds = {path.parent.name: json.loads(path.read_text())["kind"] for path in done.glob("stages/*/done.json")}
+    assert kinds == {
+        "autoencoder": "model",
+        "codes": "store",
+        "clusters": "store",
+        "pairs": "store",
+        "graph": "table",
+        "triplets": "model",
+    }
+
+
+def test_the_described_graph_is_that_of_the_pairs(filmed, done):
+    table = Table.load(done / "stages" / "graph" / "table.json")
+    labels = np.asarray(filmed.column("label"))
+    for kind in ("inter", "intra", "transitive"):
+        pairs = pairs_of(filmed, done, kind)
+        assert table.values(kind, "pairs") == [len(pairs)]
+        assert table.values(kind, "purity")[0] == pytest.approx((labels[pairs[:, 0]] == labels[pairs[:, 1]]).mean())
+    assert table.values("intra", "purity") == [1.0]
+    assert table.values("inter", "samples without") == [len(filmed) - len(np.unique(pairs_of(filmed, done, "inter")))]
+
+
+def test_pairs_inside_a_track_are_intra_and_all_others_join_two_tracks(filmed, done):
+    track = np.asarray(filmed.column("track"))
+    for kind, inside in (("intra", True), ("inter", False), ("transitive", False)):
+        pairs = pairs_of(filmed, done, kind)
+        assert ((track[pairs[:, 0]] == track[pairs[:, 1]]) == inside).all()
+    # Every sample has a view of its own track, with or without an edge.
+    assert len(np.unique(pairs_of(filmed, done, "intra"))) == len(filmed)
+
+
+def test_inter_edges_stay_inside_a_cluster(filmed, done):
+    joined = filmed.joined(Store(done / "stages" / "clusters" / "store"))
+    cluster = np.asarray(joined.column("cluster"))
+    pairs = pairs_of(filmed, done, "inter")
+    assert (cluster[pairs[:, 0]] == cluster[pairs[:, 1]]).all()
+
+
+def test_what_follows_differs_more_in_viewpoint_than_the_edges_it_follows_from():
+    # The look-alikes of a perfect first feature: nearest in class and angle.
+    digits = open_source("digits", progress=False).at(np.arange(200))
+    source = tracks(digits, 4, size=8, seed=0)
+    angle, label, track = (np.asarray(source.column(name)) for name in ("truth_angle", "label", "track"))
+    gap = np.abs(angle[:, None] - angle) + 1e3 * (label[:, None] != label) + 1e6 * (track[:, None] == track)
+    edges = torch.from_numpy(np.stack([np.arange(len(gap)), gap.argmin(1)], axis=1))
+    kinds = pair_kinds(edges, torch.from_numpy(track), 1, torch.Generator().manual_seed(0))
+    apart = {kind: np.abs(angle[pairs[:, 0]] - angle[pairs[:, 1]]).mean() for kind, pairs in kinds.items()}
+    assert apart["inter"] < 3
+    assert apart["transitive"] > 10 * apart["inter"]
+
+
+def test_more_draws_find_more_pairs():
+    track = torch.arange(40) // 8
+    edges = torch.tensor([[0, 8], [9, 20]])
+    few, many = (pair_kinds(edges, track, draws, torch.Generator().manual_seed(0)) for draws in (1, 6))
+    assert len(many["intra"]) > len(few["intra"])
+    assert len(few["transitive"]) == 6 < len(many["transitive"])
+
+
+def test_tracks_are_folders_or_a_field(filmed, tmp_path):
+    for name in ("cup/1.png", "cup/2.png", "shoe/red/1.png", "shoe/red/2.png", "alone.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (8, 8), len(name)).save(path)
+    folder = open_source(tmp_path, cache=False, progress=False)
+    by_name = dict(zip(folder.names, tracks_of(folder, "folder").tolist(), strict=True))
+    assert by_name["cup/1.png"] == by_name["cup/2.png"]
+    assert by_name["shoe/red/1.png"] == by_name["shoe/red/2.png"]
+    assert len(set(by_name.values())) == 3
+    assert np.array_equal(tracks_of(filmed, "track"), filmed.column("track"))
+
+
+def test_samples_of_an_unknown_track_are_each_alone():
+    digits = open_source("digits", progress=False)
+    source = ArraySource("four", {"track": np.array([2, -1, 2, -1])}, digits.schema, np.arange(4))
+    assert len(set(tracks_of(source, "track").tolist())) == 3
+
+
+def test_the_kinds_of_pairs_share_every_batch(filmed, tmp_path):
+    recipe = Transitive(tracks="track", clusters=3)
+    store = Store(name="pairs")
+    track = torch.from_numpy(tracks_of(filmed, "track"))
+    kinds = pair_kinds(torch.tensor([[0, 8], [4, 12]]), track, 2, torch.Generator().manual_seed(0))
+    for kind, pairs in kinds.items():
+        first, second = filmed.ids[pairs.numpy()].T
+        store.append(first * 7 + second, first=first, second=second, kind=[kind] * len(pairs))
+    shown = recipe._shown(filmed, store)
+    assert shown.shares == pytest.approx({"transitive": 0.6, "intra": 0.2, "inter": 0.2})
+    recipe.pairs = "union"
+    assert recipe._shown(filmed, store).shares == {"intra": 0.5, "inter": 0.5}
+
+
+def test_without_tracks_only_look_alikes_are_left_which_is_said(tmp_path):
+    digits = open_source("digits", progress=False).at(np.arange(60))
+    with pytest.warns(UserWarning, match="no intra and no transitive pair"):
+        run(digits, tmp_path / "a", tracks="folder")
+    with pytest.raises(ValueError, match="no track has two samples"):
+        run(digits, tmp_path / "b", tracks="folder", pairs="intra")
+
+
+def test_negatives_are_mined_after_the_beginning_among_samples_that_share_no_mark(filmed, done):
+    joined = filmed.joined(Store(done / "stages" / "clusters" / "store"))
+    pairs = stored_pairs(joined, Store(done / "stages" / "pairs" / "store"), "inter")
+    torch.manual_seed(0)
+    method = PairTriplets(
+        build("small:convnet", schema=filmed.schema, width=4), marks=("cluster", "track"), hardest=2, view="none"
+    )
+    for step, hardest in ((0, None), (50, 2)):
+        progress = Progress(step, 100, 0, torch.Generator().manual_seed(0))
+        views = method.views(pairs.batch(np.arange(len(pairs))), progress)
+        loss = method.loss(views, progress)
+        expected = pair_triplets(
+            loss.watch["projection"], loss.watch["projection_b"], views["marks_a"], views["marks_b"], hardest=hardest
+        )
+        assert torch.equal(loss.total, expected.total)
+    assert torch.equal(views["marks_b"][:, 1], torch.from_numpy(np.asarray(pairs.column("other_track"))))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"pairs": "both"}, "kind of pairs"),
+        ({"neighbours": 0}, "at least 1"),
+        ({"draws": 0}, "at least 1"),
+        ({"clusters": 1}, "at least 2"),
+        ({"least": 1.5}, "cosine"),
+        ({"clusters": 500}, "160"),
+        ({"margin": 0.0}, "margin"),
+        ({"mine_from": 2.0}, "mine_from"),
+        ({"tracks": "video"}, "video"),
+    ],
+)
+def test_options_out_of_range_are_refused(filmed, tmp_path, options, said):
+    with pytest.raises(ValueError, match=said):
+        run(filmed, tmp_path, **options)
