@@ -168,8 +168,12 @@ def measured(path: Path, run: Path) -> Table:
     """
     table = Table.load(path) if path.exists() else Table({"labels": LABELS, "test": TEST, "versions": versions()})
     tunings = {name: asdict(TUNINGS.get(name, Tuning())) for name in ARMS}
-    cells = [{"run": str(run), "arm": name, "seed": draw, "tuning": tunings[name]} for draw in DRAWS for name in ARMS]
-    missing = [cell for cell in cells if not any(table.has(cell["arm"], name, cell["seed"]) for name in COLUMNS)]
+    missing: list[dict[str, Any]] = [
+        {"run": str(run), "arm": arm, "seed": draw, "tuning": tunings[arm]}
+        for draw in DRAWS
+        for arm in ARMS
+        if not any(table.has(arm, name, draw) for name in COLUMNS)
+    ]
     left = Counter(cell["seed"] for cell in missing)
 
     def done(cell: Mapping[str, Any], found: Mapping[str, Any]) -> None:
