@@ -51,12 +51,16 @@ class _Stages(Multistage):
 
 def world(kind: Kind, split: Split, bits: int, seed: int) -> Split:
     """The parts of a split as they are shown."""
-    parts = (("train", split.train), ("held", split.validation), ("held", split.test))
+    parts: tuple[tuple[Literal["train", "held"], Source], ...] = (
+        ("train", split.train),
+        ("held", split.validation),
+        ("held", split.test),
+    )
     if kind == "bits":
         return Split(*(random_bits(source, bits, seed=3 * seed + k) for k, (_, source) in enumerate(parts)))
     return Split(
         *(composite(source, part=part, stripes=STRIPES, seed=3 * seed + k) for k, (part, source) in enumerate(parts))
-    )  # type: ignore[arg-type]
+    )
 
 
 def run(

@@ -211,20 +211,19 @@ def pair_kinds(
 def described(source: Source, store: Store, seed: int) -> Table:
     """How many pairs there are of each kind, samples without an edge, and the share of pairs of one class."""
     table = Table({"data": source.name})
-    kinds = np.asarray(store.column("kind")) if len(store) else np.empty(0)
+    empty = np.empty(0, dtype=np.int64)
+    kinds, first, second = (
+        (np.asarray(store.column(name)) for name in ("kind", "first", "second")) if len(store) else (empty,) * 3
+    )
     label = source.schema.first("label")
     for kind in SHARES["transitive"]:
-        ends = (
-            np.stack([np.asarray(store.column(end))[kinds == kind] for end in ("first", "second")])
-            if len(kinds)
-            else kinds
-        )
+        ends = np.stack([first[kinds == kind], second[kinds == kind]])
         table.add(kind, "pairs", seed, int((kinds == kind).sum()))
         if kind == "inter":
             table.add(kind, "samples without", seed, len(source) - len(np.unique(ends)))
         if label is not None and ends.size:
             known = dict(zip(source.ids.tolist(), np.asarray(source.column(label)).tolist(), strict=True))
-            classes = np.array([[known[end] for end in side] for side in ends.tolist()])
+            classes = np.vectorize(known.__getitem__, otypes=[np.int64])(ends)
             judged = (classes >= 0).all(0)
             if judged.any():
                 table.add(kind, "purity", seed, float((classes[0] == classes[1])[judged].mean()))

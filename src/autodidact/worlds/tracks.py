@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -65,7 +66,7 @@ def tracks(
         lit = seen * cover + background * behind * (1 - cover)
         rows.append((255 * (lit * _light(len(seen), size, light, generator)).clamp(0, 1)).round().to(torch.uint8))
     track = np.repeat(np.arange(len(things)), views)
-    fields = {
+    fields: dict[str, Any] = {
         "image": torch.cat(rows),
         "track": track,
         "label": np.asarray(things.column("label"))[track],

@@ -107,6 +107,7 @@ class LOOK(Method):
 
     def loss(self, views: Views, progress: Progress) -> Loss:
         ids, labels = views.ids, views["label"]
+        assert ids is not None
         key = self.slow_projector(self.slow_encoder(views["key"]).pooled)
         if self.training:
             # Before the comparison, so that no row of the bank is older than it must be; own keys are left out by id.
