@@ -26,10 +26,15 @@ from autodidact.objectives import (
     info_nce,
     leave_one_out,
     mixing_gap,
+    momentum_contrast,
     nt_xent,
     same_group_pairs,
+    same_slot,
+    sinkhorn,
+    swapped_prediction,
     vicreg,
 )
+from autodidact.objectives.shards import from_first, gathered, process, shard_sizes
 from autodidact.targets import Queue
 
 
@@ -63,6 +68,25 @@ def of_neighbours(z1: Tensor, z2: Tensor) -> Tensor:
     return leave_one_out(z1, labels, bank, torch.arange(20) % 2, k=4).total
 
 
+def inside_slots(z1: Tensor, z2: Tensor) -> Tensor:
+    """Two slots by view, and two more by the first coordinate's sign."""
+    sign = (z1.detach()[:, 0] > 0).long()
+    return info_nce(z1, z2, allowed=same_slot(sign, sign + 2))
+
+
+def among_keys(z1: Tensor, z2: Tensor) -> Tensor:
+    """Queries of this process among the keys of all, without their own."""
+    sizes = shard_sizes(len(z1), z1.device)
+    keys = torch.cat(gathered(z2.detach(), sizes))
+    own = sum(sizes[: process()]) + torch.arange(len(z1))
+    return momentum_contrast(z1, z2, keys, allowed=own[:, None] != torch.arange(len(keys)))
+
+
+def swapped(z1: Tensor, z2: Tensor) -> Tensor:
+    scores = [torch.nn.functional.normalize(z, dim=1) for z in (z1, z2)]
+    return swapped_prediction(scores, [sinkhorn(s.detach()) for s in scores])
+
+
 OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent": nt_xent,
     "dcl": dcl,
@@ -73,6 +97,9 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent inside groups": in_groups,
     "nt_xent with a queue": with_queue,
     "leave_one_out": of_neighbours,
+    "nt_xent inside slots": inside_slots,
+    "momentum_contrast": among_keys,
+    "swapped_prediction": swapped,
     "barlow_twins": lambda a, b: barlow_twins(a[:, :3], b[:, :3]),
     "barlow_twins, more dimensions than samples": barlow_twins,
     "barlow_twins, unbiased": lambda a, b: barlow_twins(a[:, :3], b[:, :3], unbiased=True),
@@ -128,6 +155,8 @@ def worker(rank: int, folder: str) -> None:
         found[f"weights/{split}"] = dclw_weights(x1, x2)
         found[f"coupling/{split}"] = coupling(x1, x2)
         found[f"alone/{split}"] = float(nt_xent(x1, x2, gather=False))
+        found[f"codes/{split}"] = sinkhorn(x1, 0.5)
+        found[f"shared/{split}"] = from_first(x1[:2] + rank)
         spectrum = Spectrum().update(x1).all_reduce()
         found[f"spectrum/{split}"] = (spectrum.count, spectrum.mean, spectrum.scatter)
         found[f"predictor/{split}"] = followed(x1, x2)
@@ -166,6 +195,18 @@ def test_each_process_gets_the_weights_and_couplings_of_its_own_pairs(ranks: lis
     by_view = [found[f"coupling/{split}"].chunk(2) for found in ranks]
     together = torch.cat([views[0] for views in by_view] + [views[1] for views in by_view])
     torch.testing.assert_close(together, coupling(x1, x2))
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_each_process_gets_the_codes_of_its_own_rows(ranks: list[dict[str, Any]], split: str) -> None:
+    whole = sinkhorn(batch(sum(SPLITS[split]))[0], 0.5)
+    torch.testing.assert_close(torch.cat([found[f"codes/{split}"] for found in ranks]), whole)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_what_the_first_process_gives_reaches_all(ranks: list[dict[str, Any]], split: str) -> None:
+    for found in ranks:
+        assert torch.equal(found[f"shared/{split}"], batch(sum(SPLITS[split]))[0][:2])
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -60,6 +60,16 @@ def test_buffers_are_copied_not_averaged() -> None:
     assert torch.equal(teacher.module[1].num_batches_tracked, module[1].num_batches_tracked)
 
 
+def test_running_statistics_are_averaged_where_that_is_asked_for_and_counts_are_copied() -> None:
+    module = student()
+    teacher = EMATeacher(module, 0.9, average_buffers=True)
+    before = teacher.module[1].running_mean.clone()
+    module(torch.randn(16, 3) + 5)
+    teacher.update(module)
+    torch.testing.assert_close(teacher.module[1].running_mean, 0.9 * before + 0.1 * module[1].running_mean)
+    assert torch.equal(teacher.module[1].num_batches_tracked, module[1].num_batches_tracked)
+
+
 def test_no_gradient_enters_the_teacher() -> None:
     module = student()
     teacher = EMATeacher(module)

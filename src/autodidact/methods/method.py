@@ -17,6 +17,7 @@ from autodidact.data.batching import Batching, RandomBatching
 from autodidact.data.schema import Kind
 from autodidact.encoders.kept import EncoderModel
 from autodidact.model import Encoder, Model
+from autodidact.objectives.contrastive import PairRule
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,19 @@ class Views:
     named : name -> tensor (or what an encoder takes).
     ids : (n,) ids of the samples.
     allowed : which pairs of the (concatenated) views may repel each other; None allows all.
+    slot : name -> slot of every row of that view, where rows of one slot are alike in what an objective must not tell
+        them apart by (their style): rows repel each other, or share a batch, inside a slot only. None where all rows
+        are of one kind. It stands in place of `allowed`.
     """
 
     named: dict[str, Any]
     ids: Int[Tensor, " n"] | None = None
-    allowed: Bool[Tensor, "m m"] | None = None
+    allowed: Bool[Tensor, "m m"] | PairRule | None = None
+    slot: Mapping[str, Int[Tensor, " n"]] | None = None
+
+    def __post_init__(self) -> None:
+        if self.allowed is not None and self.slot is not None:
+            raise ValueError("views say which pairs may repel either by `allowed` or by `slot`, not by both")
 
     def __getitem__(self, name: str) -> Any:
         return self.named[name]
@@ -126,7 +135,7 @@ class Method(nn.Module, ABC):
     The constructor takes the networks named in `slots`, in that order, and keyword arguments only after them; each of
     these is typed, documented and has the paper's default, and is therefore a command-line option. An argument called
     ``schema`` receives the source's schema instead, ``samples`` the number of samples; an argument of type `Method`
-    is another method, named and configured in the same way.
+    is another method, named and configured in the same way (its default may be a name: ``Method | str``).
     """
 
     needs: ClassVar[Mapping[str, Kind]] = {"image": "image"}

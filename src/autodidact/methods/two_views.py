@@ -1,9 +1,12 @@
-"""What methods on two random views of an image share: the views, and a projection of each."""
+"""What methods on random views of an image share: the views, and a projection of each."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
+from itertools import combinations
+from string import ascii_lowercase
 from typing import Any
 
 import torch
@@ -13,7 +16,11 @@ from torch import Tensor, nn
 from autodidact.data.batch import Batch
 from autodidact.methods.method import Loss, Method, Progress, Views
 from autodidact.model import Encoder
+from autodidact.objectives import same_slot
 from autodidact.views import Augment
+
+MOST_VIEWS = len(ascii_lowercase)
+"""Views of an image are named by letters."""
 
 
 def augment_for(encoder: Encoder, view: str, changes: Mapping[str, Any] | None = None) -> Augment:
@@ -43,14 +50,56 @@ def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-class TwoViews(Method):
+def view_names(count: int) -> str:
+    """Names of `count` views, a letter each: "a", "b", ..."""
+    if not 1 <= count <= MOST_VIEWS:
+        raise ValueError(f"an image is shown in 1 to {MOST_VIEWS} views, got {count}")
+    return ascii_lowercase[:count]
+
+
+class SeveralViews(Method):
+    """Random views of each image, every one drawn on its own, called "a", "b", ...
+
+    What is shown is all in `augments`, so another method may make the same views of other images.
+
+    Attributes
+    ----------
+    augments : how each of the views is made, in the order of their names.
+    """
+
+    encoder: Encoder
+    augments: tuple[Augment, ...]
+
+    @property
+    def takes_more_views(self) -> bool:
+        """Whether `loss` also compares more views than there are `augments`."""
+        return False
+
+    def views(self, batch: Batch, progress: Progress) -> Views:
+        box = batch.get("box")
+        made = {
+            name: augment(batch["image"], progress.generator, box)
+            for name, augment in zip(view_names(len(self.augments)), self.augments, strict=True)
+        }
+        return Views(made, batch.ids)
+
+    def _pooled(self, images: Tensor) -> Float[Tensor, "n d"]:
+        pooled = self.encoder(images).pooled
+        if pooled is None:
+            raise ValueError("this encoder gives no pooled embedding")
+        return pooled
+
+
+class TwoViews(SeveralViews):
     """Two views of each image, encoded and projected; subclasses compare the projections.
+
+    Shown more than two views, the loss is the mean of that of all pairs of views.
 
     Attributes
     ----------
     projector : from the pooled embedding to the space of the objective.
     augments : how each of the two views is made.
-    one_forward : whether both views pass the encoder as one batch (its batch norms then see both).
+    one_forward : whether all views pass the encoder as one batch (its batch norms then see all of them).
     """
 
     one_forward = True
@@ -59,32 +108,37 @@ class TwoViews(Method):
         super().__init__()
         self.encoder, self.projector, self.augments = encoder, projector, augments
 
+    @property
+    def takes_more_views(self) -> bool:
+        """True unless a subclass has a loss of its own, which then knows its two views."""
+        return type(self).loss is TwoViews.loss
+
     @abstractmethod
     def objective(
         self, z1: Float[Tensor, "n d"], z2: Float[Tensor, "n d"], views: Views, progress: Progress
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss on the projections, and its named terms."""
-
-    def views(self, batch: Batch, progress: Progress) -> Views:
-        box = batch.get("box")
-        made = {
-            name: augment(batch["image"], progress.generator, box)
-            for name, augment in zip(("a", "b"), self.augments, strict=True)
-        }
-        return Views(made, batch.ids)
+        """The loss on the projections of a pair of views, and its named terms."""
 
     def loss(self, views: Views, progress: Progress) -> Loss:
+        shown = list(views.named.values())
         if self.one_forward:
-            h1, h2 = self._pooled(torch.cat([views["a"], views["b"]])).chunk(2)
-            z1, z2 = self.projector(torch.cat([h1, h2])).chunk(2)
+            h = self._pooled(torch.cat(shown)).chunk(len(shown))
+            z = self.projector(torch.cat(h)).chunk(len(shown))
         else:
-            h1, h2 = self._pooled(views["a"]), self._pooled(views["b"])
-            z1, z2 = self.projector(h1), self.projector(h2)
-        total, terms = self.objective(z1, z2, views, progress)
-        return Loss(total, terms, {"embedding": h1, "projection": z1, "projection_b": z2})
+            h = tuple(self._pooled(images) for images in shown)
+            z = tuple(self.projector(embedding) for embedding in h)
+        found = [
+            self.objective(z[u], z[v], _pair(views, u, v), progress) for u, v in combinations(range(len(shown)), 2)
+        ]
+        total = torch.stack([loss for loss, _ in found]).mean()
+        terms = {name: torch.stack([terms[name] for _, terms in found]).mean() for name in found[0][1]}
+        return Loss(total, terms, {"embedding": h[0], "projection": z[0], "projection_b": z[1]})
 
-    def _pooled(self, images: Tensor) -> Float[Tensor, "n d"]:
-        pooled = self.encoder(images).pooled
-        if pooled is None:
-            raise ValueError("this encoder gives no pooled embedding")
-        return pooled
+
+def _pair(views: Views, first: int, second: int) -> Views:
+    """Two of the views, with what may repel what there."""
+    names = list(views.named)
+    pair = {names[index]: views.named[names[index]] for index in (first, second)}
+    if views.slot is None:
+        return replace(views, named=pair)
+    return Views(pair, views.ids, same_slot(views.slot[names[first]], views.slot[names[second]]))

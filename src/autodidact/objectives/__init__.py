@@ -1,17 +1,19 @@
 """Objectives: pure functions of tensors, exact in float32, over the batch of all processes."""
 
 from autodidact.measures import rankme
-from autodidact.objectives.barlow_twins import barlow_twins, barlow_twins_floor
-from autodidact.objectives.contrastive import info_nce
+from autodidact.objectives.barlow_twins import barlow_twins, barlow_twins_floor, cross_correlation, standardised
+from autodidact.objectives.contrastive import info_nce, same_slot
 from autodidact.objectives.correlation import centred, cross_correlation, standardised
 from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
 from autodidact.objectives.distillation import distillation
 from autodidact.objectives.mixing import mixing_gap
+from autodidact.objectives.moco import momentum_contrast
 from autodidact.objectives.neighbours import leave_one_out
 from autodidact.objectives.nt_xent import nt_xent
 from autodidact.objectives.pairs import same_group_pairs
 from autodidact.objectives.prediction import cosine_prediction
 from autodidact.objectives.reconstruction import latent_mse, masked_reconstruction
+from autodidact.objectives.swav import sinkhorn, swapped_prediction
 from autodidact.objectives.triplet import pair_triplets
 from autodidact.objectives.vicreg import VICRegTerms, vicreg
 
@@ -32,10 +34,14 @@ __all__ = [
     "leave_one_out",
     "masked_reconstruction",
     "mixing_gap",
+    "momentum_contrast",
     "nt_xent",
     "pair_triplets",
     "rankme",
     "same_group_pairs",
+    "same_slot",
+    "sinkhorn",
     "standardised",
+    "swapped_prediction",
     "vicreg",
 ]

@@ -264,6 +264,21 @@ def info_nce(
         return mean_over_processes(losses.sum() * (len(sizes) / contrasted), gather)
 
 
+def same_slot(first: Int[Tensor, " n"], second: Int[Tensor, " n"], *, gather: bool = True) -> PairRule:
+    """A rule for `info_nce` under which only rows of one slot repel each other, and no row of a queue does.
+
+    Parameters
+    ----------
+    first, second : integer tensors of shape (N,), >= 0
+        Slot of every row of the two views; of this process's rows, those of the others are gathered.
+    gather : bool
+        As for the loss.
+    """
+    sizes = shard_sizes(len(first), first.device, gather)
+    slots = torch.cat([torch.cat(gathered(slot, sizes)) for slot in (first, second)] + [first.new_full((1,), -1)])
+    return lambda a, b: slots[a.clamp(max=len(slots) - 1)][:, None] == slots[b.clamp(max=len(slots) - 1)]
+
+
 def _without_lonely_anchors(losses: Tensor, contrasted: Tensor, gather: bool) -> tuple[Tensor, int]:
     """Losses with 0 for anchors that have no permitted negative, and the number of anchors left in all processes."""
     counts = torch.stack([contrasted.sum(), (~contrasted).sum()])

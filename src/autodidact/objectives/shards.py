@@ -18,6 +18,11 @@ def world_size(gather: bool = True) -> int:
     return dist.get_world_size() if gather and dist.is_available() and dist.is_initialized() else 1
 
 
+def process(gather: bool = True) -> int:
+    """Number of this process, from 0."""
+    return dist.get_rank() if world_size(gather) > 1 else 0
+
+
 def shard_sizes(rows: int, device: torch.device, gather: bool = True) -> list[int]:
     """Rows held by each process, in rank order. Shards may differ in size (the last batch of an epoch)."""
     if world_size(gather) == 1:
@@ -63,3 +68,18 @@ def mean_over_processes(loss: Float[Tensor, ""], gather: bool = True) -> Float[T
     total = loss.detach().clone()
     dist.all_reduce(total)
     return loss + (total / world_size() - loss.detach())
+
+
+def mean_over_rows(losses: Float[Tensor, " rows"], gather: bool = True) -> Float[Tensor, ""]:
+    """The mean of the losses of all processes as value on each; its gradients averaged over processes are exact."""
+    sizes = shard_sizes(len(losses), losses.device, gather)
+    return mean_over_processes(losses.sum() * (len(sizes) / sum(sizes)), gather)
+
+
+def from_first(x: Shaped[Tensor, "*shape"], gather: bool = True) -> Shaped[Tensor, "*shape"]:
+    """What the first process gave, on all; without gradient. All must give one shape and type."""
+    if world_size(gather) == 1:
+        return x
+    shared = x.detach().contiguous().clone()
+    dist.broadcast(shared, src=0)
+    return shared

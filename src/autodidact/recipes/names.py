@@ -23,6 +23,8 @@ from autodidact.recipes.stages import Recipe
 from autodidact.training.feed import seeded
 
 RESERVED = ("schema", "samples")
+METHOD_TYPES = (Method, "Method", Method | str, "Method | str")
+"""Annotations of an option that is another method; the last ones have a name for default."""
 STATISTICS_ROWS = 2048
 """Samples of a stream that stand for all of it in its statistics."""
 MethodSpec = str | Mapping[str, Any]
@@ -174,16 +176,17 @@ def make_method(
 ) -> Method:
     """A method with fresh networks.
 
-    An option whose type is `Method` is given as a name, or as ``{"name": ..., further options}``, and is built on the
-    same networks.
+    An option whose type is `Method` is given as a name, or as ``{"name": ..., further options}``, or is the name that
+    is its default, and is built on the same networks.
     """
     check_options(cls, given)
     parameters = inspect.signature(cls).parameters
     arguments: dict[str, Any] = dict(given)
     networks = [encoder(slot) for slot in cls.slots]
     made = dict(zip(cls.slots, networks, strict=True))
-    for name, value in given.items():
-        if _is_method(parameters[name]) and not isinstance(value, Method):
+    for name, parameter in parameters.items():
+        value = given.get(name, parameter.default)
+        if parameter.annotation in METHOD_TYPES and isinstance(value, str | Mapping):
             arguments[name] = method_of(value, made.__getitem__, source, seed)
     if "schema" in parameters:
         arguments["schema"] = source.schema
@@ -212,7 +215,3 @@ def method_of(spec: MethodSpec, encoder: Callable[[str], Encoder], source: Sourc
     """The method that an option names, with fresh networks."""
     found, _, given = named_method(spec)
     return make_method(found, encoder, given, source, seed)
-
-
-def _is_method(parameter: inspect.Parameter) -> bool:
-    return parameter.annotation in (Method, "Method")

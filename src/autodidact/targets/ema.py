@@ -18,19 +18,22 @@ class EMATeacher(nn.Module):
         The student, deep-copied here. Tied weights stay tied.
     momentum : float
         Default m of `update`, in [0, 1]. 1 freezes the teacher, 0 copies the student.
+    average_buffers : bool
+        Whether buffers of floating point (running statistics) are averaged like the weights, so that they fit the
+        teacher's weights rather than the student's (EMAN, Cai et al., 2101.08482). By default they are copied.
 
     Notes
     -----
     Parameters take no gradient and calling the teacher builds no graph. Buffers (running statistics) are copied from
-    the student, not averaged. The teacher runs in evaluation mode from the start, and `train()` does not change that:
+    the student unless they are to be averaged. The teacher runs in evaluation mode from the start, and `train()` does not change that:
     call ``teacher.module.train()`` where a method wants batch statistics in its teacher. Weights and buffers are in
     ``state_dict()``.
     """
 
-    def __init__(self, module: nn.Module, momentum: float = 0.996) -> None:
+    def __init__(self, module: nn.Module, momentum: float = 0.996, *, average_buffers: bool = False) -> None:
         super().__init__()
         _check_momentum(momentum)
-        self.momentum = momentum
+        self.momentum, self.average_buffers = momentum, average_buffers
         self.module = copy.deepcopy(module).requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> EMATeacher:
@@ -66,7 +69,10 @@ class EMATeacher(nn.Module):
         for k, b in zip(
             *_matched(dict(self.module.named_buffers()), dict(student.named_buffers()), "buffers"), strict=True
         ):
-            k.copy_(b)
+            if self.average_buffers and k.is_floating_point():
+                k.lerp_(b.to(k), 1.0 - m)
+            else:
+                k.copy_(b)
 
 
 def _matched(own: dict[str, Tensor], theirs: dict[str, Tensor], what: str) -> tuple[list[Tensor], list[Tensor]]:

@@ -8,6 +8,7 @@ from autodidact.views.look import Look
 from autodidact.views.mixing import draw_mixing, mix
 from autodidact.views.multicrop import multicrop, multicrop_augments
 from autodidact.views.parameters import ViewParameters
+from autodidact.views.style import draw_references, look_of, restyle, split_look, with_look
 from autodidact.views.token_masks import (
     block_mask,
     gather_tokens,
@@ -30,17 +31,22 @@ __all__ = [
     "block_mask",
     "column_subsets",
     "draw_mixing",
+    "draw_references",
     "eval_view",
     "gather_tokens",
     "gmml_corruption",
     "gmml_mask",
     "group_mask",
     "keep_indices",
+    "look_of",
     "masked_indices",
     "mix",
     "multicrop",
     "multicrop_augments",
     "pixel_mask",
     "random_mask",
+    "restyle",
     "scatter_tokens",
+    "split_look",
+    "with_look",
 ]

@@ -1,0 +1,114 @@
+"""BSS (36): with one style a batch, SimCLR learns features that hold in a domain it has never seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float32
+
+from autodidact.claims.images import embeddings, labels_of, split_images
+from autodidact.data import Batch, Source, channel_statistics
+from autodidact.encoders import build
+from autodidact.evaluation.frozen import Frozen
+from autodidact.evaluation.knn import knn
+from autodidact.evaluation.linear import fit_probe
+from autodidact.measures import nearest
+from autodidact.methods.image.bss import BSS
+from autodidact.methods.image.simclr import SimCLR
+from autodidact.methods.method import Method, Progress, Views
+from autodidact.training import Settings, train
+from autodidact.worlds.domains import domains
+
+SEEN, UNSEEN, LIMIT = ("noon", "dusk", "lamp"), ("frost",), ("sketch",)
+NEIGHBOURS = 10
+
+
+class _Oracle(SimCLR):
+    """Contrasts images of one true domain only."""
+
+    def views(self, batch: Batch, progress: Progress) -> Views:
+        views = super().views(batch, progress)
+        return Views(views.named, views.ids, slot=dict.fromkeys(views.named, batch["truth_domain"]))
+
+
+def run(
+    *,
+    style: Literal["own", "image", "batch"],
+    negatives: Literal["all", "slot", "domain"],
+    ratio: float,
+    seed: int,
+    data: str,
+    images: int,
+    held: int,
+    per_class: int,
+    spurious: float,
+    strength: float,
+    batch: int,
+    steps: int,
+    lr: float,
+    temperature: float,
+    encoder: str,
+    view: str,
+    view_changes: Mapping[str, Any],
+) -> dict[str, float]:
+    """Pretrain on pictures of three domains; accuracies of one probe there, in a fourth domain, and on sketches.
+
+    `ratio` is the largest share of the spectrum that changes hands, where any does. ``validation`` is kNN accuracy in
+    the domains seen, since of others nobody has labels.
+    """
+    split = split_images(data, images, held, seed)
+
+    def shown(source: Source, names: tuple[str, ...], draw: int, tie: float = 0.0) -> Source:
+        return domains(source, names, spurious=tie, strength=strength, seed=10 * seed + draw)
+
+    source = shown(split.train, SEEN, 0, spurious)
+    torch.manual_seed(seed)
+    network = build(encoder, schema=source.schema, statistics=channel_statistics(source))
+    options: dict[str, Any] = {"temperature": temperature, "view": view, "view_changes": dict(view_changes)}
+    method: Method = (_Oracle if negatives == "domain" else SimCLR)(network, **options)
+    if style != "own":
+        assert negatives != "domain"
+        method = BSS(network, method=method, style=style, negatives=negatives, ratio=(min(0.01, ratio), ratio))
+    settings = Settings(steps=steps, batch_size=batch, lr=lr, seed=seed)
+    model = train(method, source, settings, quiet=True)
+
+    rows, answers, place = (embeddings(model, source), labels_of(source), _domain_of(source))
+    few = np.concatenate([np.flatnonzero(answers == c)[:per_class] for c in range(answers.max() + 1)])
+    known = Frozen(rows[few], answers[few], rows, rows[:1], int(answers.max()) + 1)
+    probe = fit_probe(known)
+    figures = {}
+    tests = {
+        "seen": shown(split.test, SEEN, 1),
+        "unseen": shown(split.test, UNSEEN, 2),
+        "sketch": shown(split.test, LIMIT, 3),
+    }
+    for name, test in tests.items():
+        found = embeddings(model, test)
+        figures[f"linear {name}"] = _percent(probe.predict(found) == labels_of(test))
+        figures[f"knn {name}"] = _percent(knn(Frozen(rows, answers, rows[:0], found, known.classes)) == labels_of(test))
+        if name == "seen":
+            where = _domain_of(test)
+            teller = fit_probe(Frozen(rows[:2000], place[:2000], rows, rows[:1], len(SEEN)))
+            figures["domain told"] = _percent(teller.predict(found) == where)
+            figures["domain purity"] = purity(found, where)
+    validation = shown(split.validation, SEEN, 4)
+    frozen = Frozen(rows, answers, rows[:0], embeddings(model, validation), known.classes)
+    figures["validation"] = _percent(knn(frozen) == labels_of(validation))
+    return figures
+
+
+def purity(rows: Float32[np.ndarray, "n d"], groups: np.ndarray) -> float:
+    """Percent of the ten nearest other rows by cosine that are of the own group."""
+    _, found = nearest(torch.from_numpy(rows), torch.from_numpy(rows), NEIGHBOURS + 1)
+    return _percent(groups[found[:, 1:].numpy()] == groups[:, None])
+
+
+def _domain_of(source: Source) -> np.ndarray:
+    return np.asarray(source.column("truth_domain"), dtype=np.int64)
+
+
+def _percent(right: np.ndarray) -> float:
+    return 100 * float(np.mean(right))

@@ -1,0 +1,267 @@
+"""BSS: one style and one look a slot, negatives from the own slot, whatever method it stands before."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from autodidact.data import ArraySource, Field, Schema
+from autodidact.encoders import build
+from autodidact.methods.image.barlow_twins import BarlowTwins
+from autodidact.methods.image.bss import BSS
+from autodidact.methods.image.dcl import DCL
+from autodidact.methods.image.denoising_autoencoder import DenoisingAutoencoder
+from autodidact.methods.image.moco import MoCo
+from autodidact.methods.image.simclr import SimCLR
+from autodidact.methods.image.swav import SwAV
+from autodidact.methods.method import Progress
+from autodidact.model import load_model
+from autodidact.recipes.names import make_method
+from autodidact.training import Settings, train
+from autodidact.views.style import low_frequencies
+
+METHODS = {
+    "simclr": (SimCLR, {}),
+    "dcl": (DCL, {}),
+    "barlow_twins": (BarlowTwins, {"dimensions": 16}),
+    "moco": (MoCo, {"queue": 32}),
+    "swav": (SwAV, {"prototypes": 8, "local_count": 2, "local_size": 8}),
+}
+STILL = {"crop_scale": None, "flip": 0.0, "jitter": (0.0, 0.0, 0.0, 0.0), "grey_p": 0.0, "blur_p": 0.0}
+"""An augmentation that changes nothing, so that only styles are seen."""
+
+
+@pytest.fixture(scope="module")
+def colours():
+    images = np.random.default_rng(0).random((32, 3, 16, 16)).astype(np.float32) * 0.2 + 0.4
+    return ArraySource("colours", {"image": images}, Schema(image=Field("image", (3, 16, 16))), np.arange(100, 132))
+
+
+def made(source, base="simclr", changes=None, encoder=None, **options):
+    torch.manual_seed(0)
+    encoder = encoder or build("small:convnet", schema=source.schema, width=4)
+    cls, own = METHODS[base]
+    method = cls(encoder, view="simclr", view_changes=changes, **own)
+    return BSS(encoder, method=method, **options)
+
+
+def progress(step=0):
+    return Progress(step, 100, 0, torch.Generator().manual_seed(step))
+
+
+def shown(method, source, n=8, step=0):
+    return method.views(source.batch(np.arange(n)), progress(step))
+
+
+def amplitudes(view, ratio):
+    inside = low_frequencies(torch.tensor(ratio), *view.shape[2:])
+    return torch.fft.rfft2(view.double()).abs()[..., inside]
+
+
+def test_images_of_a_slot_share_their_low_frequency_amplitude_and_those_of_two_slots_do_not(colours):
+    views = shown(made(colours, changes=STILL, ratio=(0.1, 0.1)), colours)
+    a, b = (amplitudes(views[name], 0.1) for name in "ab")
+    assert (a - a[:1]).abs().max() < 1e-4
+    assert (b - b[:1]).abs().max() < 1e-4
+    assert (a[0] - b[0]).abs().max() > 0.01
+
+
+def test_with_ordinary_fourier_augmentation_each_image_has_a_style_of_its_own(colours):
+    method = made(colours, changes=STILL, ratio=(0.1, 0.1), style="image")
+    views = shown(method, colours)
+    a = amplitudes(views["a"], 0.1)
+    assert (a - a[:1]).abs().amax(dim=(1, 2))[1:].min() > 0.01
+    assert views.slot is None
+    assert not method.one_look
+    # Every image has the style of some image of the batch, each once.
+    images = colours.batch(np.arange(8))["image"]
+    distance = (a[:, None] - amplitudes(images, 0.1)[None]).abs().amax(dim=(2, 3))
+    assert distance.min(1).values.max() < 1e-4
+    assert sorted(distance.argmin(1).tolist()) == list(range(8))
+
+
+def test_with_a_ratio_of_0_only_the_look_is_shared(colours):
+    views = shown(made(colours, changes=STILL, ratio=(0.0, 0.0)), colours)
+    images = colours.batch(np.arange(8))["image"]
+    torch.testing.assert_close(views["a"], images, atol=1e-5, rtol=0)
+
+
+def test_colour_jitter_is_one_inside_a_slot_and_another_in_the_next(colours, monkeypatch):
+    drawn = []
+    render = made(colours).method.augments[0].__class__.render
+
+    def spy(self, images, parameters, **more):
+        drawn.append(parameters)
+        return render(self, images, parameters, **more)
+
+    monkeypatch.setattr("autodidact.views.Augment.render", spy)
+    jittered = {"jitter_p": 1.0, "blur_p": 0.5}
+    shown(made(colours, changes=jittered), colours)
+    a, b = drawn
+    for name in ("jitter", "order", "grey", "sigma"):
+        assert len(getattr(a, name).unique(dim=0)) == 1
+    assert not torch.equal(a.jitter, b.jitter)
+    assert len(a.crop.unique(dim=0)) > 1
+    drawn.clear()
+    shown(made(colours, changes=jittered, jitter="image"), colours)
+    assert len(drawn[0].jitter.unique(dim=0)) == 8
+
+
+def test_views_name_their_slot_and_the_last_argument_takes_it_away(colours):
+    views = shown(made(colours, "swav", slots=2), colours)
+    assert {name: slot.tolist() for name, slot in views.slot.items()} == {
+        name: [number % 2] * 8 for number, name in enumerate("abcd")
+    }
+    assert shown(made(colours, negatives="all"), colours).slot is None
+
+
+def naive(z, t):
+    """The loss of SimCLR with BSS by loops: z (n, v, d), negatives are the other images in the anchor's slot."""
+    n, v, _ = z.shape
+    z = torch.nn.functional.normalize(z.double(), dim=2)
+    total = 0.0
+    for i in range(n):
+        for a in range(v):
+            others = math.fsum(math.exp(float(z[i, a] @ z[k, a]) / t) for k in range(n) if k != i)
+            for b in set(range(v)) - {a}:
+                positive = float(z[i, a] @ z[i, b]) / t
+                total -= positive - math.log(math.exp(positive) + others)
+    return total / (n * v * (v - 1))
+
+
+@pytest.mark.parametrize("slots", [2, 3])
+def test_simclr_takes_negatives_of_the_own_slot_over_all_pairs_of_slots(colours, slots):
+    method = made(colours, slots=slots)
+    views = shown(method, colours)
+    images = list(views.named.values())
+    assert len(images) == slots
+    z = method.method.projector(method.encoder(torch.cat(images)).pooled).detach().chunk(slots)
+    found = float(method.loss(views, progress()).total.detach())
+    assert found == pytest.approx(naive(torch.stack(z, dim=1), 0.1), rel=1e-5)
+
+
+@pytest.mark.parametrize("base", METHODS)
+def test_each_method_does_with_standardised_views_what_it_does_with_its_own(colours, base):
+    """Its loss, groups, queue and teacher are its own: the same views give the same loss inside and outside."""
+    method = made(colours, base, negatives="all")
+    views = shown(method, colours)
+    inside = method.loss(views, progress())
+    outside = method.method.loss(views, progress())
+    assert torch.allclose(inside.total, outside.total, rtol=1e-4)
+    inside.total.backward()
+    names = [group.name for group in method.groups()]
+    assert names == [group.name for group in method.method.groups()]
+    method.after_update(progress())
+    if base == "moco":
+        assert len(method.method.queue) > 0
+
+
+@pytest.mark.parametrize("base", ["simclr", "dcl"])
+def test_slots_change_the_loss_of_methods_with_negatives(colours, base):
+    method = made(colours, base)
+    views = shown(method, colours)
+    within = float(method.loss(views, progress()).total.detach())
+    among = float(made(colours, base).loss(replace(views, slot=None), progress()).total.detach())
+    assert within != pytest.approx(among, rel=1e-3)
+
+
+def test_the_codes_of_swav_are_of_one_slot_each_as_every_large_view_is_one(colours):
+    method = made(colours, "swav")
+    views = shown(method, colours)
+    plain = made(colours, "swav").loss(replace(views, slot=None), progress()).total
+    assert torch.allclose(method.loss(views, progress()).total, plain)
+
+
+def test_crops_may_be_styled_instead_of_whole_images(colours):
+    cropped = {**STILL, "crop_scale": (0.3, 0.6)}
+    after = shown(made(colours, changes=cropped, ratio=(0.1, 0.1), order="crop, style"), colours)
+    before = shown(made(colours, changes=cropped, ratio=(0.1, 0.1)), colours)
+    spread = {
+        name: (v - v[:1]).abs().max()
+        for name, v in (("after", amplitudes(after["a"], 0.1)), ("before", amplitudes(before["a"], 0.1)))
+    }
+    assert spread["after"] < 1e-3
+    assert spread["before"] > 0.01
+
+
+def test_an_image_smaller_than_its_canvas_is_styled_without_the_canvas(colours):
+    batch = colours.batch(np.arange(6))
+    canvas = torch.zeros(6, 3, 24, 24)
+    canvas[:, :, 2:18, 4:20] = batch["image"]
+    batch.fields |= {"image": canvas, "box": torch.tensor([[2.0, 4.0, 16.0, 16.0]]).expand(6, 4)}
+    views = made(colours, changes=STILL, ratio=(0.1, 0.1)).views(batch, progress())
+    plain = made(colours, changes=STILL, ratio=(0.1, 0.1)).views(colours.batch(np.arange(6)), progress())
+    torch.testing.assert_close(views["a"], plain["a"], atol=1e-5, rtol=0)
+
+
+def test_the_name_of_a_method_is_enough_where_methods_are_made_by_name(colours):
+    def encoder(_):
+        torch.manual_seed(0)
+        return build("small:convnet", schema=colours.schema, width=4)
+
+    assert type(make_method(BSS, encoder, {}, colours, 0).method) is SimCLR
+    given = {"method": {"name": "swav", "prototypes": 7}}
+    method = make_method(BSS, encoder, given, colours, 0)
+    assert type(method.method) is SwAV
+    assert method.method.prototypes.out_features == 7
+    assert method.encoder is method.method.encoder
+
+
+@pytest.mark.parametrize("base", ["simclr", "moco", "swav"])
+def test_it_trains_and_keeps_the_encoder_of_the_method(colours, base, tmp_path):
+    method = made(colours, base)
+    model = train(method, colours, Settings(steps=2, batch_size=16), quiet=True)
+    model.save(tmp_path / "model")
+    batch = colours.batch(np.arange(4))
+    with torch.inference_mode():
+        torch.testing.assert_close(load_model(tmp_path / "model").embed(batch), model.embed(batch), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"slots": 1}, "at least 2, so that positives differ in style; got 1"),
+        ({"slots": -2}, "got -2"),
+        ({"ratio": (0.1, 1.2)}, r"0 <= low <= high <= 1, got \(0.1, 1.2\)"),
+        ({"ratio": (0.3, 0.1)}, "low <= high"),
+        ({"style": "batches"}, "style must be one of 'batch', 'image', got 'batches'"),
+        ({"style": "image", "negatives": "slot"}, "no two images share a style"),
+        ({"style": "image", "slots": 2}, "no two images share a style"),
+        ({"base": "moco", "slots": 3}, "MoCo compares 2 views, there cannot be 3 slots"),
+    ],
+)
+def test_options_out_of_range_are_refused(colours, options, said):
+    with pytest.raises(ValueError, match=said):
+        made(colours, **options)
+
+
+def test_methods_whose_views_cannot_be_made_for_them_are_refused(colours):
+    encoder = build("small:convpool", schema=colours.schema)
+    with pytest.raises(ValueError, match="not for DenoisingAutoencoder"):
+        BSS(encoder, method=DenoisingAutoencoder(encoder))
+    with pytest.raises(ValueError, match="give bss a method on the same encoder, not the name 'simclr'"):
+        BSS(encoder)
+    with pytest.raises(ValueError, match="must have one encoder"):
+        BSS(encoder, method=SimCLR(build("small:convpool", schema=colours.schema)))
+
+
+def test_batches_with_too_few_images_for_the_styles_are_refused(colours):
+    with pytest.raises(ValueError, match="this one has a single image"):
+        shown(made(colours), colours, 1)
+    with pytest.raises(ValueError, match="4 styles need as many images to take them from; the batch has 3"):
+        shown(made(colours, slots=4), colours, 3)
+
+
+def test_batches_with_constant_images_give_finite_views_and_losses(colours):
+    batch = colours.batch(np.arange(8))
+    batch.fields["image"] = batch["image"].clone()
+    batch.fields["image"][:4] = 0
+    method = made(colours, ratio=(0.0, 1.0))
+    for step in range(5):
+        views = method.views(batch, progress(step))
+        assert all(torch.isfinite(view).all() for view in views.named.values())
+        assert torch.isfinite(method.loss(views, progress(step)).total)
