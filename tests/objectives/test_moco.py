@@ -26,7 +26,7 @@ def naive(q, k, bank, t, allowed):
 
 @pytest.mark.parametrize("t", [0.07, 0.2, 1.0])
 def test_it_is_its_definition(t):
-    """Cross-entropy of the logits in the authors' `MoCo.forward` (moco/builder.py at 4397a04): equal to 1e-6 in float32."""
+    """Cross-entropy of the logits in the authors' `MoCo.forward` (moco/builder.py at 4397a04): to 1e-6 in float32."""
     q, k, bank = rows(5, 0), rows(5, 1), rows(9, 2)
     allowed = torch.rand(5, 9, generator=torch.Generator().manual_seed(3)) > 0.4
     found = momentum_contrast(q, k, bank, t, allowed=allowed)

@@ -16,7 +16,7 @@ from autodidact.cli.words import DATA, ENCODER, LABELS
 from autodidact.training.processes import first_process
 
 APART = ("method", "settings", "method_arguments")
-NAMING_A_METHOD = ("Method", "str | Mapping[str, Any]")
+NAMING_A_METHOD = ("Method", "Method | str", "str | Mapping[str, Any]")
 """Annotations of options that are another method, see `recipes.names.MethodSpec`."""
 DOCS = {
     "data": DATA,

@@ -1,7 +1,7 @@
 """Objectives: pure functions of tensors, exact in float32, over the batch of all processes."""
 
 from autodidact.measures import rankme
-from autodidact.objectives.barlow_twins import barlow_twins, barlow_twins_floor, cross_correlation, standardised
+from autodidact.objectives.barlow_twins import barlow_twins, barlow_twins_floor
 from autodidact.objectives.contrastive import info_nce, same_slot
 from autodidact.objectives.correlation import centred, cross_correlation, standardised
 from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
