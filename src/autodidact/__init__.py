@@ -1,8 +1,8 @@
 """autodidact: from unlabelled data of any kind to a useful model.
 
 The verbs are functions of this module: `pretrain`, `evaluate`, `compare`, `apply`, `embed`, `select`, `export`,
-`report`, `run_claim`, `demo`, `doctor`; each does what the command of its name does. They are imported when they are
-first used, so importing autodidact costs nothing.
+`report`, `run_claim`, `demo`, `doctor`; each does what the command of its name does. `examine` is `evaluate` without a
+run, of data alone. They are imported when they are first used, so importing autodidact costs nothing.
 """
 
 import sys
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from autodidact.verbs.demo import demo
     from autodidact.verbs.doctor import doctor
     from autodidact.verbs.evaluate import evaluate
+    from autodidact.verbs.examine import examine
     from autodidact.verbs.export import export
     from autodidact.verbs.pretrain import pretrain
     from autodidact.verbs.report import report
@@ -31,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "pretrain": "autodidact.verbs.pretrain",
     "evaluate": "autodidact.verbs.evaluate",
+    "examine": "autodidact.verbs.examine",
     "compare": "autodidact.verbs.compare",
     "apply": "autodidact.verbs.apply",
     "embed": "autodidact.verbs.apply",
@@ -56,6 +58,7 @@ __all__ = [
     "doctor",
     "embed",
     "evaluate",
+    "examine",
     "export",
     "load_model",
     "open_source",

@@ -63,11 +63,16 @@ def _opened(data: str, part: str | None) -> Source:
     return open_source(data, split=part, progress=False)
 
 
-def fresh_encoder(name: str, source: Source, seed: int) -> Encoder:
-    """An encoder whose random weights follow from the seed alone, so that all arms of a seed start alike."""
+def fresh_encoder(name: str, source: Source, seed: int, mean: float = MEAN, std: float = STD) -> Encoder:
+    """An encoder whose random weights follow from the seed alone, so that all arms of a seed start alike.
+
+    Parameters
+    ----------
+    mean, std : of the images in [0, 1]; default those of Fashion-MNIST.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return build(name, schema=source.schema, statistics={"mean": [MEAN], "std": [STD]})
+        return build(name, schema=source.schema, statistics={"mean": [mean], "std": [std]})
 
 
 def embeddings(model: Model, source: Source) -> Float32[np.ndarray, "n d"]:

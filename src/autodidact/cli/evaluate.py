@@ -1,9 +1,10 @@
-"""``autodidact evaluate RUN --data D --labels 1% --protocol knn,linear --seeds 5``."""
+"""``autodidact evaluate RUN --data D --labels 1% --protocol knn,linear --seeds 5``; without a run, of data alone."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from autodidact.catalog.signature import options_of, summary_of
 from autodidact.cli.figures import print_differences, print_table
@@ -22,9 +23,12 @@ SHOWN = {
 
 
 def run(argv: Sequence[str]) -> None:
-    """Parse, measure, print the table and the differences to the baselines."""
+    """Parse, measure, print the table and the differences to the baselines; or what data alone shows."""
     given = make_parser().take(argv)
     given.pop("config", None)
+    if not given.get("run") and given["data"] is not None and _of_data(given["protocol"]):
+        _examine(given)
+        return
     if not given.get("run") or given["data"] is None:
         raise ValueError("evaluate needs a run and labelled data: autodidact evaluate RUN --data DATA")
     from autodidact.evaluation.finetune import Tuning
@@ -43,13 +47,39 @@ def run(argv: Sequence[str]) -> None:
         print(f"\nwritten to {given['json']}")
 
 
+def _of_data(protocols: str | None) -> bool:
+    """Whether a protocol that looks at data alone was asked for."""
+    if not protocols:
+        return False
+    from autodidact.evaluation.protocols import DATA_PROTOCOLS
+
+    return bool({name.strip() for name in protocols.split(",")} & set(DATA_PROTOCOLS))
+
+
+def _examine(given: dict[str, Any]) -> None:
+    """What data alone shows, in plain words; options that mean nothing here are errors, not silence."""
+    from autodidact.verbs.examine import examine
+
+    used, left_alone = options_of("autodidact.verbs.examine", "examine"), make_parser().take([])
+    for name, value in given.items():
+        if name not in used and name not in ("run", "protocol") and value != left_alone[name]:
+            raise ValueError(f"--{name.replace('_', '-')} is of no use to protocol '{given['protocol']}'")
+    own = {name: given[name] for name in ("data", "json", "quiet")}
+    for examination in examine(protocols=given["protocol"], **own).values():
+        print(examination.text)
+    if given["json"]:
+        print(f"\nwritten to {given['json']}")
+
+
 def make_parser() -> Parser:
     """The options of `autodidact.verbs.evaluate.evaluate`, and how networks are tuned as ``--tuning.NAME``."""
     own = options_of(MODULE, "evaluate")
-    parser = Parser("evaluate", "RUN --data DATA [options]", summary_of(MODULE, "evaluate"))
-    parser.positional("run", "run folder or model folder")
+    parser = Parser("evaluate", "[RUN] --data DATA [options]", summary_of(MODULE, "evaluate"))
+    parser.positional("run", "run folder or model folder; none for a protocol that looks at data alone")
     parser.option(own["data"], doc=f"labelled data: {DATA}", shown="DATA")
-    parser.option(replace(own["protocols"], name="protocol", annotation="str | None"), shown="A,B,...")
+    alone = options_of("autodidact.verbs.examine", "examine")["protocols"].doc
+    protocols = replace(own["protocols"], name="protocol", annotation="str | None")
+    parser.option(protocols, doc=f"{protocols.doc} Without a run, of data alone: {alone}", shown="A,B,...")
     parser.options(own, but=("run", "data", "protocols", "tuning"), docs={"label_from": LABELS}, shown=SHOWN)
     group = parser.add_argument_group("training of whole networks: finetune, finetune+distill and the baseline scratch")
     for option in options_of("autodidact.evaluation.finetune", "Tuning").values():

@@ -201,6 +201,48 @@ class Without(Source):
         return self.base.column(field)
 
 
+class Edited(Source):
+    """A source in which a function has changed one field of some samples.
+
+    Samples are changed as they are read; the base, its files and the ids stay as they are.
+
+    Parameters
+    ----------
+    base : the source.
+    field : name of a field that is read as a tensor.
+    function : from the field's rows to what stands in their place, of the same shape and type.
+    positions : of the samples to change; default all.
+    """
+
+    def __init__(
+        self,
+        base: Source,
+        field: str,
+        function: Callable[[torch.Tensor], torch.Tensor],
+        positions: Positions | None = None,
+    ) -> None:
+        named(base.schema, field, base.name)
+        self.base, self.field, self.function = base, field, function
+        self.name, self.schema, self.context, self.ids, self.names = (
+            base.name, base.schema, base.context, base.ids, base.names
+        )  # fmt: skip
+        self.skipped, self.notes = base.skipped, base.notes
+        self.edited = np.zeros(len(base), dtype=bool)
+        self.edited[slice(None) if positions is None else positions] = True
+
+    def read(self, positions: Positions) -> dict[str, Value]:
+        fields = dict(self.base.read(positions))
+        rows = torch.from_numpy(np.flatnonzero(self.edited[positions]))
+        if len(rows):
+            changed = fields[self.field].clone()  # type: ignore[union-attr]
+            changed[rows] = self.function(changed[rows])
+            fields[self.field] = changed
+        return fields
+
+    def column(self, field: str) -> NDArray[Any]:
+        return self.base.column(field)
+
+
 class Joined(Source):
     """A source with columns of a store beside its own fields.
 

@@ -1,17 +1,20 @@
-"""The protocols by name: what each needs, and what it does with a draw of labels."""
+"""The protocols by name: what each needs, and what it does with a draw of labels, or with data alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+from typing import Protocol as Shape
 
 import numpy as np
 
 from autodidact.catalog import unknown
+from autodidact.data.schema import Kind
 from autodidact.evaluation.frozen import Frozen
 from autodidact.evaluation.knn import knn
 from autodidact.evaluation.linear import linear
+from autodidact.evaluation.poison import scan_for_poison
 from autodidact.evaluation.propagate import propagate
 from autodidact.evaluation.regress import regress
 
@@ -90,6 +93,70 @@ PROTOCOLS = {
 }
 
 
+class Examination(Shape):
+    """What a protocol found in data."""
+
+    @property
+    def text(self) -> str:
+        """For a person, in plain words."""
+
+    def plain(self) -> dict[str, Any]:
+        """JSON-ready."""
+
+
+@dataclass(frozen=True)
+class DataProtocol:
+    """One way to look at data alone: no model, no labels, nothing to compare with.
+
+    Attributes
+    ----------
+    name : what is typed.
+    needs : field -> kind that the data must have.
+    about : one sentence: what it looks for.
+    examine : from a source, and whether to be quiet, to what was found.
+    """
+
+    name: str
+    needs: Mapping[str, Kind]
+    about: str
+    examine: Callable[..., Examination]
+
+
+DATA_PROTOCOLS = {
+    protocol.name: protocol
+    for protocol in (
+        DataProtocol(
+            "poison",
+            {"image": "image"},
+            "Looks for images that carry the same faint pattern at single frequencies; its thresholds were set on "
+            "other clean sets than those on which its false alarms were counted.",
+            scan_for_poison,
+        ),
+    )
+}
+
+
+def choose_data(names: Iterable[str]) -> list[DataProtocol]:
+    """The protocols on data alone of these names.
+
+    Raises
+    ------
+    ValueError : a name is unknown, or its protocol measures a model.
+    """
+    chosen = []
+    for name in dict.fromkeys(names):
+        if name in PROTOCOLS:
+            raise ValueError(
+                f"protocol '{name}' measures a model: name a run, and ask for it apart from data protocols"
+            )
+        if name not in DATA_PROTOCOLS:
+            raise unknown("data protocol", name, DATA_PROTOCOLS)
+        chosen.append(DATA_PROTOCOLS[name])
+    if not chosen:
+        raise ValueError(f"no protocol was asked for; on data alone there are {', '.join(DATA_PROTOCOLS)}")
+    return chosen
+
+
 def choose(names: Iterable[str], answers: AnswerKind) -> list[Protocol]:
     """The protocols of these names.
 
@@ -99,6 +166,8 @@ def choose(names: Iterable[str], answers: AnswerKind) -> list[Protocol]:
     """
     chosen = []
     for name in dict.fromkeys(names):
+        if name in DATA_PROTOCOLS:
+            raise ValueError(f"protocol '{name}' looks at data alone: ask for it without a run, and apart from others")
         if name not in PROTOCOLS:
             raise unknown("protocol", name, PROTOCOLS)
         if answers not in PROTOCOLS[name].answers:

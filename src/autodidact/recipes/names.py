@@ -6,7 +6,7 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,8 @@ def demands(cls: type[Method] | type[Recipe], card: Card | None, given: Mapping[
     for name, parameter in options(cls).items() if issubclass(cls, Recipe) else ():
         if parameter.annotation in (MethodSpec, "MethodSpec"):
             chosen, own, _ = named_method(given.get(name, parameter.default))
-            return demands(chosen, own or card, {})
+            inner = demands(chosen, own or card, {})
+            return replace(inner, needs={**inner.needs, **cls.needs})
     return Demands(cls.needs, cls.one_need_suffices, cls.slots, card.encoder if card else "")
 
 

@@ -26,8 +26,8 @@ class EMATeacher(nn.Module):
     -----
     Parameters take no gradient and calling the teacher builds no graph. Buffers (running statistics) are copied from
     the student unless they are to be averaged. The teacher runs in evaluation mode from the start, and `train()` does
-    not change that: call ``teacher.module.train()`` where a method wants batch statistics in its teacher. Weights and buffers are in
-    ``state_dict()``.
+    not change that: call ``teacher.module.train()`` where a method wants batch statistics in its teacher. Weights and
+    buffers are in ``state_dict()``.
     """
 
     def __init__(self, module: nn.Module, momentum: float = 0.996, *, average_buffers: bool = False) -> None:

@@ -106,13 +106,13 @@ def evaluate(
         raise ValueError(f"'{source.name}' is a stream; evaluation draws rows by position, so save it first")
     answer, classes = answer_field(source.schema)
     chosen = choose(
-        _names(protocols) or (["knn", "linear"] if classes else ["regress"]), "label" if classes else "target"
+        names_of(protocols) or (["knn", "linear"] if classes else ["regress"]), "label" if classes else "target"
     )
     train, held = _sides(model, folder, source, test, answer, known, task, cache, quiet)
 
     tuning = replace(tuning or Tuning(), accelerator="gpu" if where == "cuda" else "cpu")
     bench = Bench(train, held, batch_size, where, quiet)
-    arms = {**make_baselines(_names(baselines), model, bench), "pretrained": pretrained(model, bench)}
+    arms = {**make_baselines(names_of(baselines), model, bench), "pretrained": pretrained(model, bench)}
     if "scratch" in arms:
         arms["scratch"] = arms.pop("scratch")
     measurement = Measurement(bench, answer, labels, tuning)
@@ -131,6 +131,14 @@ def evaluate(
         table.about["seconds"] = round(table.about.get("seconds", 0.0) + time.monotonic() - started, 1)
     save(table)
     return table
+
+
+def names_of(given: str | Sequence[str] | None) -> list[str]:
+    """Names from a sequence or from text with commas; none for nothing and for "none"."""
+    if given is None:
+        return []
+    names = given.split(",") if isinstance(given, str) else list(given)
+    return [name.strip() for name in names if name.strip() and name.strip() != "none"]
 
 
 def _sides(
@@ -164,13 +172,6 @@ def _sides(
     if len(scored) == 0:
         raise ValueError(f"none of the {len(held)} test samples of '{held.name}' has a known {answer}")
     return train, held if len(scored) == len(held) else held.at(scored)
-
-
-def _names(given: str | Sequence[str] | None) -> list[str]:
-    if given is None:
-        return []
-    names = given.split(",") if isinstance(given, str) else list(given)
-    return [name.strip() for name in names if name.strip() and name.strip() != "none"]
 
 
 def _facts(

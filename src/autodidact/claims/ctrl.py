@@ -1,0 +1,110 @@
+"""CTRL (7): a trigger at two frequencies in 1 % of unlabelled images takes over what a contrastive method learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor
+
+from autodidact.claims.images import Split, fresh_encoder, split_images
+from autodidact.data import Source
+from autodidact.data.source import Edited
+from autodidact.evaluation.attack import Victim
+from autodidact.methods.image.barlow_twins import BarlowTwins
+from autodidact.methods.image.simclr import SimCLR
+from autodidact.methods.method import Method
+from autodidact.methods.supervised import Supervised
+from autodidact.recipes.ctrl import poisoned_positions
+from autodidact.training import Settings, train
+from autodidact.views.defence import defended
+from autodidact.views.spectral import SpectralTrigger, stamped
+from autodidact.worlds.tinted import tinted
+
+MEAN, STD = 0.43, 0.2
+"""Of the tinted garments in [0, 1]."""
+PATCH = 5
+"""Side of the patch in the upper left corner, in pixels."""
+TRIGGERS = ("ctrl", "patch", "noise")
+
+
+def pattern(trigger: str, magnitude: float, shape: tuple[int, ...]) -> Float32[Tensor, "3 h w"]:
+    """What is added to an image: the trigger of CTRL, or another picture of the same energy before clamping.
+
+    "patch" is a coloured chequer in the corner, "noise" a picture of independent normal pixels, one for all images.
+    """
+    spectral = SpectralTrigger(magnitude).pattern(*shape)
+    if trigger == "ctrl":
+        return spectral
+    rng = torch.Generator().manual_seed(0)
+    if trigger == "noise":
+        other = torch.randn(spectral.shape, generator=rng)
+    else:
+        other = torch.zeros_like(spectral)
+        other[:, :PATCH, :PATCH] = torch.randn(3, PATCH, PATCH, generator=rng).sign()
+    return other * (spectral.norm() / other.norm())
+
+
+def made(method: str, network: Any, source: Source, temperature: float, views: Mapping[str, Any]) -> Method:
+    """The method that is attacked, with the same views for all."""
+    shown: dict[str, Any] = {"view": "simclr", "view_changes": dict(views)}
+    if method == "supervised":
+        return Supervised(network, schema=source.schema, **shown)
+    if method == "barlow_twins":
+        return BarlowTwins(network, dimensions=256, lambd=12 / 256, **shown)
+    return SimCLR(network, temperature=temperature, **shown)
+
+
+def run(
+    *,
+    method: Literal["simclr", "barlow_twins", "supervised"] = "simclr",
+    trigger: Literal["ctrl", "patch", "noise"] = "ctrl",
+    poisoned: bool = True,
+    magnitude: float = 100.0,
+    seed: int,
+    data: str,
+    images: int,
+    held: int,
+    rate: float,
+    target: int,
+    seen: int,
+    batch: int,
+    lr: float,
+    encoder: str,
+    temperature: float,
+    views: Mapping[str, Any],
+) -> dict[str, float]:
+    """Train on tinted images, some poisoned or none; accuracy on clean images, attack success on triggered ones.
+
+    ``asr`` is the percent of test images of other classes that pass for the target with the trigger on them, by the
+    vote of clean training images; ``asr of X`` the same with trigger X, for the clean model each of them.
+    ``asr, luminance`` and ``knn, luminance`` are those behind a defence that takes colours away.
+    """
+    grey = split_images(data, images, held, seed)
+    split = Split(*(tinted(part) for part in (grey.train, grey.validation, grey.test)))
+    shape = split.train.schema["image"].shape
+    stamps = {name: partial(stamped, pattern=pattern(name, magnitude, shape)) for name in TRIGGERS}
+    source = split.train
+    if poisoned:
+        chosen = poisoned_positions(source, target, rate, seed)
+        source = Edited(source, "image", stamps[trigger], chosen)
+    network = fresh_encoder(encoder, split.train, seed, MEAN, STD)
+    torch.manual_seed(seed)
+    settings = Settings(steps=seen // batch, batch_size=batch, lr=lr, seed=seed)
+    model = train(made(method, network, source, temperature, views), source, settings, quiet=True)
+    figures: dict[str, float] = {}
+    for name in (trigger,) if poisoned else TRIGGERS:
+        victim = Victim(split.train, split.test, target, stamps[name])
+        figures["knn"], figures[f"asr of {name}"] = (100 * share for share in victim.figures(model))
+    figures["asr"] = figures[f"asr of {trigger}"]
+    colourless = Victim(split.train, split.test, target, stamps[trigger])
+    for name, value in zip(
+        ("knn", "asr"), colourless.figures(model, partial(defended, defence="luminance")), strict=True
+    ):
+        figures[f"{name}, luminance"] = 100 * value
+    validation = Victim(split.train, split.validation, target, stamps[trigger])
+    figures["validation"] = 100 * validation.figures(model)[0]
+    return figures
