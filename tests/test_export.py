@@ -69,6 +69,7 @@ MODELS: dict[str, Callable[[], EncoderModel | PredictorModel]] = {
     "table": lambda: EncoderModel({"encoder": table()}, tap="flat"),
     "table and image": lambda: EncoderModel({"row": table("small:mlp"), "photo": convnet()}, merge="concat"),
     "stages": lambda: EncoderModel({"first": convnet(), "second": convnet()}, merge="concat", normalise=True),
+    "scattering": lambda: EncoderModel({"encoder": build("small:scatnet", image_size=14, channels=1, width=8)}),
     "hf image": lambda: EncoderModel({"encoder": build("hf:vit", image_size=8, channels=1, patch_size=4, **TINY)}),
     "hf text": lambda: EncoderModel({"encoder": build("hf:bert", vocab_size=50, **TINY)}),
 }
@@ -91,6 +92,8 @@ EXPORTS = [
     ("table and image", "torch"),
     ("stages", "torch"),
     ("stages", "onnx"),
+    ("scattering", "torch"),
+    ("scattering", "onnx"),
     ("hf image", "hf"),
     ("hf text", "hf"),
     ("hf text", "torch"),

@@ -56,6 +56,8 @@ def inputs_of(encoder: Encoder) -> torch.Tensor | Rows:
         ("small:convnet?width=8&layers=5", {"image_size": (28, 20), "channels": 2}),
         ("small:convpool", {"image_size": 32}),
         ("small:resnet?width=0.125&sk=true", {"image_size": 28, "channels": 1}),
+        ("small:scatnet?blocks=1&width=8&stem=4", {"image_size": (20, 14), "channels": 2, "orientations": 3}),
+        ("small:scatnet", {"image_size": 16, "channels": 1, "blocks": 0, "standardise": False}),
         ("small:vit", {"image_size": 28, "channels": 1, "width": 32, "depth": 2, "heads": 2, "registers": 1}),
         ("small:tabular", {"schema": TABLE, "statistics": RANGES, "pool": "flat"}),
         ("small:mlp", {"schema": TABLE, "statistics": RANGES, "width": 16}),

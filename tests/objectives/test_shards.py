@@ -23,7 +23,9 @@ from autodidact.objectives import (
     dcl,
     dclw,
     dclw_weights,
+    distillation,
     info_nce,
+    joint_cross_entropy,
     leave_one_out,
     mixing_gap,
     momentum_contrast,
@@ -34,7 +36,7 @@ from autodidact.objectives import (
     swapped_prediction,
     vicreg,
 )
-from autodidact.objectives.shards import from_first, gathered, process, shard_sizes
+from autodidact.objectives.shards import from_first, gathered, mean_over_rows, process, shard_sizes
 from autodidact.targets import Queue
 
 
@@ -87,6 +89,18 @@ def swapped(z1: Tensor, z2: Tensor) -> Tensor:
     return swapped_prediction(scores, [sinkhorn(s.detach()) for s in scores])
 
 
+def of_joint_labels(z1: Tensor, z2: Tensor) -> Tensor:
+    """Two copies of each sample, and labels of which those that are unknown are spread unevenly."""
+    labels = (2 * (z1[:, 0] > 0).long() + (z1[:, 1] > 0).long()).where(z1[:, 2] > -1, -1)
+    logits = torch.stack([z1, z2], dim=1).flatten(0, 1)
+    known = labels >= 0
+    return (
+        joint_cross_entropy(logits, labels)
+        + mean_over_rows(distillation(z1, z2, 2.0), counted=known)
+        + mean_over_rows(distillation(z2, z1))
+    )
+
+
 OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent": nt_xent,
     "dcl": dcl,
@@ -100,6 +114,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent inside slots": inside_slots,
     "momentum_contrast": among_keys,
     "swapped_prediction": swapped,
+    "joint labels and distillation": of_joint_labels,
     "barlow_twins": lambda a, b: barlow_twins(a[:, :3], b[:, :3]),
     "barlow_twins, more dimensions than samples": barlow_twins,
     "barlow_twins, unbiased": lambda a, b: barlow_twins(a[:, :3], b[:, :3], unbiased=True),

@@ -11,6 +11,7 @@ KINDS = {
     "encoder": "autodidact.encoders.kept:EncoderModel",
     "predictor": "autodidact.encoders.kept:PredictorModel",
     "projected": "autodidact.encoders.kept:ProjectedModel",
+    "transformed_predictor": "autodidact.encoders.transformed:TransformedPredictor",
 }
 
 

@@ -14,7 +14,15 @@ from autodidact.catalog import unknown
 from autodidact.data.schema import Schema
 from autodidact.model import Encoder
 
-SMALL = ("small:convnet", "small:convpool", "small:mlp", "small:resnet", "small:tabular", "small:vit")
+SMALL = (
+    "small:convnet",
+    "small:convpool",
+    "small:mlp",
+    "small:resnet",
+    "small:scatnet",
+    "small:tabular",
+    "small:vit",
+)
 
 
 def build(
@@ -35,7 +43,7 @@ def build(
 
         - ``timm:NAME``, any image model of timm at any size and number of channels;
         - ``hf:ID`` or ``hf:FOLDER``, a model of transformers for images or sequences;
-        - ``small:convnet``, ``small:vit``, ``small:convpool``: for small images;
+        - ``small:convnet``, ``small:vit``, ``small:convpool``, ``small:scatnet``: for small images;
         - ``small:resnet``: a residual network of any width, with selective kernels if wanted, for images of any size;
         - ``small:tabular``, ``small:mlp``: for tables;
 
@@ -126,6 +134,10 @@ def _class(name: str) -> Callable[..., Encoder]:
         from autodidact.encoders.resnet import ResNet
 
         return ResNet
+    if name == "small:scatnet":
+        from autodidact.encoders.scatnet import ScatNet
+
+        return ScatNet
     from autodidact.encoders.tabular import TabularMLP, TabularTransformer
 
     return TabularTransformer if name == "small:tabular" else TabularMLP

@@ -230,7 +230,12 @@ class PredictorModel(Model):
 
     def predict(self, batch: Batch) -> Float[Tensor, "n classes"] | Float[Tensor, " n"]:
         """Probabilities of the classes, which sum to 1; or the value in the target's unit, one a row for one output."""
-        return self.answers(self.embed(batch))
+        return self.respond(self.encoder.prepare(batch.fields))[1]
+
+    def respond(self, inputs: Any) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n classes"] | Float[Tensor, " n"]]:
+        """Embeddings and answers of an encoder's inputs, encoded once."""
+        embedding = read_out(self.encoder, inputs, self.tap).float()
+        return embedding, self.answers(embedding)
 
     def answers(self, embedding: Float[Tensor, "n d"]) -> Float[Tensor, "n classes"] | Float[Tensor, " n"]:
         """What `predict` says, of embeddings."""

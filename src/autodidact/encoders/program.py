@@ -55,6 +55,8 @@ class Program(nn.Module):
         return [entry["name"] for entry in self.inputs]
 
     def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        if isinstance(self.model, PredictorModel):
+            return self.model.respond(_assembled(self.model.encoder, list(tensors)))
         left = list(tensors)
         parts = []
         for encoder in self.slots.values():

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from autodidact.encoders.kept import EncoderModel, PredictorModel
 from autodidact.encoders.timm_encoder import TimmEncoder
+from autodidact.encoders.transformed import TransformedPredictor
 from autodidact.heads import LinearHead
 from autodidact.model.model import write_aside, write_json
 
@@ -130,6 +131,10 @@ def folded_head(model: PredictorModel) -> tuple[Tensor, Tensor]:
     W (x - m) / sqrt(v + eps) + b = (W / sqrt(v + eps)) x + (b - W m / sqrt(v + eps)); a regression is s (W x + b) + t.
     """
     head: LinearHead = model.head
+    if isinstance(model, TransformedPredictor):
+        raise ValueError(
+            "aggregated answers take several passes; use --format torch, --format onnx or another inference"
+        )
     if not isinstance(head.hidden, nn.Identity) or len(model.neck):
         raise ValueError("a head with a hidden layer is no linear classifier; use --format torch or --format onnx")
     weight, bias = head.out.weight.detach().double(), head.out.bias.detach().double()

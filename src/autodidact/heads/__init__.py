@@ -3,12 +3,14 @@
 from autodidact.heads.jepa import JEPAPredictor
 from autodidact.heads.mlp import LinearHead, predictor, projector
 from autodidact.heads.pixels import MirroredDecoder, PixelHead, convolutional_decoder
+from autodidact.heads.pretext import JigsawHead, pretext_head
 from autodidact.heads.set_predictor import SetPredictor, copied_predictor, direct_predictor
 from autodidact.heads.synced_norm import SyncedBatchNorm, synchronised
 from autodidact.heads.transformer import Tail, TransformerLayer, initialise, sinusoidal
 
 __all__ = [
     "JEPAPredictor",
+    "JigsawHead",
     "LinearHead",
     "MirroredDecoder",
     "PixelHead",
@@ -21,6 +23,7 @@ __all__ = [
     "direct_predictor",
     "initialise",
     "predictor",
+    "pretext_head",
     "projector",
     "sinusoidal",
     "synchronised",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Literal, get_args
 
 import torch
@@ -40,6 +40,7 @@ class Predicting(Method):
     head_first : updates during which the encoder stays as it is and only the head learns.
     projection : size of the projection, by the MLP that contrastive methods put between encoder and loss, that the head
         reads in place of the embedding; 0 for none.
+    predictor : what makes the model that is trained and kept.
     """
 
     needs: ClassVar[Mapping[str, Kind]] = {}
@@ -56,6 +57,7 @@ class Predicting(Method):
         encoder_lr: float,
         head_first: int,
         projection: int = 0,
+        predictor: Callable[..., PredictorModel] = PredictorModel,
     ) -> None:
         super().__init__()
         if not 0 <= dropout < 1:
@@ -69,8 +71,8 @@ class Predicting(Method):
             raise unknown("read-out", str(read_out), get_args(ReadOut))
         tap = None if read_out == "pooled" else read_out
         width = None if tap is None else _width(encoder, tap)
-        head = {"dropout": dropout, **({"projection": projection} if projection else {})}
-        self.predictor = PredictorModel(encoder, tap=tap, width=width, classes=classes, head=head)
+        head_args = {"dropout": dropout, **({"projection": projection} if projection else {})}
+        self.predictor = predictor(encoder, tap=tap, width=width, classes=classes, head=head_args)
         self.encoder_lr, self.head_first = encoder_lr, head_first
         self.augment = _augment(encoder, view, view_changes)
 
@@ -122,9 +124,10 @@ class Predicting(Method):
 
     def groups(self) -> list[Group]:
         pretrained = [*self.encoder.parameters(), *self.predictor.neck.parameters()]
+        known = set(pretrained)
         return [
             Group("encoder", pretrained, lr_scale=self.encoder_lr, frozen_until=self.head_first),
-            Group("head", self.predictor.head.parameters()),
+            Group("head", [parameter for parameter in self.parameters() if parameter not in known]),
         ]
 
     def kept(self) -> PredictorModel:

@@ -6,6 +6,12 @@ from autodidact.objectives.contrastive import info_nce, same_slot
 from autodidact.objectives.correlation import centred, cross_correlation, standardised
 from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
 from autodidact.objectives.distillation import distillation
+from autodidact.objectives.joint_labels import (
+    aggregated_logits,
+    joint_cross_entropy,
+    joint_labels,
+    label_cross_entropy,
+)
 from autodidact.objectives.mixing import mixing_gap
 from autodidact.objectives.moco import momentum_contrast
 from autodidact.objectives.neighbours import leave_one_out
@@ -19,6 +25,7 @@ from autodidact.objectives.vicreg import VICRegTerms, vicreg
 
 __all__ = [
     "VICRegTerms",
+    "aggregated_logits",
     "barlow_twins",
     "barlow_twins_floor",
     "centred",
@@ -30,6 +37,9 @@ __all__ = [
     "dclw_weights",
     "distillation",
     "info_nce",
+    "joint_cross_entropy",
+    "joint_labels",
+    "label_cross_entropy",
     "latent_mse",
     "leave_one_out",
     "masked_reconstruction",

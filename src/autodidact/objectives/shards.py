@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as dist_nn
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 
@@ -70,10 +70,21 @@ def mean_over_processes(loss: Float[Tensor, ""], gather: bool = True) -> Float[T
     return loss + (total / world_size() - loss.detach())
 
 
-def mean_over_rows(losses: Float[Tensor, " rows"], gather: bool = True) -> Float[Tensor, ""]:
-    """The mean of the losses of all processes as value on each; its gradients averaged over processes are exact."""
-    sizes = shard_sizes(len(losses), losses.device, gather)
-    return mean_over_processes(losses.sum() * (len(sizes) / sum(sizes)), gather)
+def mean_over_rows(
+    losses: Float[Tensor, " rows"], gather: bool = True, *, counted: Bool[Tensor, " rows"] | None = None
+) -> Float[Tensor, ""]:
+    """The mean of the losses of all processes as value on each; its gradients averaged over processes are exact.
+
+    With `counted` only those rows are in the mean; where no process counts any it is 0.
+    """
+    if counted is None:
+        sizes = shard_sizes(len(losses), losses.device, gather)
+        return mean_over_processes(losses.sum() * (len(sizes) / sum(sizes)), gather)
+    total = counted.sum()
+    if world_size(gather) > 1:
+        dist.all_reduce(total)
+    share = losses.where(counted, 0.0).sum() * world_size(gather) / total.clamp(min=1).to(losses.dtype)
+    return mean_over_processes(share, gather)
 
 
 def from_first(x: Shaped[Tensor, "*shape"], gather: bool = True) -> Shaped[Tensor, "*shape"]:

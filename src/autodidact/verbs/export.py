@@ -25,6 +25,7 @@ from autodidact.encoders.kept import EncoderModel, PredictorModel
 from autodidact.encoders.program import Program
 from autodidact.encoders.timm_encoder import TimmEncoder
 from autodidact.encoders.timm_folder import write_timm_folder
+from autodidact.encoders.transformed import TransformedPredictor
 from autodidact.model import Model, load_model
 from autodidact.model.model import write_aside, write_json
 from autodidact.verbs.export_readme import readme
@@ -82,6 +83,8 @@ def export(source: str | Path | Model, format: Format, out: str | Path) -> Path:
     out = Path(out)
     _check_folder(out)
     model = copy.deepcopy(model).cpu().eval().requires_grad_(False)
+    if isinstance(model, TransformedPredictor):
+        model = model.plain()
     program = Program(model).eval()
     write: Callable[[Any, Program, Path], dict[str, Any]] = _WRITERS[format]
     out.parent.mkdir(parents=True, exist_ok=True)
