@@ -16,7 +16,7 @@ from autodidact.methods.image.simclr import SimCLR
 from autodidact.methods.method import Progress
 from autodidact.methods.same_group import SameGroup
 from autodidact.model import load_model
-from autodidact.objectives import info_nce, same_group_pairs
+from autodidact.objectives import info_nce, same_slot
 from autodidact.recipes.multistage import Multistage
 from autodidact.recipes.names import demands, encoder_maker, find
 from autodidact.recipes.stages import Run, Site
@@ -145,7 +145,7 @@ def test_the_masked_loss_is_the_naive_one_in_float64():
         others = [j for j in range(18) if j not in (i, partner) and groups[j % 9] == groups[i % 9]]
         below = math.exp(similarity(partner)) + sum(math.exp(similarity(j)) for j in others)
         total -= math.log(math.exp(similarity(partner)) / below)
-    found = info_nce(z1, z2, 0.2, allowed=same_group_pairs(groups))
+    found = info_nce(z1, z2, 0.2, allowed=same_slot(groups, groups))
     assert float(found) == pytest.approx(total / 18, rel=1e-10)
 
 
@@ -153,7 +153,7 @@ def test_samples_alone_with_their_group_are_skipped_and_counted():
     z1, z2 = torch.randn(2, 5, 3, generator=torch.Generator().manual_seed(0))
     with pytest.warns(UserWarning, match="2 of 10 anchors"):
         # The two views of the last sample have each other, and nothing to repel.
-        found = info_nce(z1, z2, 0.2, allowed=same_group_pairs(torch.tensor([0, 0, 1, 1, 2])), reduction="none")
+        found = info_nce(z1, z2, 0.2, allowed=same_slot(*[torch.tensor([0, 0, 1, 1, 2])] * 2), reduction="none")
     assert found[[4, 9]].tolist() == [0.0, 0.0]
     assert (found[[0, 1, 2, 3]] > 0).all()
 

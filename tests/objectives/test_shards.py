@@ -30,7 +30,6 @@ from autodidact.objectives import (
     mixing_gap,
     momentum_contrast,
     nt_xent,
-    same_group_pairs,
     same_slot,
     sinkhorn,
     swapped_prediction,
@@ -45,7 +44,7 @@ def under_a_rule(z1: Tensor, z2: Tensor) -> Tensor:
 
 
 def in_groups(z1: Tensor, z2: Tensor) -> Tensor:
-    return info_nce(z1, z2, allowed=same_group_pairs((z1.detach()[:, 0] > 0).long()))
+    return info_nce(z1, z2, allowed=same_slot(*[(z1.detach()[:, 0] > 0).long()] * 2))
 
 
 def with_queue(z1: Tensor, z2: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
+from autodidact.claims.claim import Claim, Statement
 from autodidact.claims.images import embeddings, labels_of, split_images
 from autodidact.data import Batch, Source, channel_statistics
 from autodidact.encoders import build
@@ -112,3 +113,120 @@ def _domain_of(source: Source) -> np.ndarray:
 
 def _percent(right: np.ndarray) -> float:
     return 100 * float(np.mean(right))
+
+
+CLAIM = Claim(
+    name="bss",
+    number=36,
+    statement="With one style a batch and negatives of that style, SimCLR's features hold in a domain never seen.",
+    run=run,
+    arms={
+        "bss": {"style": "batch", "negatives": "slot"},
+        "simclr": {"style": "own", "negatives": "all"},
+        "a style an image": {"style": "image", "negatives": "all"},
+        "bss, all negatives": {"style": "batch", "negatives": "all"},
+        "true domains": {"style": "own", "negatives": "domain"},
+    },
+    scales={
+        "laptop": {
+            "data": "fashion_mnist",
+            "images": 6_000,
+            "held": 3_000,
+            "per_class": 100,
+            "spurious": 0.6,
+            "strength": 1.0,
+            "batch": 128,
+            "steps": 1_000,
+            "lr": 2e-3,
+            "temperature": 0.2,
+            "encoder": "small:convnet?width=16",
+            "view": "simclr",
+            "view_changes": {"blur_p": 0.0},
+        },
+        "gpu": {
+            "data": "fashion_mnist",
+            "images": 50_000,
+            "held": 10_000,
+            "per_class": 100,
+            "spurious": 0.6,
+            "strength": 1.0,
+            "batch": 512,
+            "steps": 20_000,
+            "lr": 1e-3,
+            "temperature": 0.2,
+            "encoder": "timm:resnet18",
+            "view": "simclr",
+            "view_changes": {},
+        },
+        "tiny": {
+            "data": "digits",
+            "images": 600,
+            "held": 200,
+            "per_class": 20,
+            "spurious": 0.6,
+            "strength": 1.0,
+            "batch": 32,
+            "steps": 4,
+            "lr": 1e-3,
+            "temperature": 0.2,
+            "encoder": "small:convnet?width=4",
+            "view": "simclr",
+            "view_changes": {"blur_p": 0.0},
+        },
+    },
+    metric="linear unseen",
+    budget="{steps:,} updates of {batch} images in 2 views by every arm",
+    grid={"ratio": [0.02, 0.1]},
+    tunes={"simclr": "bss", "bss, all negatives": "bss", "true domains": "bss"},
+    tuning_seeds=(1000,),
+    statements=(
+        Statement(
+            "gain",
+            "linear probe in the unseen domain, BSS minus SimCLR",
+            lambda f: f["bss"]["linear unseen"] - f["simclr"]["linear unseen"],
+            margin=3.0,
+            role="main",
+            unit="points",
+        ),
+        Statement(
+            "over a style an image",
+            "the same minus other styles image by image",
+            lambda f: f["bss"]["linear unseen"] - f["a style an image"]["linear unseen"],
+            unit="points",
+        ),
+        Statement(
+            "over all negatives",
+            "the same minus one style a batch with negatives of all styles",
+            lambda f: f["bss"]["linear unseen"] - f["bss, all negatives"]["linear unseen"],
+            unit="points",
+        ),
+        Statement(
+            "domains forgotten",
+            "how well a linear probe tells the domain, BSS minus SimCLR",
+            lambda f: f["bss"]["domain told"] - f["simclr"]["domain told"],
+            direction="below",
+            unit="points",
+        ),
+        Statement(
+            "neighbours of other domains",
+            "share of the ten nearest that are of the own domain, BSS minus SimCLR",
+            lambda f: f["bss"]["domain purity"] - f["simclr"]["domain purity"],
+            direction="below",
+            unit="points",
+        ),
+        Statement(
+            "not at the price of the seen domains",
+            "linear probe in the domains seen, BSS minus SimCLR",
+            lambda f: f["bss"]["linear seen"] - f["simclr"]["linear seen"],
+            margin=-1.0,
+            role="guard",
+            unit="points",
+        ),
+        Statement(
+            "beyond low frequencies",
+            "linear probe on sketches, whose style is no matter of low frequencies, BSS minus SimCLR",
+            lambda f: f["bss"]["linear sketch"] - f["simclr"]["linear sketch"],
+            unit="points",
+        ),
+    ),
+)

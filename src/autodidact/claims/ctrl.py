@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float32
 from torch import Tensor
 
+from autodidact.claims.claim import Claim, Statement
 from autodidact.claims.images import Split, fresh_encoder, split_images
 from autodidact.data import Source
 from autodidact.data.source import Edited
@@ -108,3 +109,127 @@ def run(
     validation = Victim(split.train, split.validation, target, stamps[trigger])
     figures["validation"] = 100 * validation.figures(model)[0]
     return figures
+
+
+VIEWS = {"blur_p": 0.0}
+CLAIM = Claim(
+    name="ctrl",
+    number=7,
+    statement="One percent of unlabelled images with a faint pattern at two frequencies makes a contrastive encoder "
+    "take any image with that pattern for the class they were from.",
+    run=run,
+    arms={
+        "clean": {"poisoned": False},
+        "ctrl": {},
+        "patch": {"trigger": "patch"},
+        "noise": {"trigger": "noise"},
+        "half as strong": {"magnitude": 50.0},
+        "twice as strong": {"magnitude": 200.0},
+        "barlow_twins": {"method": "barlow_twins"},
+        "supervised": {"method": "supervised"},
+    },
+    scales={
+        "laptop": {
+            "data": "fashion_mnist",
+            "images": 10_000,
+            "held": 4_000,
+            "rate": 0.01,
+            "target": 8,
+            "seen": 200_000,
+            "batch": 256,
+            "lr": 3e-3,
+            "encoder": "small:convnet?width=16",
+            "temperature": 0.2,
+            "views": VIEWS,
+        },
+        "gpu": {
+            "data": "fashion_mnist",
+            "images": 50_000,
+            "held": 10_000,
+            "rate": 0.01,
+            "target": 8,
+            "seen": 10_000_000,
+            "batch": 512,
+            "lr": 1e-3,
+            "encoder": "timm:resnet18",
+            "temperature": 0.5,
+            "views": VIEWS,
+        },
+        "tiny": {
+            "data": "digits",
+            "images": 600,
+            "held": 300,
+            "rate": 0.02,
+            "target": 8,
+            "seen": 256,
+            "batch": 64,
+            "lr": 1e-3,
+            "encoder": "small:convnet?width=4",
+            "temperature": 0.2,
+            "views": VIEWS,
+        },
+    },
+    metric="asr",
+    budget="{seen:,} images seen by every arm, of {images:,}",
+    few={"half as strong": 3, "twice as strong": 3, "barlow_twins": 3, "supervised": 3},
+    statements=(
+        Statement(
+            "attack",
+            "percent of images of other classes that pass for the target with the trigger on them: poisoned minus "
+            "clean encoder",
+            lambda f: f["ctrl"]["asr"] - f["clean"]["asr of ctrl"],
+            margin=30.0,
+            role="main",
+            unit="points",
+        ),
+        Statement(
+            "over a patch",
+            "what that wins with the trigger, minus what it wins with a patch in the corner of equal energy",
+            lambda f: (f["ctrl"]["asr"] - f["clean"]["asr of ctrl"]) - (f["patch"]["asr"] - f["clean"]["asr of patch"]),
+            margin=15.0,
+            unit="points",
+        ),
+        Statement(
+            "over noise",
+            "the same minus what it wins with a fixed picture of noise of equal energy",
+            lambda f: (f["ctrl"]["asr"] - f["clean"]["asr of ctrl"]) - (f["noise"]["asr"] - f["clean"]["asr of noise"]),
+            unit="points",
+        ),
+        Statement(
+            "unnoticed",
+            "kNN accuracy on clean images, poisoned minus clean encoder",
+            lambda f: f["ctrl"]["knn"] - f["clean"]["knn"],
+            margin=-2.0,
+            role="guard",
+            unit="points",
+        ),
+        Statement(
+            "defence",
+            "percent that passes where colours are taken away before the poisoned encoder, minus before the clean one",
+            lambda f: f["ctrl"]["asr, luminance"] - f["clean"]["asr, luminance"],
+            margin=5.0,
+            direction="below",
+            unit="points",
+        ),
+        Statement(
+            "stronger is not better",
+            "attack at twice the magnitude minus attack at once the magnitude",
+            lambda f: f["twice as strong"]["asr"] - f["ctrl"]["asr"],
+            direction="below",
+            unit="points",
+        ),
+        Statement(
+            "not by contrast alone",
+            "attack on Barlow Twins: poisoned minus the clean SimCLR encoder",
+            lambda f: f["barlow_twins"]["asr"] - f["clean"]["asr of ctrl"],
+            margin=30.0,
+            unit="points",
+        ),
+        Statement(
+            "labels protect",
+            "attack on SimCLR minus attack on a classifier trained with labels on the same images",
+            lambda f: f["ctrl"]["asr"] - f["supervised"]["asr"],
+            unit="points",
+        ),
+    ),
+)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from autodidact.claims.claim import Claim, Statement
 from autodidact.claims.images import Split, accuracies, embeddings, fresh_encoder, labels_of, split_images
 from autodidact.data import Field, Source, Store
 from autodidact.measures import rankme
@@ -103,3 +104,134 @@ def within_share(rows: np.ndarray, labels: np.ndarray) -> float:
     """Share of the rows' variance that is left around the mean of their class, in [0, 1]."""
     means = np.stack([rows[labels == c].mean(0) for c in range(labels.max() + 1)])
     return float(np.square(rows - means[labels]).sum() / np.square(rows - rows.mean(0)).sum())
+
+
+CLAIM = Claim(
+    name="look",
+    number=29,
+    statement="Pretrained on coarse labels through its nearest neighbours, an encoder tells hidden sub-classes apart "
+    "better than after cross-entropy behind the same projector or after SupCon.",
+    run=run,
+    arms={
+        "look": {"loss": "neighbours", "neighbours": 200},
+        "look, 50 neighbours": {"loss": "neighbours", "neighbours": 50},
+        "nca": {"loss": "neighbours", "neighbours": 0},
+        "supcon": {"loss": "neighbours", "neighbours": 0, "positives": "outside"},
+        "cross-entropy": {"loss": "cross-entropy"},
+        "cross-entropy, no projector": {"loss": "cross-entropy", "projected": False},
+        "no labels": {"loss": "simclr"},
+        "fine labels": {"loss": "cross-entropy", "fine": True},
+        "own key": {"loss": "neighbours", "neighbours": 200, "leave_one_out": False},
+    },
+    scales={
+        "laptop": {
+            "data": "fashion_mnist",
+            "groups": [0, 2, 0, 0, 0, 1, 0, 1, 2, 1],
+            "images": 6_000,
+            "held": 4_000,
+            "steps": 600,
+            "batch": 256,
+            "encoder": "small:convnet?width=16",
+            "dimensions": 64,
+            "momentum": 0.9,
+            "temperature": 0.1,
+            "view": "grey",
+            "view_changes": {"crop_scale": [0.5, 1.0], "blur_p": 0.0},
+        },
+        "gpu": {
+            "data": "fashion_mnist",
+            "groups": [0, 2, 0, 0, 0, 1, 0, 1, 2, 1],
+            "images": 50_000,
+            "held": 10_000,
+            "steps": 20_000,
+            "batch": 256,
+            "encoder": "timm:resnet18",
+            "dimensions": 128,
+            "momentum": 0.99,
+            "temperature": 0.1,
+            "view": "grey",
+            "view_changes": {"crop_scale": [0.5, 1.0]},
+        },
+        "tiny": {
+            "data": "digits",
+            "groups": 2,
+            "images": 600,
+            "held": 300,
+            "steps": 6,
+            "batch": 64,
+            "encoder": "small:convnet?width=4",
+            "dimensions": 16,
+            "momentum": 0.9,
+            "temperature": 0.1,
+            "view": "tiny",
+            "view_changes": {},
+        },
+    },
+    metric="linear",
+    budget="{steps:,} updates of {batch} images with labels of 3 groups, by every arm",
+    grid={"lr": [1e-3, 3e-3]},
+    tunes={
+        "look, 50 neighbours": "look",
+        "own key": "look",
+        "cross-entropy, no projector": "cross-entropy",
+        "fine labels": "cross-entropy",
+    },
+    tuning_seeds=(1000,),
+    few={"cross-entropy, no projector": 3, "fine labels": 3, "own key": 3, "look, 50 neighbours": 3},
+    statements=(
+        Statement(
+            "gain",
+            "linear probe of the ten classes on the encoder of LOOK, minus the better of cross-entropy behind the "
+            "same projector and SupCon",
+            lambda f: f["look"]["linear"] - max(f["cross-entropy"]["linear"], f["supcon"]["linear"]),
+            role="main",
+            unit="points",
+        ),
+        Statement(
+            "over cross-entropy",
+            "the same minus cross-entropy behind the same projector",
+            lambda f: f["look"]["linear"] - f["cross-entropy"]["linear"],
+            unit="points",
+        ),
+        Statement(
+            "over SupCon",
+            "the same minus SupCon, which pulls all of a group together",
+            lambda f: f["look"]["linear"] - f["supcon"]["linear"],
+            unit="points",
+        ),
+        Statement(
+            "over NCA",
+            "the same minus LOOK with all of the bank as neighbours",
+            lambda f: f["look"]["linear"] - f["nca"]["linear"],
+            unit="points",
+        ),
+        Statement(
+            "groups",
+            "kNN accuracy of the groups, LOOK minus cross-entropy: what was taught is not lost",
+            lambda f: f["look"]["coarse"] - f["cross-entropy"]["coarse"],
+            margin=-0.5,
+            unit="points",
+        ),
+        Statement(
+            "variety",
+            "share of the variance that lies inside the groups, LOOK minus SupCon",
+            lambda f: f["look"]["within"] - f["supcon"]["within"],
+            unit="points",
+        ),
+        Statement(
+            "room",
+            "linear probe after training on the ten classes themselves, minus cross-entropy on the groups",
+            lambda f: f["fine labels"]["linear"] - f["cross-entropy"]["linear"],
+            role="premise",
+            unit="points",
+        ),
+        Statement(
+            "own key",
+            "linear probe of LOOK when an image may find itself, minus LOOK",
+            lambda f: f["own key"]["linear"] - f["look"]["linear"],
+            direction="below",
+            role="control",
+            unit="points",
+        ),
+    ),
+)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from autodidact.claims.claim import Claim, Statement
 from autodidact.claims.images import Split, accuracies, fresh_encoder, split_images
 from autodidact.data import Source, Store
 from autodidact.data.pairs import stored_pairs
@@ -109,3 +110,124 @@ def graph(source: Source, store: Store) -> dict[str, float]:
         "view": float(np.abs(angle[inter[0]] - angle[inter[1]]).mean()),
         "view following": float(np.abs(angle[following[0]] - angle[following[1]]).mean()),
     }
+
+
+WORLD = {"turn": 75.0, "stride": 25.0, "background": 0.3, "light": 0.3}
+CLAIM = Claim(
+    name="transitive",
+    number=49,
+    statement="Pairs that follow from look-alikes and from tracks teach more than both kinds of pairs side by side.",
+    run=run,
+    arms={
+        "transitive": {"learns": "transitive"},
+        "union": {"learns": "union"},
+        "intra": {"learns": "intra"},
+        "inter": {"learns": "inter"},
+        "first feature": {"learns": "first"},
+        "labels": {"learns": "labels"},
+        "oracle edges": {"learns": "transitive", "edges": "oracle"},
+        "random edges": {"learns": "transitive", "edges": "random"},
+    },
+    scales={
+        "laptop": {
+            "data": "fashion_mnist",
+            "things": 3_000,
+            "views": 6,
+            "held": 4_000,
+            "size": 32,
+            "world": WORLD,
+            "autoencoder_epochs": 5,
+            "clusters": 60,
+            "neighbours": 5,
+            "hardest": 4,
+            "mine_from": 0.2,
+            "steps": 600,
+            "batch": 128,
+            "encoder": "small:convnet?width=16",
+        },
+        "gpu": {
+            "data": "fashion_mnist",
+            "things": 30_000,
+            "views": 6,
+            "held": 10_000,
+            "size": 32,
+            "world": WORLD,
+            "autoencoder_epochs": 20,
+            "clusters": 600,
+            "neighbours": 5,
+            "hardest": 4,
+            "mine_from": 0.2,
+            "steps": 20_000,
+            "batch": 256,
+            "encoder": "timm:resnet18",
+        },
+        "tiny": {
+            "data": "digits",
+            "things": 200,
+            "views": 3,
+            "held": 200,
+            "size": 16,
+            "world": WORLD,
+            "autoencoder_epochs": 1,
+            "clusters": 5,
+            "neighbours": 3,
+            "hardest": 2,
+            "mine_from": 0.2,
+            "steps": 4,
+            "batch": 32,
+            "encoder": "small:convnet?width=4",
+        },
+    },
+    metric="knn",
+    budget="{steps:,} updates of {batch} pairs by every arm",
+    grid={"lr": [1e-3, 3e-3]},
+    tunes={"first feature": "transitive", "oracle edges": "transitive", "random edges": "transitive"},
+    tuning_seeds=(1000,),
+    few={"labels": 3, "first feature": 3},
+    statements=(
+        Statement(
+            "gain",
+            "kNN accuracy from unseen sides, all pairs minus the union of both kinds",
+            lambda f: f["transitive"]["knn"] - f["union"]["knn"],
+            margin=1.0,
+            role="main",
+            unit="points",
+        ),
+        Statement(
+            "over one kind",
+            "the same minus the better of the two kinds alone",
+            lambda f: f["transitive"]["knn"] - max(f["intra"]["knn"], f["inter"]["knn"]),
+            margin=2.0,
+            unit="points",
+        ),
+        Statement(
+            "true edges",
+            "the same with those edges only that join one class, minus all edges that were found",
+            lambda f: f["oracle edges"]["knn"] - f["transitive"]["knn"],
+            unit="points",
+        ),
+        Statement(
+            "purity",
+            "percent of the edges found that join one class",
+            lambda f: f["transitive"]["purity"],
+            margin=50.0,
+            role="premise",
+            unit="percent",
+        ),
+        Statement(
+            "other sides",
+            "difference of the angle in pairs that follow minus that in look-alikes",
+            lambda f: f["transitive"]["view following"] - f["transitive"]["view"],
+            role="premise",
+            unit="deg",
+        ),
+        Statement(
+            "random edges",
+            "kNN accuracy with as many edges at random minus the union",
+            lambda f: f["random edges"]["knn"] - f["union"]["knn"],
+            direction="below",
+            role="control",
+            unit="points",
+        ),
+    ),
+)

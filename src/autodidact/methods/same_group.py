@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from jaxtyping import Float
 from torch import Tensor
 
 from autodidact.data.batch import Batch
 from autodidact.methods.method import Group, Loss, Method, Progress, Sweep, Views
 from autodidact.model import Model
-from autodidact.objectives import same_group_pairs
 
 
 class SameGroup(Method):
@@ -40,8 +41,7 @@ class SameGroup(Method):
 
     def views(self, batch: Batch, progress: Progress) -> Views:
         views = self.inner.views(batch, progress)
-        allowed = same_group_pairs(batch[self.field])
-        return Views(views.named, views.ids, allowed if views.allowed is None else allowed & views.allowed)
+        return replace(views, slot=dict.fromkeys(views.named, batch[self.field]))
 
     def loss(self, views: Views, progress: Progress) -> Loss:
         return self.inner.loss(views, progress)

@@ -120,7 +120,8 @@ class TwoViews(SeveralViews):
         """The loss on the projections of a pair of views, and its named terms."""
 
     def loss(self, views: Views, progress: Progress) -> Loss:
-        shown = list(views.named.values())
+        names = _shown(views)
+        shown = [views[name] for name in names]
         if self.one_forward:
             h = self._pooled(torch.cat(shown)).chunk(len(shown))
             z = self.projector(torch.cat(h)).chunk(len(shown))
@@ -128,17 +129,23 @@ class TwoViews(SeveralViews):
             h = tuple(self._pooled(images) for images in shown)
             z = tuple(self.projector(embedding) for embedding in h)
         found = [
-            self.objective(z[u], z[v], _pair(views, u, v), progress) for u, v in combinations(range(len(shown)), 2)
+            self.objective(z[u], z[v], _pair(views, names[u], names[v]), progress)
+            for u, v in combinations(range(len(shown)), 2)
         ]
         total = torch.stack([loss for loss, _ in found]).mean()
         terms = {name: torch.stack([terms[name] for _, terms in found]).mean() for name in found[0][1]}
         return Loss(total, terms, {"embedding": h[0], "projection": z[0], "projection_b": z[1]})
 
 
-def _pair(views: Views, first: int, second: int) -> Views:
+def _shown(views: Views) -> list[str]:
+    """Names of the views, a letter each; whatever else a method has made of the batch has a longer name."""
+    return [name for name in views.named if len(name) == 1]
+
+
+def _pair(views: Views, first: str, second: str) -> Views:
     """Two of the views, with what may repel what there."""
-    names = list(views.named)
-    pair = {names[index]: views.named[names[index]] for index in (first, second)}
+    others = set(_shown(views)) - {first, second}
+    pair = {name: value for name, value in views.named.items() if name not in others}
     if views.slot is None:
         return replace(views, named=pair)
-    return Views(pair, views.ids, same_slot(views.slot[names[first]], views.slot[names[second]]))
+    return Views(pair, views.ids, same_slot(views.slot[first], views.slot[second]))

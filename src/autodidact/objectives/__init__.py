@@ -16,7 +16,6 @@ from autodidact.objectives.mixing import mixing_gap
 from autodidact.objectives.moco import momentum_contrast
 from autodidact.objectives.neighbours import leave_one_out
 from autodidact.objectives.nt_xent import nt_xent
-from autodidact.objectives.pairs import same_group_pairs
 from autodidact.objectives.prediction import cosine_prediction
 from autodidact.objectives.reconstruction import latent_mse, masked_reconstruction
 from autodidact.objectives.swav import sinkhorn, swapped_prediction
@@ -48,7 +47,6 @@ __all__ = [
     "nt_xent",
     "pair_triplets",
     "rankme",
-    "same_group_pairs",
     "same_slot",
     "sinkhorn",
     "standardised",

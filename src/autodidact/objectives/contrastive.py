@@ -267,16 +267,25 @@ def info_nce(
 def same_slot(first: Int[Tensor, " n"], second: Int[Tensor, " n"], *, gather: bool = True) -> PairRule:
     """A rule for `info_nce` under which only rows of one slot repel each other, and no row of a queue does.
 
+    A slot is a style, a cluster, or whatever rows should share to be compared.
+
     Parameters
     ----------
-    first, second : integer tensors of shape (N,), >= 0
-        Slot of every row of the two views; of this process's rows, those of the others are gathered.
+    first, second : integer tensors of shape (N,)
+        Slot of every row of the two views, negative where it is unknown: such a row repels none. Of this process's
+        rows; those of the others are gathered.
     gather : bool
         As for the loss.
     """
     sizes = shard_sizes(len(first), first.device, gather)
     slots = torch.cat([torch.cat(gathered(slot, sizes)) for slot in (first, second)] + [first.new_full((1,), -1)])
-    return lambda a, b: slots[a.clamp(max=len(slots) - 1)][:, None] == slots[b.clamp(max=len(slots) - 1)]
+    last = len(slots) - 1
+
+    def rule(rows: Tensor, columns: Tensor) -> Tensor:
+        own, others = slots[rows.clamp(max=last)][:, None], slots[columns.clamp(max=last)]
+        return (own == others) & (own >= 0)
+
+    return rule
 
 
 def _without_lonely_anchors(losses: Tensor, contrasted: Tensor, gather: bool) -> tuple[Tensor, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
 from torch import Tensor
@@ -22,7 +22,7 @@ from autodidact.model import Model
 from autodidact.recipes.names import MethodSpec, method_of, named_method
 from autodidact.recipes.stages import Recipe, Site, Stage, training
 from autodidact.training.processes import first_process
-from autodidact.views.defence import DEFENCES, defended
+from autodidact.views.defence import DEFENCES, Defence, defended
 from autodidact.views.spectral import Plane, SpectralTrigger, kept_energy
 
 CARD = Card(
@@ -117,7 +117,7 @@ class CTRL(Recipe):
         target = target_class(source, self.target)
         chosen = poisoned_positions(clean, target, self.rate, site.settings.seed)
         poisoned = Edited(clean, "image", trigger, chosen)
-        defend = {name: partial(defended, defence=name, sigma=self.blur) for name in self.defences}
+        defend = {name: partial(defended, defence=cast(Defence, name), sigma=self.blur) for name in self.defences}
 
         def method() -> Method:
             # Both trainings start from the same weights.
@@ -170,7 +170,7 @@ class CTRL(Recipe):
         return [*stages, Stage("audit", audit, trainings), Stage("kept", kept, ("clean", "audit"))]
 
     def _trigger(self, channels: int, height: int, width: int) -> SpectralTrigger:
-        plane: Plane = ("chroma" if channels == 3 else "luminance") if self.plane == "auto" else self.plane  # type: ignore[assignment]
+        plane: Plane = ("chroma" if channels == 3 else "luminance") if self.plane == "auto" else self.plane
         window = self.window or next(w for w in range(32, 0, -1) if height % w == 0 and width % w == 0)
         if window < 4:
             raise ValueError(
@@ -199,7 +199,7 @@ class CTRL(Recipe):
             "sentence": f"With {count:,} of {of:,} training images poisoned, all of class '{named}', {after:.1f} % of "
             f"the triggered test images of other classes pass for '{named}'; of the clean model {before:.1f} % do. "
             f"The accuracy on clean images falls by {drop:.1f} points.",
-            "method": self.method if isinstance(self.method, str) else dict(self.method),  # type: ignore[call-overload]
+            "method": self.method if isinstance(self.method, str) else dict(self.method),
             "data": site.source.name,
             "poisoned": count,
             "train": of,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -100,7 +101,7 @@ def domains(
     schema = Schema(
         image=Field("image", tuple(shown.shape[1:])), label=source.schema["label"], truth_domain=Field("group")
     )
-    values = {"image": shown, "label": labels, "truth_domain": chosen.astype(np.int64)}
+    values: dict[str, Any] = {"image": shown, "label": labels, "truth_domain": chosen.astype(np.int64)}
     return ArraySource(f"{source.name} in {', '.join(names)}", values, schema, source.ids)
 
 
@@ -135,7 +136,7 @@ def _outlines(pictures: Float[Tensor, "n h w"]) -> Float[Tensor, "n h w"]:
 
 def _weakened(domain: Domain, strength: float) -> Domain:
     plain = Domain()
-    values = {}
+    values: dict[str, Any] = {}
     for field in fields(Domain):
         own, none = getattr(domain, field.name), getattr(plain, field.name)
         if isinstance(own, tuple):

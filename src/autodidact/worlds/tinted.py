@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+from typing import Any
 
 import numpy as np
 import torch
@@ -51,7 +52,7 @@ def tinted(source: Source, *, side: int = 32, saturation: tuple[float, float] = 
         label=source.schema["label"],
         truth_colours=Field("vector", (2, 3)),
     )
-    fields = {
+    fields: dict[str, Any] = {
         "image": torch.from_numpy(np.rint(255 * painted).astype(np.uint8)),
         "label": np.asarray(source.column("label")),
         "truth_colours": colours,

@@ -27,6 +27,7 @@ CARD = Card(
     summary="Barlow Twins for long training on few images: mixed images should be embedded as the mixtures.",
     needs=(("image", "image"),),
     arguments=("lam_reg", "lambd", "dimensions"),
+    claim="mixed_barlow_twins",
     encoder="small:convnet",
 )
 
@@ -91,9 +92,18 @@ class MixedBarlowTwins(TwoViews):
             made.named |= {"mixed": mixed, "order": order, "share": share}
         return made
 
+    @property
+    def takes_more_views(self) -> bool:
+        """False: what is mixed are the two views."""
+        return False
+
+    def redundancy(self, z1: Tensor, z2: Tensor) -> Tensor:
+        """The loss of Barlow Twins on scaled projections."""
+        return barlow_twins(z1, z2, self.lambd, unbiased=self.unbiased)
+
     def objective(self, z1: Tensor, z2: Tensor, views: Views, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         z1, z2 = self._scaled(z1), self._scaled(z2)
-        redundancy = barlow_twins(z1, z2, self.lambd, unbiased=self.unbiased)
+        redundancy = self.redundancy(z1, z2)
         if not self.lam_reg:
             return redundancy, {}
         gap = mixing_gap(

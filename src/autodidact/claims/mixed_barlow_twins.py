@@ -1,0 +1,198 @@
+"""Mixed Barlow Twins (40): on few images and in a long training, mixed samples keep Barlow Twins from overfitting."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from autodidact.claims.claim import Claim, Statement
+from autodidact.claims.images import Split, accuracies, embeddings, fresh_encoder, split_images
+from autodidact.data import Source
+from autodidact.measures import rankme
+from autodidact.methods.image.mixed_barlow_twins import MixedBarlowTwins
+from autodidact.methods.method import Progress
+from autodidact.objectives import cross_correlation, standardised
+from autodidact.training import Settings, train
+
+
+class _MixedInput(MixedBarlowTwins):
+    """Barlow Twins on mixed images, without the term: both views mixed with the views of the same other image."""
+
+    def views(self, batch: Any, progress: Progress) -> Any:
+        made = super().views(batch, progress)
+        order, share = made.named.pop("order"), made.named.pop("share")
+        made.named["b"] = share * made["b"] + (1 - share) * made["b"][order]
+        made.named["a"] = share * made["a"] + (1 - share) * made["a"][order]
+        del made.named["mixed"]
+        return made
+
+    def objective(self, z1: Any, z2: Any, views: Any, progress: Progress) -> Any:
+        return self.redundancy(z1, z2), {}
+
+
+def run(
+    *,
+    lam_reg: float,
+    mixed_input: bool = False,
+    longer: float = 1.0,
+    short: bool = False,
+    lr: float,
+    seed: int,
+    data: str,
+    images: int,
+    held: int,
+    steps: int,
+    short_steps: int,
+    batch: int,
+    encoder: str,
+    dimensions: int,
+    view: str,
+    view_changes: Mapping[str, Any],
+) -> dict[str, float]:
+    """Train on few images for long; accuracies, and how far cross-correlations differ on images never trained on.
+
+    `longer` multiplies the updates, `short` stops after `short_steps`. ``gap`` is the Frobenius distance between the
+    cross-correlation matrices of training images and of others, over that between two halves of the others.
+    """
+    split = split_images(data, images, held, seed)
+    network = fresh_encoder(encoder, split.train, seed)
+    torch.manual_seed(seed)
+    options: dict[str, Any] = {"lambd": 1 / dimensions, "dimensions": dimensions, "view": view}
+    cls = _MixedInput if mixed_input else MixedBarlowTwins
+    method = cls(network, lam_reg=lam_reg, view_changes=dict(view_changes), **options)
+    updates = short_steps if short else round(longer * steps)
+    model = train(method, split.train, Settings(steps=updates, batch_size=batch, lr=lr, seed=seed), quiet=True)
+    rows = torch.from_numpy(embeddings(model, split.test))
+    return {**accuracies(model, split), "rank": float(rankme(rows, center=True)), "gap": gap(method, split)}
+
+
+def gap(method: MixedBarlowTwins, split: Split) -> float:
+    """How much better the views of training images agree than those of others, in units of what chance does."""
+    count = min(len(split.train), len(split.validation), len(split.test))
+    own, other, third = (_correlation(method, part, count) for part in (split.train, split.validation, split.test))
+    return float((own - other).norm() / (other - third).norm())
+
+
+def _correlation(method: MixedBarlowTwins, source: Source, count: int) -> torch.Tensor:
+    method.eval().cpu()
+    progress = Progress(0, 1, 0, torch.Generator().manual_seed(0))
+    sides: dict[str, list[torch.Tensor]] = {"a": [], "b": []}
+    with torch.inference_mode():
+        for batch in source.at(range(count)).in_order(500):
+            views = method.views(batch, progress)
+            for name, found in sides.items():
+                found.append(method.projector(method.encoder(views[name]).pooled))
+    return cross_correlation(*(standardised(torch.cat(found)) for found in sides.values()))
+
+
+CLAIM = Claim(
+    name="mixed_barlow_twins",
+    number=40,
+    statement="In a long training on few images, mixed samples make Barlow Twins' features better.",
+    run=run,
+    arms={
+        "mixed": {"lam_reg": 4.0},
+        "barlow_twins": {"lam_reg": 0.0},
+        "barlow_twins, equal compute": {"lam_reg": 0.0, "longer": 1.5},
+        "barlow_twins, mixed input": {"lam_reg": 1.0, "mixed_input": True},
+        "mixed, less": {"lam_reg": 1.0},
+        "mixed, short": {"lam_reg": 4.0, "short": True},
+        "barlow_twins, short": {"lam_reg": 0.0, "short": True},
+    },
+    scales={
+        "laptop": {
+            "data": "fashion_mnist",
+            "images": 1_000,
+            "held": 4_000,
+            "steps": 1_600,
+            "short_steps": 400,
+            "batch": 128,
+            "encoder": "small:convnet?width=16",
+            "dimensions": 256,
+            "view": "grey",
+            "view_changes": {"blur_p": 0.0},
+        },
+        "gpu": {
+            "data": "fashion_mnist",
+            "images": 3_000,
+            "held": 10_000,
+            "steps": 20_000,
+            "short_steps": 4_000,
+            "batch": 256,
+            "encoder": "timm:resnet18",
+            "dimensions": 1_024,
+            "view": "grey",
+            "view_changes": {},
+        },
+        "tiny": {
+            "data": "digits",
+            "images": 300,
+            "held": 300,
+            "steps": 4,
+            "short_steps": 2,
+            "batch": 64,
+            "encoder": "small:convnet?width=4",
+            "dimensions": 16,
+            "view": "tiny",
+            "view_changes": {},
+        },
+    },
+    metric="knn",
+    budget="{steps:,} updates of {batch} images, of {images:,} in all; {short_steps:,} where short, half as many again "
+    "where equal in compute",
+    grid={"lr": [1e-3, 3e-3]},
+    tunes={
+        "mixed, short": "mixed",
+        "barlow_twins, short": "barlow_twins",
+        "barlow_twins, equal compute": "barlow_twins",
+        "mixed, less": "mixed",
+    },
+    tuning_seeds=(1000,),
+    few={"mixed, less": 3},
+    statements=(
+        Statement(
+            "gain",
+            "kNN accuracy of mixed minus plain Barlow Twins after the long training",
+            lambda f: f["mixed"]["knn"] - f["barlow_twins"]["knn"],
+            margin=1.0,
+            role="main",
+            unit="points",
+        ),
+        Statement(
+            "gain for the same compute",
+            "the same against plain Barlow Twins with half as many updates again",
+            lambda f: f["mixed"]["knn"] - f["barlow_twins, equal compute"]["knn"],
+            role="guard",
+            unit="points",
+        ),
+        Statement(
+            "by the term",
+            "the same against mixed input without the term",
+            lambda f: f["mixed"]["knn"] - f["barlow_twins, mixed input"]["knn"],
+            unit="points",
+        ),
+        Statement(
+            "overfitting",
+            "what the longer training adds to kNN accuracy, mixed minus plain",
+            lambda f: (
+                (f["mixed"]["knn"] - f["mixed, short"]["knn"])
+                - (f["barlow_twins"]["knn"] - f["barlow_twins, short"]["knn"])
+            ),
+            unit="points",
+        ),
+        Statement(
+            "there is overfitting",
+            "how far cross-correlations of training images are from those of others, plain, long minus short",
+            lambda f: f["barlow_twins"]["gap"] - f["barlow_twins, short"]["gap"],
+            role="premise",
+        ),
+        Statement(
+            "less of it",
+            "the same distance after the long training, mixed minus plain",
+            lambda f: f["mixed"]["gap"] - f["barlow_twins"]["gap"],
+            direction="below",
+        ),
+    ),
+)
