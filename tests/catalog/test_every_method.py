@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pytest
@@ -148,10 +149,12 @@ def test_networks_come_first_and_everything_else_is_a_keyword(name):
     )
 
 
-def further_data(cls: type, source: Source) -> dict[str, Source]:
-    """Sources for the arguments that want further data of the same kind."""
-    wanted = [name for name, p in inspect.signature(cls).parameters.items() if "Source" in str(p.annotation)]
-    return dict.fromkeys(wanted, open_source("digits", progress=False).at(np.arange(ROWS, ROWS + 200)))
+def further_data(cls: type, source: Source) -> dict[str, Any]:
+    """Sources for the arguments that want further data of the same kind; and a share that is not nothing of few rows."""
+    parameters = inspect.signature(cls).parameters
+    wanted = [name for name, p in parameters.items() if "Source" in str(p.annotation)]
+    share = {"rate": 0.1} if "rate" in parameters else {}
+    return {**dict.fromkeys(wanted, open_source("digits", progress=False).at(np.arange(ROWS, ROWS + 200))), **share}
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -62,9 +62,6 @@ class Program(nn.Module):
         for encoder in self.slots.values():
             own = left if self.shared else [left.pop(0) for _ in _inputs(encoder)]
             parts.append(read_out(encoder, _assembled(encoder, own), self.model.tap))
-        if isinstance(self.model, PredictorModel):
-            embeddings = parts[0].float()
-            return embeddings, self.model.answers(embeddings)
         return self.model.joined(parts)
 
     def example(self, n: int, generator: torch.Generator) -> tuple[Tensor, ...]:

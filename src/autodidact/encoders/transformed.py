@@ -73,7 +73,7 @@ class TransformedPredictor(PredictorModel):
     @property
     def settings(self) -> dict[str, Any]:  # type: ignore[override]
         kept = super().settings
-        del kept["outputs"]
+        del kept["outputs"], kept["neck"]
         return {
             **kept,
             "transformations": self.transformations.name,

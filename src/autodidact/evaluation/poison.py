@@ -173,8 +173,8 @@ def scan_for_poison(source: Source, *, quiet: bool = True) -> PoisonScan:
     traces = [finding for scan in scans for finding in scan.findings(TRACE, small)]
     findings = tuple(f for f in strongest(traces) if f.score >= SUSPICIOUS)
     rows = torch.cat([f.images for f in findings]).unique() if findings else torch.zeros(0, dtype=torch.long)
-    names = source.names or [str(i) for i in range(len(source))]
-    too_small = [{"name": names[i], "reason": f"less than {SIDES[0]} pixels a side"} for i in np.flatnonzero(~seen)]
+    reason = f"less than {SIDES[0]} pixels a side"
+    too_small = [{"name": source.names[int(i)], "reason": reason} for i in np.flatnonzero(~seen)]
     return PoisonScan(
         source.name,
         int(seen.sum()),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Shaped
@@ -13,7 +13,7 @@ from autodidact.views.blur import gaussian_blur
 from autodidact.views.colour import luminance
 
 Defence = Literal["luminance", "blur"]
-DEFENCES: tuple[Defence, ...] = get_args(Defence)
+DEFENCES: tuple[Defence, ...] = ("luminance", "blur")
 REACH = 3
 """Standard deviations of a blur that its taps cover to one side."""
 
