@@ -150,7 +150,7 @@ def test_networks_come_first_and_everything_else_is_a_keyword(name):
 
 
 def further_data(cls: type, source: Source) -> dict[str, Any]:
-    """Sources for the arguments that want further data of the same kind; and a share that is not nothing of few rows."""
+    """Sources for the arguments that want further data of the same kind; and a share that is some of few rows."""
     parameters = inspect.signature(cls).parameters
     wanted = [name for name, p in parameters.items() if "Source" in str(p.annotation)]
     share = {"rate": 0.1} if "rate" in parameters else {}
