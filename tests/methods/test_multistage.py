@@ -159,7 +159,12 @@ def test_samples_alone_with_their_group_are_skipped_and_counted():
 
 
 def test_a_sample_of_unknown_group_repels_nothing():
-    assert not same_group_pairs(torch.tensor([-1, -1, 0]))[0].any()
+    groups = torch.tensor([-1, -1, 0])
+    rows = torch.arange(6)
+    allowed = same_slot(groups, groups)(rows, rows)
+    assert not allowed[[0, 1, 3, 4]].any()
+    assert not allowed[:, [0, 1, 3, 4]].any()
+    assert allowed[2, 5]
 
 
 def test_a_method_without_pairs_that_repel_cannot_be_masked(digits):

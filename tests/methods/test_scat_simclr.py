@@ -185,6 +185,6 @@ def test_it_learns_digits_better_than_its_own_random_start(digits) -> None:
 
     method = made()
     before = accuracy(method.kept().eval().embed)
-    model = train(method, digits.at(np.arange(1200)), Settings(steps=100, batch_size=32, lr=3e-3), quiet=True)
+    model = train(method, digits.at(np.arange(1200)), Settings(steps=250, batch_size=64, lr=3e-3), quiet=True)
     with torch.no_grad():
         assert accuracy(model.embed) > before + 0.02

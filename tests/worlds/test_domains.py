@@ -62,7 +62,7 @@ def test_low_frequency_amplitude_is_what_differs_except_in_a_sketch(digits):
         swapped = restyle(shown[other], shown[name][None], torch.full((1, 100), 0.4))[0]
         before, after = ((x - shown[name]).square().mean() for x in (shown[other], swapped))
         left[name] = float(after / before)
-    assert all(left[name] < 0.4 for name in (*THREE, "frost"))
+    assert all(left[name] < 0.5 for name in (*THREE, "frost"))
     assert left["sketch"] > max(left[name] for name in (*THREE, "frost")) + 0.1
 
 

@@ -83,5 +83,10 @@ def convolutional_decoder(encoder: SpatialEncoder) -> MirroredDecoder:
         raise ValueError(f"{encoder.spec['name']} has no spatial map to decode from; use small:convpool")
     width, *map_size = encoder.map_shape
     height, side = encoder.spec["image_size"]
-    halvings = max(1, round(math.log2(min(height, side) / min(map_size))))
-    return MirroredDecoder(width, encoder.spec["channels"], (height, side), halvings)
+    return MirroredDecoder(width, encoder.spec["channels"], (height, side), _halvings(min(height, side), min(map_size)))
+
+
+def _halvings(before: int, after: int) -> int:
+    """How often a side was halved, rounded down or up each time; 12 becomes 1 in 3 steps and 2 in 3, too."""
+    exact = (times for times in range(1, before) if after in (before >> times, -(-before // 2**times)))
+    return next(exact, max(1, round(math.log2(before / after))))

@@ -113,7 +113,7 @@ def demands(cls: type[Method] | type[Recipe], card: Card | None, given: Mapping[
         if parameter.annotation in (MethodSpec, "MethodSpec"):
             chosen, own, _ = named_method(given.get(name, parameter.default))
             inner = demands(chosen, own or card, {})
-            return replace(inner, needs={**inner.needs, **cls.needs})
+            return replace(inner, needs={**inner.needs, **vars(cls).get("needs", {})})
     return Demands(cls.needs, cls.one_need_suffices, cls.slots, card.encoder if card else "")
 
 
