@@ -192,7 +192,7 @@ def test_standardised_maps_of_all_orders_have_one_scale() -> None:
     images = noise(64, 28, 28)
     spread = plain(images).map.std(dim=(0, 2, 3))
     assert spread[9:].mean() < 0.3 * spread[1:9].mean()
-    torch.testing.assert_close(even(images).map.std(dim=(0, 2, 3)), torch.ones(25), atol=2e-2, rtol=0)
+    torch.testing.assert_close(even(images).map.std(dim=(0, 2, 3)), torch.ones(25), atol=5e-2, rtol=0)
     assert [parameter for parameter in even.parameters() if parameter.requires_grad] == []
 
 
