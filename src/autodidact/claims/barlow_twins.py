@@ -130,8 +130,8 @@ CLAIM = Claim(
         },
     },
     metric="knn",
-    budget="{seen:,} images seen by both arms of the main question and {short_seen:,} by those named short, in updates of "
-    "256 or of 32 images",
+    budget="{seen:,} images seen by both arms of the main question and {short_seen:,} by those named short, in "
+    "updates of 256 or of 32 images",
     grid={"rate": [3e-3, 6e-3], "strength": ["low", "middle"]},
     tunes={
         **dict.fromkeys(
