@@ -15,7 +15,7 @@ from autodidact.methods.image.simclr import SimCLR
 from autodidact.methods.two_views import TwoViews
 from autodidact.training import Settings, train
 
-WIDTHS = {"width 16": 16, "width 256": 256, "barlow_twins": 1024}
+WIDTHS = {"short, width 16": 16, "short, width 256": 256, "short": 1024}
 TUNED = {
     "lambdas": {"low": 3.0, "middle": 12.0},
     "temperatures": {"low": 0.1, "middle": 0.2},
@@ -30,6 +30,7 @@ def run(
     method: Literal["barlow_twins", "nt_xent"] = "barlow_twins",
     batch: int = 256,
     decorrelate: bool = True,
+    short: bool = False,
     dimensions: int = 1024,
     rate: float,
     strength: Literal["low", "middle"],
@@ -38,13 +39,14 @@ def run(
     images: int,
     held: int,
     seen: int,
+    short_seen: int,
     encoder: str,
     lambdas: Mapping[str, float],
     temperatures: Mapping[str, float],
     view: str,
     view_changes: Mapping[str, Any],
 ) -> dict[str, float]:
-    """Pretrain with one method on `seen` images; accuracies, and effective ranks on the test images.
+    """Pretrain with one method on `seen` images, or `short_seen`; accuracies, and effective ranks on the test images.
 
     ``rank`` is that of the embedding, ``rank after`` that of the projections, which the loss acts on; both centred.
     `decorrelate` False sets lambda to 0: nothing but invariance is left.
@@ -60,7 +62,9 @@ def run(
     else:
         lambd = lambdas[strength] / dimensions if decorrelate else 0.0
         made = BarlowTwins(network, lambd=lambd, dimensions=dimensions, **views)  # type: ignore[arg-type]
-    settings = Settings(steps=seen // batch, batch_size=batch, lr=rate * (batch / 256) ** 0.5, seed=seed)
+    settings = Settings(
+        steps=(short_seen if short else seen) // batch, batch_size=batch, lr=rate * (batch / 256) ** 0.5, seed=seed
+    )
     model = train(made, split.train, settings, quiet=True)
     rows = torch.from_numpy(embeddings(model, split.test))
     with torch.inference_mode():
@@ -82,11 +86,13 @@ CLAIM = Claim(
     arms={
         "barlow_twins": {},
         "nt_xent": {"method": "nt_xent"},
-        "invariance only": {"decorrelate": False},
-        "barlow_twins, batch 32": {"batch": 32},
-        "nt_xent, batch 32": {"method": "nt_xent", "batch": 32},
-        "width 16": {"dimensions": 16},
-        "width 256": {"dimensions": 256},
+        "short": {"short": True},
+        "short, nt_xent": {"short": True, "method": "nt_xent"},
+        "short, invariance only": {"short": True, "decorrelate": False},
+        "short, batch 32": {"short": True, "batch": 32},
+        "short, nt_xent, batch 32": {"short": True, "method": "nt_xent", "batch": 32},
+        "short, width 16": {"short": True, "dimensions": 16},
+        "short, width 256": {"short": True, "dimensions": 256},
     },
     scales={
         "laptop": {
@@ -94,6 +100,7 @@ CLAIM = Claim(
             "images": 20_000,
             "held": 4_000,
             "seen": 400_000,
+            "short_seen": 120_000,
             "encoder": "small:convnet?width=16",
             **TUNED,
             "view": "grey",
@@ -104,6 +111,7 @@ CLAIM = Claim(
             "images": 50_000,
             "held": 10_000,
             "seen": 5_000_000,
+            "short_seen": 1_000_000,
             "encoder": "timm:resnet18",
             **TUNED,
             "view": "grey",
@@ -114,6 +122,7 @@ CLAIM = Claim(
             "images": 600,
             "held": 300,
             "seen": 1_024,
+            "short_seen": 512,
             "encoder": "small:convnet?width=4",
             **TUNED,
             "view": "tiny",
@@ -121,20 +130,26 @@ CLAIM = Claim(
         },
     },
     metric="knn",
-    budget="{seen:,} images seen by every arm, in updates of 256 or of 32 images",
+    budget="{seen:,} images seen by both arms of the main question and {short_seen:,} by those named short, in "
+    "updates of 256 or of 32 images",
     grid={"rate": [3e-3, 6e-3], "strength": ["low", "middle"]},
     tunes={
-        **dict.fromkeys(("invariance only", "barlow_twins, batch 32", "width 16", "width 256"), "barlow_twins"),
-        "nt_xent, batch 32": "nt_xent",
+        **dict.fromkeys(
+            ("short", "short, invariance only", "short, batch 32", "short, width 16", "short, width 256"),
+            "barlow_twins",
+        ),
+        **dict.fromkeys(("short, nt_xent", "short, nt_xent, batch 32"), "nt_xent"),
     },
     tuning_seeds=(1000,),
     seeds=range(30, 38),
     few={
-        "invariance only": 3,
-        "width 16": 3,
-        "width 256": 3,
-        "barlow_twins, batch 32": 3,
-        "nt_xent, batch 32": 3,
+        "short": 4,
+        "short, nt_xent": 4,
+        "short, invariance only": 4,
+        "short, batch 32": 4,
+        "short, nt_xent, batch 32": 4,
+        "short, width 16": 4,
+        "short, width 256": 4,
     },
     statements=(
         Statement(
@@ -149,21 +164,21 @@ CLAIM = Claim(
             "collapse",
             "effective rank of the projections with Barlow Twins over that with lambda = 0, which has nothing against "
             "their collapse",
-            lambda f: f["barlow_twins"]["rank after"] / f["invariance only"]["rank after"],
+            lambda f: f["short"]["rank after"] / f["short, invariance only"]["rank after"],
             margin=2.0,
             role="control",
         ),
         Statement(
             "lost to collapse",
             "kNN accuracy of Barlow Twins minus that with lambda = 0",
-            lambda f: f["barlow_twins"]["knn"] - f["invariance only"]["knn"],
+            lambda f: f["short"]["knn"] - f["short, invariance only"]["knn"],
             margin=5.0,
             unit="points",
         ),
         Statement(
             "rank",
             "effective rank of the embedding before the projector, Barlow Twins over lambda = 0",
-            lambda f: f["barlow_twins"]["rank"] / f["invariance only"]["rank"],
+            lambda f: f["short"]["rank"] / f["short, invariance only"]["rank"],
             margin=1.0,
         ),
         Statement(
@@ -174,11 +189,18 @@ CLAIM = Claim(
             unit="points",
         ),
         Statement(
+            "as good, short",
+            "kNN accuracy of Barlow Twins minus that of NT-Xent after the short training",
+            lambda f: f["short"]["knn"] - f["short, nt_xent"]["knn"],
+            margin=-1.5,
+            unit="points",
+        ),
+        Statement(
             "batch robustness",
             "what Barlow Twins loses from batches of 256 to batches of 32 minus what NT-Xent loses",
             lambda f: (
-                (f["barlow_twins"]["knn"] - f["barlow_twins, batch 32"]["knn"])
-                - (f["nt_xent"]["knn"] - f["nt_xent, batch 32"]["knn"])
+                (f["short"]["knn"] - f["short, batch 32"]["knn"])
+                - (f["short, nt_xent"]["knn"] - f["short, nt_xent, batch 32"]["knn"])
             ),
             direction="below",
             unit="points",
@@ -195,7 +217,8 @@ CLAIM = Claim(
         "120,000 images, seeds 10 to 14 and projections of width 256: -1.46 points, -2.84 to -0.08. A wider grid of "
         "learning rates at 120,000 showed the same gap on the tuning seed, and was not run on reported seeds. There "
         "wider projections were a point better, as the paper says, and a longer training narrowed the gap; so both are "
-        "larger here, and the seeds reported are others.",
+        "larger here, and the seeds reported are others. What stands beside the main question is asked of the shorter "
+        "training, on fewer seeds.",
         "Embeddings have 64 dimensions; projections of NT-Xent have 128, as in its paper.",
     ),
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cache
@@ -174,17 +173,20 @@ def measured(path: Path, run: Path) -> Table:
         for arm in ARMS
         if not any(table.has(arm, name, draw) for name in COLUMNS)
     ]
-    left = Counter(cell["seed"] for cell in missing)
+    finished: dict[tuple[str, int], Mapping[str, Any]] = {}
+    left = [(cell["arm"], cell["seed"]) for cell in missing]
 
     def done(cell: Mapping[str, Any], found: Mapping[str, Any]) -> None:
-        for name, value in found["figures"].items():
-            if not table.has(cell["arm"], name, cell["seed"]):
-                table.add(cell["arm"], name, cell["seed"], value)
-        table.about.setdefault("learning_rates", {}).update(found["learning_rates"])
-        table.save(path)
-        left[cell["seed"]] -= 1
-        if not left[cell["seed"]]:
-            _say(f"   draw {cell['seed'] + 1} of {len(DRAWS)} measured")
+        finished[cell["arm"], cell["seed"]] = found
+        # Written in the order of the cells, whichever is done first, so that the table is always the same.
+        while left and left[0] in finished:
+            arm, draw = left.pop(0)
+            for name, value in finished[arm, draw]["figures"].items():
+                table.add(arm, name, draw, value)
+            table.about.setdefault("learning_rates", {}).update(finished[arm, draw]["learning_rates"])
+            table.save(path)
+            if draw not in [other for _, other in left]:
+                _say(f"   draw {draw + 1} of {len(DRAWS)} measured")
 
     run_cells("autodidact.verbs.demo:measure_cell", missing, min(4, cores()), done)
     return table
