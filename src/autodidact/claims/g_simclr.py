@@ -278,8 +278,8 @@ CLAIM = Claim(
         "With 256 takes of equal length and batches of 256 truly distinct takes gain nothing (-0.3 points), since "
         "random batches then hold few near-duplicates. Where frames differ by rotations of up to 45 degrees they gain "
         "a point, but the autoencoder then finds impure clusters.",
-        "Of the ten seeds one gained nothing and two half a point; the linear probe gains a point, too, with an interval "
-        "that just reaches 0. On some seeds the autoencoder leaves more than a third of the near-duplicates together.",
+        "Of the ten seeds one gained nothing and two half a point; the linear probe gains a point, too, its interval "
+        "just reaching 0. On some seeds the autoencoder leaves more than a third of the near-duplicates together.",
         "Batches of distinct takes also show short takes as often as long ones; what that alone brings is part of the "
         "gain.",
         "On plain images nothing is to be gained, as the paper's own arithmetic says: with 64 clusters and 10 classes "
