@@ -63,7 +63,7 @@ def test_only_what_stands_between_the_markers_changes(checkout):
     write(checkout)
     text = (checkout / "README.md").read_text()
     assert text.startswith("# x\n<!-- methods -->\n| no |")
-    assert "old" not in text
+    assert "\nold" not in text
     assert "\n<!-- /methods -->\nkept\n<!-- claims -->\n| no |" in text
     assert text.endswith("<!-- /claims -->\nend\n")
 
