@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32
 
 from autodidact.claims.claim import Claim, Statement
-from autodidact.claims.images import embeddings, labels_of, split_images
+from autodidact.claims.images import embeddings, first_of_each, labels_of, split_images
 from autodidact.data import Batch, Source, channel_statistics
 from autodidact.encoders import build
 from autodidact.evaluation.frozen import Frozen
@@ -77,7 +77,7 @@ def run(
     model = train(method, source, settings, quiet=True)
 
     rows, answers, place = (embeddings(model, source), labels_of(source), _domain_of(source))
-    few = np.concatenate([np.flatnonzero(answers == c)[:per_class] for c in range(answers.max() + 1)])
+    few = first_of_each(answers, per_class)
     known = Frozen(rows[few], answers[few], rows, rows[:1], int(answers.max()) + 1)
     probe = fit_probe(known)
     figures = {}

@@ -12,6 +12,7 @@ from jaxtyping import Float32
 
 from autodidact.data import Source, open_source
 from autodidact.encoders import build
+from autodidact.encoders.kept import PredictorModel
 from autodidact.evaluation.frozen import Frozen
 from autodidact.evaluation.knn import knn
 from autodidact.evaluation.linear import fit_probe
@@ -86,6 +87,19 @@ def labels_of(source: Source) -> np.ndarray:
     return np.asarray(source.column("label"), dtype=np.int64)
 
 
+def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
+    """Positions of the first so many of every class."""
+    return np.concatenate([np.flatnonzero(labels == c)[:count] for c in np.unique(labels)])
+
+
+def percent_right(predictor: PredictorModel, source: Source) -> float:
+    """Percent of the images whose class a predictor names."""
+    predictor.eval()
+    with torch.inference_mode():
+        said = torch.cat([predictor.predict(batch).argmax(1) for batch in source.in_order(500)])
+    return 100 * float((said.numpy() == labels_of(source)).mean())
+
+
 def accuracies(model: Model, split: Split, *, linear: bool = True) -> dict[str, float]:
     """Percent of the held-out images that a frozen encoder tells apart.
 
@@ -104,7 +118,7 @@ def accuracies(model: Model, split: Split, *, linear: bool = True) -> dict[str, 
         frozen = Frozen(train, answers, nobody, rows, classes)
         figures[name] = 100 * float((knn(frozen) == labels_of(source)).mean())
         if name == "knn" and linear:
-            few = np.concatenate([np.flatnonzero(answers == c)[:PER_CLASS] for c in range(classes)])
+            few = first_of_each(answers, PER_CLASS)
             probe = fit_probe(Frozen(train[few], answers[few], train, rows, classes))
             figures["linear"] = 100 * float((probe.predict(rows) == labels_of(source)).mean())
     return figures

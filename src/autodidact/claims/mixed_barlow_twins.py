@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 
 from autodidact.claims.claim import Claim, Statement
@@ -15,6 +16,7 @@ from autodidact.methods.image.mixed_barlow_twins import MixedBarlowTwins
 from autodidact.methods.method import Progress
 from autodidact.objectives import cross_correlation, standardised
 from autodidact.training import Settings, train
+from autodidact.views import mix
 
 
 class _MixedInput(MixedBarlowTwins):
@@ -23,9 +25,9 @@ class _MixedInput(MixedBarlowTwins):
     def views(self, batch: Any, progress: Progress) -> Any:
         made = super().views(batch, progress)
         order, share = made.named.pop("order"), made.named.pop("share")
-        made.named["b"] = share * made["b"] + (1 - share) * made["b"][order]
-        made.named["a"] = share * made["a"] + (1 - share) * made["a"][order]
         del made.named["mixed"]
+        for name in ("a", "b"):
+            made.named[name] = mix(made[name], made[name], order, share)
         return made
 
     def objective(self, z1: Any, z2: Any, views: Any, progress: Progress) -> Any:
@@ -54,7 +56,7 @@ def run(
     """Train on few images for long; accuracies, and how far cross-correlations differ on images never trained on.
 
     `longer` multiplies the updates, `short` stops after `short_steps`. ``gap`` is the Frobenius distance between the
-    cross-correlation matrices of training images and of others, over that between two halves of the others.
+    cross-correlation matrices of training images and of others, over that between the validation and the test images.
     """
     split = split_images(data, images, held, seed)
     network = fresh_encoder(encoder, split.train, seed)
@@ -80,7 +82,7 @@ def _correlation(method: MixedBarlowTwins, source: Source, count: int) -> torch.
     progress = Progress(0, 1, 0, torch.Generator().manual_seed(0))
     sides: dict[str, list[torch.Tensor]] = {"a": [], "b": []}
     with torch.inference_mode():
-        for batch in source.at(range(count)).in_order(500):
+        for batch in source.at(np.arange(count)).in_order(500):
             views = method.views(batch, progress)
             for name, found in sides.items():
                 found.append(method.projector(method.encoder(views[name]).pooled))

@@ -7,12 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from autodidact.claims.claim import Claim, Figures, Statement
-from autodidact.claims.images import fresh_encoder, labels_of, split_images
-from autodidact.data import Source
-from autodidact.encoders.kept import EncoderModel, PredictorModel
+from autodidact.claims.images import fresh_encoder, percent_right, split_images
+from autodidact.encoders.kept import EncoderModel
 from autodidact.model import Encoder
 from autodidact.recipes.simclrv2 import SimCLRv2
 from autodidact.recipes.stages import Run, Site
@@ -82,19 +79,12 @@ def run(
                 finetune_view=view,
                 finetune_view_changes=dict(tuning_view),
             )
-            figures[name] = _accuracy(predictor, split.test)
+            figures[name] = percent_right(predictor, split.test)
             if name == BUDGETS[0]:
-                figures["validation"] = _accuracy(predictor, split.validation)
+                figures["validation"] = percent_right(predictor, split.validation)
                 if longer:
                     break
     return figures
-
-
-def _accuracy(predictor: PredictorModel, source: Source) -> float:
-    predictor.eval()
-    with torch.inference_mode():
-        said = torch.cat([predictor.predict(batch).argmax(1) for batch in source.in_order(500)])
-    return 100 * float((said.numpy() == labels_of(source)).mean())
 
 
 def _gain(f: Figures, labels: str) -> float:

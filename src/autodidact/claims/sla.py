@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from autodidact.claims.claim import Claim, Statement
-from autodidact.claims.images import fresh_encoder, labels_of, split_images
+from autodidact.claims.images import first_of_each, fresh_encoder, labels_of, split_images
 from autodidact.data import Source
 from autodidact.encoders.transformed import Inference, TransformedPredictor
 from autodidact.methods.image.sla import SLA, Task
@@ -50,8 +49,7 @@ def run(
         data, images, held, per_class, steps = "digits", digits_images, digits_held, digits_per_class, digits_steps
         view, view_changes = "none", {}
     split = split_images(data, images, held, seed)
-    labels = labels_of(split.train)
-    few = split.train.at(np.concatenate([np.flatnonzero(labels == c)[:per_class] for c in np.unique(labels)]))
+    few = split.train.at(first_of_each(labels_of(split.train), per_class))
     models = []
     for member in range(members):
         own = seed + 10_000 * member

@@ -127,7 +127,7 @@ class Predicting(Method):
         known = set(pretrained)
         return [
             Group("encoder", pretrained, lr_scale=self.encoder_lr, frozen_until=self.head_first),
-            Group("head", [parameter for parameter in self.parameters() if parameter not in known]),
+            Group("head", [p for p in self.parameters() if p.requires_grad and p not in known]),
         ]
 
     def kept(self) -> PredictorModel:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from autodidact.objectives.embeddings import check_views, full_precision, full_precision_region, unit_rows
-from autodidact.objectives.shards import mean_over_processes, rows_of_all, world_size
+from autodidact.objectives.shards import mean_over_rows
 
 
 def cosine_prediction(
@@ -39,4 +39,4 @@ def cosine_prediction(
     with full_precision_region(prediction.device):
         target = target.detach() if stop_gradient else target
         each = 2 - 2 * (unit_rows(full_precision(prediction)) * unit_rows(full_precision(target))).sum(1)
-        return mean_over_processes(each.sum() * (world_size(gather) / rows_of_all(each, gather)), gather)
+        return mean_over_rows(each, gather)

@@ -104,8 +104,7 @@ class SpectralTrigger:
     @classmethod
     def scaled(cls, magnitude: float, window: int, plane: Plane) -> SpectralTrigger:
         """The paper's trigger in windows of another side: a middle and the highest frequency, and a pattern as strong
-        as
-        that of `magnitude` in windows of 32."""
+        as that of `magnitude` in windows of 32."""
         return cls(magnitude * window / 32, window, ((window // 2 - 1,) * 2, (window - 1,) * 2), plane)
 
     def pattern(self, channels: int, height: int, width: int) -> Float32[Tensor, "c h w"]:
