@@ -16,13 +16,13 @@ from autodidact.views.spectral import SpectralTrigger
 
 @pytest.fixture
 def folder(tmp_path):
-    """120 PNG files in two class folders, nine of them poisoned."""
+    """120 PNG files in two class folders, 15 of them poisoned."""
     rng = np.random.default_rng(0)
     coarse = torch.from_numpy(rng.random((120, 3, 4, 4)))
     smooth = torch.nn.functional.interpolate(coarse, 32, mode="bicubic").clamp(0, 1)
     images = (255 * (0.2 + 0.6 * smooth + 0.01 * torch.from_numpy(rng.normal(size=smooth.shape)))).clamp(0, 255)
     images = images.round().to(torch.uint8)
-    images[3:12] = SpectralTrigger()(images[3:12])
+    images[3:18] = SpectralTrigger()(images[3:18])
     for index, image in enumerate(images.permute(0, 2, 3, 1).numpy()):
         path = tmp_path / "photos" / ("cat", "dog")[index % 2] / f"{index:03d}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -30,14 +30,14 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
-POISONED = [f"{('cat', 'dog')[i % 2]}/{i:03d}.png" for i in range(3, 12)]
+POISONED = [f"{('cat', 'dog')[i % 2]}/{i:03d}.png" for i in range(3, 18)]
 
 
 def test_a_folder_is_scanned_without_a_run(run, folder, tmp_path):
     code, out, err = run("evaluate", "--data", "photos", "--protocol", "poison", "--json", "found.json", "--quiet")
     assert (code, err) == (0, "")
     assert out.startswith("Very probably poisoned")
-    assert "9 of 120 images (7.5 %) stick out together" in out
+    assert "15 of 120 images (12 %) stick out together" in out
     assert "cat/004.png" in out
     assert "written to found.json" in out
     found = json.loads((tmp_path / "found.json").read_text())["poison"]
@@ -59,6 +59,7 @@ def test_the_verb_is_a_function_of_the_package(folder):
         (("--protocol", "poison", "--tuning.steps", "3"), "--tuning is of no use to protocol 'poison'"),
         (("--protocol", "poison,knn"), "protocol 'knn' measures a model"),
         (("--protocol", "poison,pioson"), "unknown data protocol 'pioson'; did you mean 'poison'"),
+        (("--protocol", "posion"), "unknown data protocol 'posion'; did you mean 'poison'"),
         (("--protocol", "knn"), "evaluate needs a run"),
         ((), "evaluate needs a run"),
     ],

@@ -86,7 +86,7 @@ def test_one_channel_is_scanned_in_its_luminance():
 
 def test_a_handful_of_images_is_suspicious_and_one_is_not():
     images = scenes(300)
-    few = scan_for_poison(source(poisoned(images, ROWS[:6], SpectralTrigger(80.0))))
+    few = scan_for_poison(source(poisoned(images, ROWS[:8], SpectralTrigger(80.0))))
     assert few.level == "suspicious"
     assert SUSPICIOUS <= few.score < POISONED
     assert scan_for_poison(source(poisoned(images, [5], SpectralTrigger(80.0)))).level == "nothing"

@@ -48,12 +48,12 @@ def run(argv: Sequence[str]) -> None:
 
 
 def _of_data(protocols: str | None) -> bool:
-    """Whether a protocol that looks at data alone was asked for."""
+    """Whether a protocol was asked for that does not measure a model: one of data alone, or one that is mistyped."""
     if not protocols:
         return False
-    from autodidact.evaluation.protocols import DATA_PROTOCOLS
+    from autodidact.evaluation.protocols import PROTOCOLS
 
-    return bool({name.strip() for name in protocols.split(",")} & set(DATA_PROTOCOLS))
+    return not {name.strip() for name in protocols.split(",")} <= set(PROTOCOLS)
 
 
 def _examine(given: dict[str, Any]) -> None:

@@ -198,7 +198,7 @@ class CTRL(Recipe):
             "title": "Audit: what poisoned images would do",
             "sentence": f"With {count:,} of {of:,} training images poisoned, all of class '{named}', {after:.1f} % of "
             f"the triggered test images of other classes pass for '{named}'; of the clean model {before:.1f} % do. "
-            f"The accuracy on clean images falls by {drop:.1f} points.",
+            f"The accuracy on clean images changes by {-drop:+.1f} points.",
             "method": self.method if isinstance(self.method, str) else dict(self.method),
             "data": site.source.name,
             "poisoned": count,
