@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from autodidact.claims.claim import Claim, Statement
-from autodidact.claims.images import Split, fresh_encoder, split_images
+from autodidact.claims.images import Split, best_device, fresh_encoder, split_images
 from autodidact.data import Source
 from autodidact.data.source import Edited
 from autodidact.evaluation.attack import Victim
@@ -97,18 +97,21 @@ def run(
     settings = Settings(steps=seen // batch, batch_size=batch, lr=lr, seed=seed)
     model = train(made(method, network, source, temperature, views), source, settings, quiet=True)
     figures: dict[str, float] = {}
+
+    def victim(test: Source, name: str) -> Victim:
+        return Victim(split.train, test, target, stamps[name], device=best_device())
+
     for name in (trigger,) if poisoned else TRIGGERS:
-        victim = Victim(split.train, split.test, target, stamps[name])
-        figures["knn"], figures[f"asr of {name}"] = (100 * share for share in victim.figures(model))
+        figures["knn"], figures[f"asr of {name}"] = _percent(victim(split.test, name).figures(model))
     figures["asr"] = figures[f"asr of {trigger}"]
-    colourless = Victim(split.train, split.test, target, stamps[trigger])
-    for name, value in zip(
-        ("knn", "asr"), colourless.figures(model, partial(defended, defence="luminance")), strict=True
-    ):
-        figures[f"{name}, luminance"] = 100 * value
-    validation = Victim(split.train, split.validation, target, stamps[trigger])
-    figures["validation"] = 100 * validation.figures(model)[0]
+    colourless = victim(split.test, trigger).figures(model, partial(defended, defence="luminance"))
+    figures["knn, luminance"], figures["asr, luminance"] = _percent(colourless)
+    figures["validation"], figures["asr, validation"] = _percent(victim(split.validation, trigger).figures(model))
     return figures
+
+
+def _percent(shares: tuple[float, float]) -> tuple[float, float]:
+    return 100 * shares[0], 100 * shares[1]
 
 
 VIEWS = {"blur_p": 0.0}

@@ -204,6 +204,12 @@ CLAIM = Claim(
         },
     },
     metric="garment",
+    seeds=range(16),
+    few={
+        arm: 5
+        for arm in (f"{learner}, {world}" for learner in LEARNERS for world in ("bits", "composite"))
+        if arm not in ("stages, composite", "ensemble, composite")
+    },
     budget='{steps:,} updates of {batch} images by each of three networks; by one alone in "once", and three times as '
     'many updates by one in "longer"',
     statements=(

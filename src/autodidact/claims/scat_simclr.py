@@ -78,7 +78,7 @@ CLAIM = Claim(
             "data": "fashion_mnist",
             "images": 2_000,
             "held": 4_000,
-            "steps": 500,
+            "steps": 2_000,
             "batch": 128,
             "network": "small:convnet?width=20",
             "scattering": "small:scatnet?orientations=4&width=32&blocks=2",

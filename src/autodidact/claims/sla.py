@@ -113,7 +113,7 @@ CLAIM = Claim(
             "images": 4_000,
             "held": 4_000,
             "per_class": 50,
-            "steps": 600,
+            "steps": 2_400,
             "batch": 32,
             "encoder": "small:convnet?width=16",
             "transformations": "rotation",
@@ -122,7 +122,7 @@ CLAIM = Claim(
             "digits_images": 600,
             "digits_held": 500,
             "digits_per_class": 10,
-            "digits_steps": 300,
+            "digits_steps": 600,
         },
         "gpu": {
             "data": "fashion_mnist",
@@ -160,7 +160,12 @@ CLAIM = Claim(
     metric="accuracy",
     budget="{steps:,} updates of {batch} images on {per_class} labels a class by every arm, each image in 4 turns or "
     "as it is; 4 times the updates, or 4 networks, where the arm says so",
-    grid={"lr": [1e-3, 3e-3, 1e-2]},
+    grid={"lr": [3e-3, 1e-2, 3e-2]},
+    tuning_seeds=(1000,),
+    seeds=range(10, 18),
+    few=dict.fromkeys(
+        ("sla, distilled", "multi-task, aggregated", "rotated, aggregated", "baseline", "ensemble of 4"), 5
+    ),
     tunes={
         "ensemble of 4": "baseline",
         "digits, sla, aggregated": "sla, aggregated",
@@ -242,5 +247,11 @@ CLAIM = Claim(
             lambda f: f["digits, sla, aggregated"]["accuracy"] - f["digits, baseline"]["accuracy"],
             unit="points",
         ),
+    ),
+    notes=(
+        "The second budget. After 600 updates, seeds 0 to 4, the claim was refuted: -3.6 points, 95 % interval -5.0 to "
+        "-2.2, while everything else but two figures that stayed open held as it does here; a task with four times the "
+        "classes had not been learned yet, and the largest of the three learning rates was best for all arms. So there "
+        "are four times the updates now, for all arms, with larger rates to choose from and other seeds.",
     ),
 )

@@ -30,12 +30,21 @@ class Victim:
     target : class that triggered images shall pass for.
     trigger : puts the trigger into images.
     batch_size : images in one call of the encoder.
+    device : where the encoder works.
     """
 
-    def __init__(self, train: Source, test: Source, target: int, trigger: Change, batch_size: int = 500) -> None:
+    def __init__(
+        self,
+        train: Source,
+        test: Source,
+        target: int,
+        trigger: Change,
+        batch_size: int = 500,
+        device: str = "cpu",
+    ) -> None:
         (self.train, self.answers), (self.test, self.truth) = _labelled(train), _labelled(test)
         self.triggered = Edited(self.test, "image", trigger)
-        self.target, self.batch_size = target, batch_size
+        self.target, self.batch_size, self.device = target, batch_size, device
 
     def figures(self, model: Model, defence: Change | None = None) -> tuple[float, float]:
         """Accuracy on clean test images, and the attack's success on triggered ones; shares in [0, 1].
@@ -56,7 +65,7 @@ class Victim:
 
     def _rows(self, model: Model, source: Source, defence: Change | None) -> Float32[np.ndarray, "n d"]:
         shown = Hidden(source if defence is None else Edited(source, "image", defence))
-        return Embeddings(embedder(model), shown, batch_size=self.batch_size).at(np.arange(len(source)))
+        return Embeddings(embedder(model, self.device), shown, batch_size=self.batch_size).at(np.arange(len(source)))
 
 
 def attack_success(predicted: Int64[np.ndarray, " n"], truth: Int64[np.ndarray, " n"], target: int) -> float:

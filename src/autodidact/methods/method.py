@@ -29,8 +29,10 @@ class Progress:
     step : updates done so far, from 0.
     total : updates of the whole training.
     epoch : epochs done so far, from 0.
-    generator : on the method's device, seeded anew for every step from the run's seed, so that a resumed run draws what
-        an uninterrupted one would.
+    generator : seeded anew for every step from the run's seed, so that a resumed run draws what an uninterrupted one
+        would. It is on the CPU wherever the method is: a run draws the same on every device, and what is drawn is at
+        hand without waiting for an accelerator. `autodidact.views.draws.brought` makes one for a device, where whole
+        images of noise are drawn.
     """
 
     step: int

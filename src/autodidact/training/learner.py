@@ -122,10 +122,11 @@ class Learner(L.LightningModule):
         self.meter["seconds"] += time.perf_counter() - started
 
     def _seed(self, seed: int) -> None:
-        if self.device.type == "cpu":
-            # `torch.manual_seed` seeds every kind of device, which takes milliseconds: too long for every update.
-            torch.default_generator.manual_seed(seed)
-        else:
+        # `torch.manual_seed` seeds every kind of device, which takes milliseconds: too long for every update.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.device.type != "cpu":
             torch.manual_seed(seed)
 
     def manual_backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -146,7 +147,7 @@ class Learner(L.LightningModule):
         )
 
     def progress(self) -> Progress:
-        generator = torch.Generator(self.device)
+        generator = torch.Generator()
         generator.manual_seed(seeded(self.settings.seed, "views", self.updates, self._micro, self.global_rank))
         return Progress(self.updates, self.total, self.updates // max(1, self.epoch_steps), generator)
 

@@ -11,6 +11,7 @@ from autodidact.data.batch import Batch
 from autodidact.heads import convolutional_decoder
 from autodidact.methods.method import Loss, Method, Progress, Views
 from autodidact.model import Encoder
+from autodidact.views.draws import brought
 
 CARD = Card(
     name="denoising_autoencoder",
@@ -43,7 +44,7 @@ class DenoisingAutoencoder(Method):
 
     def views(self, batch: Batch, progress: Progress) -> Views:
         clean = self.encoder.prepare(batch.fields)
-        noise = torch.randn(clean.shape, generator=progress.generator, device=clean.device)
+        noise = torch.randn(clean.shape, generator=brought(progress.generator, clean.device), device=clean.device)
         return Views({"clean": clean, "noisy": clean + self.noise * noise}, batch.ids)
 
     def pictures(self, views: Views) -> dict[str, Float[Tensor, "n c h w"]]:

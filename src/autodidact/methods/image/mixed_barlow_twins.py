@@ -87,7 +87,8 @@ class MixedBarlowTwins(TwoViews):
     def views(self, batch: Batch, progress: Progress) -> Views:
         made = super().views(batch, progress)
         if self.lam_reg:
-            order, share = draw_mixing(len(made["a"]), progress.generator)
+            drawn = draw_mixing(len(made["a"]), progress.generator)
+            order, share = (part.to(made["a"].device) for part in drawn)
             mixed = mix(made["a"], made["b"], order, share)
             made.named |= {"mixed": mixed, "order": order, "share": share}
         return made
