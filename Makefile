@@ -9,6 +9,7 @@
 PYTHON ?= $(firstword $(foreach p,python3 python3.12 python3.11,$(if $(shell $(p) -c '$(NEW_ENOUGH)' 2>&1 || echo no),,$(p))))
 NEW_ENOUGH := import sys; sys.exit(sys.version_info < (3, 11))
 WORKERS ?= 2
+COMPILED := import lightning, timm, transformers, datasets, onnxscript, onnxruntime, sklearn.linear_model, torch.utils.tensorboard, matplotlib.pyplot, autodidact.sklearn, autodidact.training.run
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
@@ -20,7 +21,7 @@ demo: $(READY)
 	$(BIN)/autodidact demo
 
 test: lint types
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check
@@ -49,6 +50,8 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[dev]' || \
 		$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@# Compiled once, here: where PYTHONDONTWRITEBYTECODE is set, every process would compile all of this anew.
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -W ignore -c "$(COMPILED)"
 	touch $@
 
 # Newest versions that pyproject.toml allows, for every platform and Python from 3.11.

@@ -28,8 +28,6 @@ from autodidact.verbs.export import export
 pytest.importorskip("timm")
 pytest.importorskip("transformers")
 pytest.importorskip("onnxruntime")
-# The exports are made once and looked at by many tests: one process for all of them.
-pytestmark = pytest.mark.xdist_group("export")
 
 TABLE = Schema(
     numeric=Field("numeric", (3,), columns=("age", "mass", "height")),

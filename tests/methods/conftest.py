@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
+
+from autodidact.data import open_source
+from autodidact.measures import knn_predict
+from autodidact.methods.method import Method
+from autodidact.model import Model
+from autodidact.training import Settings, train
 
 
 @pytest.fixture(autouse=True)
@@ -35,3 +42,23 @@ def wavy() -> Callable[[nn.Module], nn.Module]:
         return module
 
     return fill
+
+
+@pytest.fixture
+def taught() -> Callable[..., tuple[Model, float, float]]:
+    """Trains a method on 1,200 digits: the model, and its kNN accuracy on the 597 others before and after."""
+    digits = open_source("digits", progress=False)
+    labels = torch.from_numpy(np.asarray(digits.column("label")))
+
+    def accuracy(model: Model) -> float:
+        with torch.no_grad():
+            rows = model.eval().embed(digits.batch(np.arange(len(digits))))
+        return float((knn_predict(rows[:1200], labels[:1200], rows[1200:]) == labels[1200:]).float().mean())
+
+    def teach(method: Method, steps: int, **settings: object) -> tuple[Model, float, float]:
+        before = accuracy(method.kept())
+        asked = {"steps": steps, "batch_size": 64, "lr": 3e-3, **settings}
+        model = train(method, digits.at(np.arange(1200)), Settings(**asked), quiet=True)
+        return model, before, accuracy(model)
+
+    return teach
