@@ -97,7 +97,7 @@ def claim_table(results: Sequence[Mapping[str, Any]]) -> str:
             f"{interval(result['difference'])}{_unit(result)}",
             f"{_side(result)} {result['margin']:g}",
             f"{len(result['seeds'])}",
-            _minutes(result["seconds"]),
+            _work(result),
             f"**{result['verdict']}**",
         )
         for result in results
@@ -168,7 +168,7 @@ def _result(result: Mapping[str, Any]) -> str:
     parts.append(
         f"Verdict: **{result['verdict']}**{' (' + result['why'] + ')' if result.get('why') else ''}. Seeds {seeds}; "
         + (f"settings chosen on seeds {tuned}; " if tuned else "")
-        + f"{_minutes(result['seconds'])} of work. `autodidact claim {result['name']}` runs it again."
+        + f"{_work(result)} of work. `autodidact claim {result['name']}` runs it again."
     )
     parts += list(result.get("notes", ()))
     return "\n\n".join(parts)
@@ -182,8 +182,13 @@ def _unit(entry: Mapping[str, Any]) -> str:
     return f" {entry['unit']}" if entry.get("unit") else ""
 
 
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+def _work(result: Mapping[str, Any]) -> str:
+    """What the cells took, one after the other, and the accelerator where there was one."""
+    seconds = result["seconds"]
+    took = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+    # The processor and its cores come first.
+    accelerator = ", ".join(result.get("machine", "").split(", ")[2:])
+    return f"{took} ({accelerator})" if accelerator else took
 
 
 def _default(value: Any) -> str:

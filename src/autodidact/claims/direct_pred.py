@@ -188,4 +188,10 @@ CLAIM = Claim(
             unit="points",
         ),
     ),
+    notes=(
+        "Nothing is decided, because at this budget training hardly changes the features: with DirectPred they are "
+        "about as good as before training, which the guard asks. Without a slow copy its predictor even spoils "
+        "them, while one that is set every fifth update and trained in between does best. A longer training is the "
+        "next thing to try.",
+    ),
 )

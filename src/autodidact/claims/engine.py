@@ -70,7 +70,8 @@ def run_claim(
         machinery in seconds, and its verdict means nothing.
     json : file to which the result is written.
     cache : folder of finished work; default ``$AUTODIDACT_CACHE/claims`` or ``~/.cache/autodidact/claims``.
-    jobs : processes, of one thread each; 0 for two where there are two cores. On an accelerator it is always 1.
+    jobs : processes, of one thread each; 0 for two where there are two cores, and for one at scale "gpu". Networks of
+        this size leave most of an accelerator idle: with NVIDIA's MPS running, a process for each core shares it well.
     tune : choose the tuned settings anew instead of taking the frozen ones that come with the claim.
     quiet : no progress line.
 
@@ -127,9 +128,7 @@ def freeze(name: str, *, scale: Scale = "laptop", cache: str | Path | None = Non
 
 
 def _jobs(asked: int, scale: Scale) -> int:
-    if scale == "gpu":
-        return 1
-    return asked or min(2, cores())
+    return asked or (1 if scale == "gpu" else min(2, cores()))
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

@@ -278,4 +278,8 @@ CLAIM = Claim(
             lambda f: f["stages, composite"]["nmi 0 truth_colours"] - f["stages, composite"]["nmi 0 label"],
         ),
     ),
+    notes=(
+        "The first 5 seeds left it open: 6.1 points, 95 % interval 4.0 to 8.2, where 5 were asked for. So the main "
+        "question has 16 seeds now, those 5 among them; nothing else was changed.",
+    ),
 )

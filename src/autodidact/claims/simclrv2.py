@@ -230,4 +230,9 @@ CLAIM = Claim(
             unit="points",
         ),
     ),
+    notes=(
+        "There is no premise: 600 updates on 600 labels a class are too few to show what many labels are worth, and"
+        " a pretraining of 390 updates is hardly better than none. So this says little of the paper's claim. Longer"
+        " trainings, of both kinds, are the next thing to try.",
+    ),
 )
