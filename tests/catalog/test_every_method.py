@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,10 +16,11 @@ from autodidact.catalog import cards, target
 from autodidact.data import Source, Store, open_source
 from autodidact.data.schema import Field
 from autodidact.methods.method import Method, Progress
-from autodidact.model import load_model
+from autodidact.model import Model, load_model
 from autodidact.recipes.names import encoder_maker, encoder_names, make_method, statistics_of
 from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings, train
+from autodidact.training.callbacks import Checkpoints
 
 METHODS = [name for name, card in cards().items() if card.kind == "method"]
 RECIPES = [name for name, card in cards().items() if card.kind == "recipe"]
@@ -149,12 +151,32 @@ def test_networks_come_first_and_everything_else_is_a_keyword(name):
     )
 
 
-def further_data(cls: type, source: Source) -> dict[str, Any]:
-    """Sources for the arguments that want further data of the same kind; and a share that is some of few rows."""
+SMALL = {
+    "rate": 0.1,
+    "finetune_steps": 3,
+    "finetune_batch": 8,
+    "distill_steps": 3,
+    "autoencoder_epochs": 1,
+    "retrieval_epochs": 1,
+}
+"""What recipes call the shares that must be some of few rows, and the lengths of their trainings."""
+
+
+def small(cls: type) -> dict[str, Any]:
+    """Arguments for a recipe on few rows; sources where it wants further data of the same kind."""
     parameters = inspect.signature(cls).parameters
     wanted = [name for name, p in parameters.items() if "Source" in str(p.annotation)]
-    share = {"rate": 0.1} if "rate" in parameters else {}
-    return {**dict.fromkeys(wanted, open_source("digits", progress=False).at(np.arange(ROWS, ROWS + 200))), **share}
+    more = open_source("digits", progress=False).at(np.arange(ROWS, ROWS + 200))
+    return {**dict.fromkeys(wanted, more), **{name: value for name, value in SMALL.items() if name in parameters}}
+
+
+def ran(name: str, folder: Path) -> Model:
+    """The recipe of a name, with a checkpoint after every update, from where it stands in the folder."""
+    cls = target(cards()[name])
+    source = source_for(cls.needs)
+    settings = Settings(steps=2, batch_size=8, accelerator="cpu", devices=1, checkpoint_steps=1)
+    site = Site(source, maker(name, source), settings, folder, quiet=True)
+    return Run(cls(**small(cls)).stages(site), folder).result()
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -170,10 +192,26 @@ def test_a_method_that_heeds_which_pairs_may_repel_has_another_loss_where_fewer_
 
 
 @pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_ends_with_a_model_that_can_do_what_its_card_says(name, tmp_path):
-    cls = target(cards()[name])
-    source = source_for(cls.needs)
-    settings = Settings(steps=2, batch_size=8, accelerator="cpu", devices=1)
-    site = Site(source, maker(name, source), settings, tmp_path, quiet=True)
-    model = Run(cls(**further_data(cls, source)).stages(site), tmp_path).result()
-    assert tuple(model.abilities) == cards()[name].abilities
+def test_a_recipe_gives_what_its_card_says_and_the_same_when_cut_off_in_the_middle_of_any_training(
+    name, tmp_path, monkeypatch
+):
+    whole = ran(name, tmp_path / "whole")
+    assert tuple(whole.abilities) == cards()[name].abilities
+    save = Checkpoints.save
+    stages = [path.parent.name for path in sorted((tmp_path / "whole" / "stages").glob("*/checkpoints"))]
+    assert stages
+    for stage in stages:
+
+        def saving(self: Checkpoints, learner: Any, stage: str = stage) -> None:
+            save(self, learner)
+            if learner.updates == 1 and self.folder.parent.name == stage:
+                raise InterruptedError
+
+        folder = tmp_path / f"cut in {stage}"
+        with monkeypatch.context() as patched:
+            patched.setattr(Checkpoints, "save", saving)
+            with pytest.raises(InterruptedError):
+                ran(name, folder)
+        assert not (folder / "stages" / stage / "done.json").exists()
+        gone_on = ran(name, folder).state_dict()
+        assert all(torch.equal(value, gone_on[key]) for key, value in whole.state_dict().items()), stage

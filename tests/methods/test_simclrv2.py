@@ -1,4 +1,4 @@
-"""SimCLR v2: pretraining, fine-tuning from inside the head, distillation; alone, in a row, cut off in the middle."""
+"""SimCLR v2: pretraining, fine-tuning from inside the head, distillation; alone and in a row."""
 
 from __future__ import annotations
 
@@ -21,7 +21,6 @@ from autodidact.objectives.embeddings import NotFinite
 from autodidact.recipes.simclrv2 import Pretraining, SimCLRv2, first_layers
 from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings
-from autodidact.training.callbacks import Checkpoints
 
 SHORT: dict[str, Any] = {"labels": "2-per-class", "finetune_steps": 4, "finetune_batch": 16}
 
@@ -66,24 +65,6 @@ def test_each_training_run_alone_gives_what_the_three_in_a_row_give(digits, tmp_
     tuned = run(digits, tmp_path / "b", {**SHORT, "until": "finetune", "pretrained": str(pretrained)})
     student = run(digits, tmp_path / "c", {**SHORT, "teacher": str(tuned.save(tmp_path / "tuned"))})
     assert same(student, whole)
-
-
-@pytest.mark.parametrize("stage", ["pretrain", "finetune", "distill"])
-def test_a_run_cut_off_in_the_middle_of_a_training_ends_with_the_same_weights(digits, tmp_path, monkeypatch, stage):
-    whole = run(digits, tmp_path / "whole", SHORT, checkpoint_steps=1)
-    save = Checkpoints.save
-
-    def saving(self: Checkpoints, learner: Any) -> None:
-        save(self, learner)
-        if learner.updates == 2 and self.folder.parent.name == stage:
-            raise InterruptedError
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Checkpoints, "save", saving)
-        with pytest.raises(InterruptedError):
-            run(digits, tmp_path / "cut", SHORT, checkpoint_steps=1)
-    assert not (tmp_path / "cut" / "stages" / stage / "done.json").exists()
-    assert same(run(digits, tmp_path / "cut", SHORT, checkpoint_steps=1), whole)
 
 
 def test_hidden_labels_are_never_read(digits, tmp_path):
