@@ -31,7 +31,7 @@ _CHUNK_ACCELERATOR = 2**26
 _CHUNK_A_THREAD = 2**18
 # Numbers in the images that a step for some samples only takes out, changes together and puts back.
 _PART = 2**18
-# Images smaller than this are put back by one call, larger ones one by one: the call is slow and starts quickly.
+# On a CPU images smaller than this are put back by one call, larger ones one by one: the call is slow and starts quickly.
 _COPIED_TOGETHER = 2**13
 
 
@@ -309,7 +309,7 @@ def _on_some(x: Tensor, chosen: Tensor, work: Callable[[Tensor, Tensor], object]
         at = some.to(x.device)
         part = torch.index_select(x, 0, at, out=scratch.take("part", (len(some), *x.shape[1:]), x.device))
         work(part, some)
-        if part[0].numel() < _COPIED_TOGETHER:
+        if x.device.type != "cpu" or part[0].numel() < _COPIED_TOGETHER:
             x.index_copy_(0, at, part)
         else:
             for i, changed in zip(some.tolist(), part.unbind(0), strict=True):
