@@ -31,7 +31,8 @@ _CHUNK_ACCELERATOR = 2**26
 _CHUNK_A_THREAD = 2**18
 # Numbers in the images that a step for some samples only takes out, changes together and puts back.
 _PART = 2**18
-# On a CPU images smaller than this are put back by one call, larger ones one by one: the call is slow and starts quickly.
+# On a CPU, images smaller than this are put back by one call, larger ones one by one: the call is slow, but starts
+# quickly.
 _COPIED_TOGETHER = 2**13
 
 
