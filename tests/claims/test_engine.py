@@ -95,6 +95,14 @@ def test_a_guard_that_nobody_can_tell_leaves_the_claim_open(tmp_path):
     assert result["verdict"] == "open"
 
 
+def test_a_refuted_guard_refutes_a_claim_whose_gain_nobody_can_tell(tmp_path):
+    broken = Statement("silence", "it says something", lambda f: -1.0 - 1e-3 * f["method"]["score"], role="guard")
+    result = judged(claim(gain=0.0, noise=0.5, statements=(broken,)), tmp_path)
+    assert [entry["verdict"] for entry in result["statements"]] == ["open", "refuted"]
+    assert result["verdict"] == "refuted"
+    assert "the main statement is open" in result["why"]
+
+
 def test_one_seed_has_no_interval_and_leaves_the_verdict_open(tmp_path):
     result = judged(claim(), tmp_path, seeds=1)
     assert (result["verdict"], result["difference"]["low"]) == ("open", None)

@@ -392,12 +392,13 @@ def _overall(main: str, statements: Sequence[Mapping[str, Any]]) -> tuple[str, s
     for entry in statements:
         if entry["role"] == "premise" and entry["verdict"] != HELD:
             return NO_PREMISE, f"the premise is {entry['verdict']}: {entry['text']}"
-    if main == HELD:
-        for entry in sorted(statements, key=lambda entry: entry["verdict"] != REFUTED):
-            if entry["role"] == "guard" and entry["verdict"] == REFUTED:
-                return REFUTED, f"the gain is there, but a guard is refuted: {entry['text']}"
-            if entry["role"] in ("guard", "control") and entry["verdict"] != HELD:
-                return OPEN, f"the {entry['role']} is {entry['verdict']}: {entry['text']}"
+    for entry in statements:
+        # Whatever the main statement comes to, it could not count.
+        if entry["role"] == "guard" and entry["verdict"] == REFUTED and main != REFUTED:
+            return REFUTED, f"the main statement is {main}, but a guard is refuted: {entry['text']}"
+    for entry in statements:
+        if entry["role"] in ("guard", "control") and entry["verdict"] != HELD and main == HELD:
+            return OPEN, f"the {entry['role']} is {entry['verdict']}: {entry['text']}"
     return main, ""
 
 
