@@ -11,6 +11,7 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from autodidact.catalog.card import Card
@@ -147,7 +148,7 @@ def _prose(card: Card) -> str:
 
 def _result(result: Mapping[str, Any]) -> str:
     means = [
-        (f"`{arm}`", f"{sum(values) / len(values):.4g}", ", ".join(f"{value:.4g}" for value in values))
+        (f"`{arm}`", f"{fmean(values):.4g}", ", ".join(f"{value:.4g}" for value in values))
         for arm, values in result["arms"].items()
     ]
     parts = [result["statement"], _table(("arm", f"{result['metric']}, mean", "by seed"), means)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from autodidact.catalog import cards
@@ -38,7 +39,7 @@ def judged(result: Mapping[str, Any]) -> str:
     lines += ["", f"{result['metric']}, {len(seeds)} seeds, {result['budget']}"]
     width = max(map(len, result["arms"]))
     for arm, values in result["arms"].items():
-        lines.append(f"  {arm:<{width}}  {sum(values) / len(values):.4g}   ({', '.join(f'{v:.4g}' for v in values)})")
+        lines.append(f"  {arm:<{width}}  {fmean(values):.4g}   ({', '.join(f'{v:.4g}' for v in values)})")
     lines.append("")
     for entry in result["statements"]:
         wanted = f"must be {entry['direction']} {entry['margin']:g}{' ' + entry['unit'] if entry['unit'] else ''}"
