@@ -255,7 +255,7 @@ CLAIM = Claim(
         "choose from and other seeds. What joint labels win over turned images and over two separate tasks was there "
         "in both.",
         "The trainings of seeds 10 to 13, but for the baseline of equal compute and the ensemble, ran on an H100, and "
-        "so did some side arms of seed 14, all others on a CPU. On seeds 14 to 17, where both arms of the main question "
-        "ran on the CPU, the gain is as large.",
+        "so did some side arms of seed 14, all others on a CPU. On seeds 14 to 17, where both arms of the main "
+        "question ran on the CPU, the gain is as large.",
     ),
 )
