@@ -114,10 +114,15 @@ def test_all_cards_are_read_in_milliseconds_and_without_torch():
     code = "import sys; from autodidact.catalog import cards; cards(); print('torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "False"
-    cards.cache_clear()
-    started = time.process_time()
-    cards()
-    assert time.process_time() - started < 0.1
+
+    def seconds() -> float:
+        cards.cache_clear()
+        started = time.process_time()
+        cards()
+        return time.process_time() - started
+
+    # The least of a few: what a machine with nothing else to do takes.
+    assert min(seconds() for _ in range(5)) < 0.1
 
 
 def test_public_verbs_are_functions_and_importing_the_package_imports_no_torch():

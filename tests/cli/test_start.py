@@ -22,9 +22,9 @@ def child(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
 
 
 def seconds(*words: str) -> float:
-    """Processor time of one start, the least of three: what a machine with nothing else to do takes."""
+    """Processor time of one start, the least of five: what a machine with nothing else to do takes."""
     times = []
-    for _ in range(3):
+    for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "autodidact", *words], capture_output=True, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
