@@ -101,6 +101,40 @@ def _resume(found: Mapping[str, Any]) -> str:
     )
 
 
+def _poison(found: Mapping[str, Any]) -> str:
+    clean, most = found["clean"], found["clean"]["at most, 95 %"]
+    alarms = ", ".join(
+        f'{count} called "{verdict}" (at most {100 * most[verdict]:.1f} % of such sets, 95 %)'
+        for verdict, count in clean["false alarms"].items()
+    )
+    shown = max(rate for rate in {row["rate"] for row in found["poisoned"]} if rate <= 0.01)
+    rows = [
+        (
+            row["kind"],
+            f"{row['magnitude']:g}",
+            f"{row['suspicious or poisoned']:.2f}",
+            f"{row['poisoned']:.2f}",
+            f"{row['recall']:.2f}",
+            "" if row["precision"] is None else f"{row['precision']:.2f}",
+        )
+        for row in found["poisoned"]
+        if row["rate"] == shown
+    ]
+    names = (
+        "images",
+        "magnitude",
+        "suspicious or poisoned",
+        "poisoned",
+        "images named, of those poisoned",
+        "of those named",
+    )
+    return (
+        f"## Looking for planted patterns\n\nThe protocol `poison` on {clean['sets']} clean sets of images that its "
+        f"thresholds were not set on: {alarms}. On sets with {100 * shown:g} % of CTRL's poison, the share of sets "
+        f"that are found:\n\n{markdown_table(names, rows)}"
+    )
+
+
 def _device(name: str) -> str:
     return " --device cuda" if name.endswith("_gpu") else ""
 
@@ -111,4 +145,5 @@ PARTS = {
     "contrastive": _contrastive,
     "data": _data,
     "kill_and_resume": _resume,
+    "poison": _poison,
 }
