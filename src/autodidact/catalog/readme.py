@@ -187,8 +187,7 @@ def _work(result: Mapping[str, Any]) -> str:
     """What the cells took, one after the other, and the accelerator where there was one."""
     seconds = result["seconds"]
     took = f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
-    # The processor and its cores come first.
-    accelerator = ", ".join(result.get("machine", "").split(", ")[2:])
+    accelerator = result.get("accelerator")
     return f"{took} ({accelerator})" if accelerator else took
 
 

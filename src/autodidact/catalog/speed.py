@@ -29,40 +29,33 @@ def speed_page(folder: Path) -> str:
 
 
 def _views(found: Mapping[str, Any]) -> str:
-    rows = [
-        (
-            f"{row['size']} px",
-            f"{row['threads']}",
-            f"{row['views_per_second']:,}",
-            f"{row['peer_views_per_second']:,}",
-            f"{row['ratio']:.1f}",
-            f"{row['goal']:g}",
-        )
-        for row in found["rows"]
-    ]
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
+    rows = [(f"{row['size']} px", f"{row['threads']}", *_rates(row)) for row in found["rows"]]
     table = markdown_table(("image", "threads", "views/s", "lightly, views/s", "times", "goal"), rows)
-    return f"## Augmentation\n\nTwo SimCLR views of a batch on a processor ({versions}).\n\n{table}"
+    return f"## Augmentation\n\nTwo SimCLR views of a batch on a processor ({_versions(found)}).\n\n{table}"
 
 
 def _views_gpu(found: Mapping[str, Any]) -> str:
     rows = [
-        (
-            f"{row['size']} px",
-            f"{row['batch']:,}",
-            f"{row['views_per_second']:,}",
-            f"{row['peer_views_per_second']:,}",
-            f"{row['ratio']:.1f}",
-            f"{row['goal']:g}",
-            f"{row['share_of_a_resnet50_step']:.2f}",
-        )
+        (f"{row['size']} px", f"{row['batch']:,}", *_rates(row), f"{row['share_of_a_resnet50_step']:.2f}")
         for row in found["rows"]
     ]
-    versions = ", ".join(f"{name} {version}" for name, version in found["versions"].items())
     table = markdown_table(
         ("image", "batch", "views/s", "kornia, views/s", "times", "goal", "share of a ResNet-50 step"), rows
     )
-    return f"Two SimCLR views of a batch on one {found['device']} ({versions}).\n\n{table}"
+    return f"Two SimCLR views of a batch on one {found['device']} ({_versions(found)}).\n\n{table}"
+
+
+def _rates(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
+    return (
+        f"{row['views_per_second']:,}",
+        f"{row['peer_views_per_second']:,}",
+        f"{row['ratio']:.1f}",
+        f"{row['goal']:g}",
+    )
+
+
+def _versions(found: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in found["versions"].items())
 
 
 def _contrastive(found: Mapping[str, Any]) -> str:

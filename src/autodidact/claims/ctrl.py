@@ -11,7 +11,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from autodidact.claims.claim import Claim, Statement
-from autodidact.claims.images import Split, best_device, fresh_encoder, split_images
+from autodidact.claims.images import Split, fresh_encoder, split_images
 from autodidact.data import Source
 from autodidact.data.source import Edited
 from autodidact.evaluation.attack import Victim
@@ -19,6 +19,7 @@ from autodidact.methods.image.barlow_twins import BarlowTwins
 from autodidact.methods.image.simclr import SimCLR
 from autodidact.methods.method import Method
 from autodidact.methods.supervised import Supervised
+from autodidact.model.device import pick_device
 from autodidact.recipes.ctrl import poisoned_positions
 from autodidact.training import Settings, train
 from autodidact.views.defence import defended
@@ -99,7 +100,7 @@ def run(
     figures: dict[str, float] = {}
 
     def victim(test: Source, name: str) -> Victim:
-        return Victim(split.train, test, target, stamps[name], device=best_device())
+        return Victim(split.train, test, target, stamps[name], device=pick_device())
 
     for name in (trigger,) if poisoned else TRIGGERS:
         figures["knn"], figures[f"asr of {name}"] = _percent(victim(split.test, name).figures(model))

@@ -376,7 +376,8 @@ def _judged(
         "figures": {name: _listed(claim, by_seed, name) for name in names},
         "settings": {"shared": _plain(claim.settings(scale)), "frozen": frozen},
         "versions": _versions(),
-        "machine": _machine(),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "accelerator": torch.cuda.get_device_name() if torch.cuda.is_available() else "",
         "notes": notes,
     }
 
@@ -404,12 +405,6 @@ def _overall(main: str, statements: Sequence[Mapping[str, Any]]) -> tuple[str, s
 
 def _rounded(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else float(f"{value:.6g}")
-
-
-def _machine() -> str:
-    """Processor and, where there is one, the accelerator that trainings use."""
-    found = f"{platform.machine()}, {os.cpu_count()} cores"
-    return f"{found}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else found
 
 
 def _versions() -> dict[str, str]:

@@ -18,6 +18,7 @@ from autodidact.evaluation.frozen import Frozen
 from autodidact.evaluation.knn import knn
 from autodidact.evaluation.linear import fit_probe
 from autodidact.model import Encoder, Model
+from autodidact.model.device import pick_device
 
 MEAN, STD = 0.286, 0.353
 """Of Fashion-MNIST's training images in [0, 1]."""
@@ -76,14 +77,9 @@ def fresh_encoder(name: str, source: Source, seed: int, mean: float = MEAN, std:
         return build(name, schema=source.schema, statistics={"mean": [mean], "std": [std]})
 
 
-def best_device() -> str:
-    """A GPU where there is one, as for training."""
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def embeddings(model: Model, source: Source) -> Float32[np.ndarray, "n d"]:
     """Embeddings of all samples, in order; the model is back on the CPU, in eval mode, afterwards."""
-    featurise = embedder(model, best_device())
+    featurise = embedder(model, pick_device())
     rows = np.concatenate([featurise(batch).cpu().numpy() for batch in source.in_order(500)])
     model.cpu()
     return rows

@@ -250,12 +250,12 @@ CLAIM = Claim(
     ),
     notes=(
         "The second budget. After 600 updates, seeds 0 to 4, the claim was refuted: -3.6 points, 95 % interval -5.0 "
-        "to -2.2: a task with four times the classes had not been learned yet, and the largest of the three learning "
-        "rates was best for all arms. So there are four times the updates now, for all arms, with larger rates to "
-        "choose from and other seeds. What joint labels win over turned images and over two separate tasks was there "
-        "in both.",
-        "The trainings of seeds 10 to 13, but for the baseline of equal compute and the ensemble, ran on an H100, and "
-        "so did some side arms of seed 14, all others on a CPU. On seeds 14 to 17, where both arms of the main "
+        "to -2.2 (results/earlier/sla_600_updates.json): a task with four times the classes had not been learned "
+        "yet, and the largest of the three learning rates was best for all arms. So there are four times the "
+        "updates now, for all arms, with larger rates to choose from and other seeds. What joint labels win over "
+        "turned images and over two separate tasks was there in both.",
+        "The trainings of seeds 10 to 13, but for the baseline of equal compute and the ensemble, ran on an H100, "
+        "and so did some side arms of seed 14, all others on a CPU. On seeds 14 to 17, where both arms of the main "
         "question ran on the CPU, the gain is as large.",
     ),
 )

@@ -23,6 +23,7 @@ from autodidact.methods.distilled import Distilled
 from autodidact.methods.predicting import Predicting, ReadOut, answer_field
 from autodidact.methods.supervised import Supervised
 from autodidact.model import Encoder
+from autodidact.model.device import pick_device
 from autodidact.training import Settings, train
 
 RATES = (3e-4, 1e-3, 3e-3)
@@ -197,7 +198,7 @@ def outputs(
     model: PredictorModel, source: Source, *, batch_size: int = 256, accelerator: str = "auto"
 ) -> Float32[np.ndarray, "n ..."]:
     """Logits of the classes, (n, classes), or predicted values, (n,), of every row of a source."""
-    device = "cuda" if accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available()) else "cpu"
+    device = pick_device(accelerator)
     model.eval().to(device)
     parts = []
     with torch.inference_mode():

@@ -22,6 +22,7 @@ from autodidact.evaluation.embeddings import embedder
 from autodidact.evaluation.table import Table
 from autodidact.methods.method import Method
 from autodidact.model import Encoder, Model, load_model
+from autodidact.model.device import pick_device
 from autodidact.model.model import write_aside
 from autodidact.training import Settings, train
 from autodidact.training.processes import first_process
@@ -66,8 +67,7 @@ class Site:
         ------
         ValueError : an embedding holds NaN or infinite values.
         """
-        gpu = self.settings.accelerator != "cpu" and torch.cuda.is_available()
-        featurise = embedder(model, "cuda" if gpu else "cpu")
+        featurise = embedder(model, pick_device(self.settings.accelerator))
 
         def rows(batch: Batch) -> dict[str, Any]:
             found = featurise(batch).float().cpu()

@@ -19,7 +19,8 @@ from autodidact.data import Batch, Source, Store, derive
 from autodidact.data.ids import positions_of
 from autodidact.encoders.kept import PredictorModel
 from autodidact.model import Ability, Model
-from autodidact.verbs.opened import open_data, open_run, pick_device
+from autodidact.model.device import pick_device
+from autodidact.verbs.opened import open_data, open_run
 
 SUFFIXES = (".parquet", ".npy")
 PART_BYTES = 64 << 20

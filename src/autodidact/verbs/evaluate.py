@@ -25,7 +25,8 @@ from autodidact.evaluation.protocols import Protocol, choose
 from autodidact.evaluation.table import Table
 from autodidact.methods.predicting import answer_field
 from autodidact.model import Model
-from autodidact.verbs.opened import open_data, open_run, pick_device, run_config
+from autodidact.model.device import pick_device
+from autodidact.verbs.opened import open_data, open_run, run_config
 from autodidact.verbs.pretrain import versions
 
 FOLDER = "evaluations"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
 from autodidact.data import Source, open_source
@@ -97,12 +96,3 @@ def open_data(
     for encoder in encoders_of(model):
         encoder.fits(source.schema)
     return source
-
-
-def pick_device(asked: str) -> str:
-    """ "cpu" or "cuda" from what was asked: "auto" takes a GPU where there is one."""
-    if asked not in ("auto", "cpu", "gpu", "cuda"):
-        raise ValueError(f"device must be auto, cpu or gpu, got '{asked}'")
-    if asked in ("gpu", "cuda") and not torch.cuda.is_available():
-        raise ValueError("no GPU was found; use --device cpu")
-    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"

@@ -16,9 +16,10 @@ from autodidact.data.durable import write_aside
 from autodidact.data.folder import list_images, listed_images
 from autodidact.evaluation.embeddings import Embeddings, embedder
 from autodidact.model import Model
+from autodidact.model.device import pick_device
 from autodidact.recipes.simcore import CoresetRule
 from autodidact.selection import Coreset
-from autodidact.verbs.opened import open_data, open_run, pick_device
+from autodidact.verbs.opened import open_data, open_run
 
 SUFFIXES = (".txt", ".csv")
 
