@@ -256,3 +256,13 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         write_report(tmp_path)
     with pytest.raises(FileNotFoundError, match="no such run"):
         write_report(tmp_path / "nowhere")
+
+
+def test_it_says_whether_the_labels_that_colour_the_map_were_trained_on(labelled_run, tmp_path):
+    assert (
+        "labels, which it never saw"
+        in write_report(labelled_run, source=image_source(), out=tmp_path / "page.html").read_text()
+    )
+    taught = tmp_path / "taught"
+    pretrain("sla", image_source(), out=taught, encoder=NARROW, settings=SETTINGS, quiet=True)
+    assert "labels, which it was trained on" in (taught / "report.html").read_text()

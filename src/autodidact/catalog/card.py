@@ -49,6 +49,11 @@ class Card:
     members: tuple[str, ...] = ()
     module: str = ""
 
+    @property
+    def taught_by_labels(self) -> bool:
+        """Whether labels enter training: of whatever predicts, or needs them."""
+        return "predict" in self.abilities or "label" in dict(self.needs).values()
+
     def plain(self) -> dict[str, Any]:
         """JSON-ready: tuples as lists, `needs` as field -> kind."""
         return {

@@ -10,16 +10,14 @@ from autodidact.report.geometry import Map, Shape, maps
 from autodidact.report.markup import number, paragraph, section, text
 from autodidact.report.samples import Samples
 
-LEAD = (
-    "Each dot is a sample. Groups that nobody asked for are what the model found by itself; colours are the labels, "
-    "which it never saw."
-)
+LEAD = "Each dot is a sample. Groups that nobody asked for are what the model found by itself."
 
 
-def cloud(samples: Samples, shape: Shape) -> str:
-    """The section of maps and spectrum."""
+def cloud(samples: Samples, shape: Shape, *, taught_by_labels: bool = False) -> str:
+    """The section of maps and spectrum; it says whether the model was trained on the labels."""
     drawn = "".join(_map(found, samples, f"m{index}") for index, found in enumerate(maps(samples.embeddings)))
-    lead = LEAD if samples.labels is not None else LEAD.split(";")[0] + "."
+    seen = "it was trained on" if taught_by_labels else "it never saw"
+    lead = f"{LEAD} Colours are the labels, which {seen}." if samples.labels is not None else LEAD
     shown = f"{len(samples):,}"
     some = f" Shown are {shown} of {samples.of:,} samples, chosen at random." if samples.of > len(samples) else ""
     return section(

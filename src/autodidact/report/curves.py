@@ -36,7 +36,7 @@ PANELS = (
     Panel(
         {"knn": "kNN"},
         "Online kNN accuracy",
-        "Share of samples whose nearest neighbours carry their label. Labels are looked at, never trained on.",
+        "Share of samples whose nearest neighbours carry their label.",
         "share",
     ),
     Panel(

@@ -64,7 +64,7 @@ def _agreement(samples: Samples, indices: Int[np.ndarray, "n k"]) -> str:
     chance = float(((counts / counts.sum()) ** 2).sum())
     return paragraph(
         f"Over {len(samples):,} samples, {same:.0%} of the {indices.shape[1]} nearest neighbours carry the sample's "
-        f"own label; by chance it would be {chance:.0%}. The labels are only looked at here."
+        f"own label; by chance it would be {chance:.0%}."
     )
 
 

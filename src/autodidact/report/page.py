@@ -7,6 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TypeVar
 
+from autodidact.catalog import cards
 from autodidact.data import open_source
 from autodidact.data.source import Source
 from autodidact.model import Model, load_model
@@ -82,8 +83,9 @@ def page(run: RunFolder, source: Source | None = None) -> str:
         some, schema = samples, first_stream(source).schema
         parts.append(having.try_("the neighbours could not be shown", lambda: neighbours(some, schema)))
         if shape is not None:
-            form = shape
-            parts.append(having.try_("the map could not be drawn", lambda: cloud(some, form)))
+            form, known = shape, cards().get(run.method)
+            taught = known is not None and known.taught_by_labels
+            parts.append(having.try_("the map could not be drawn", lambda: cloud(some, form, taught_by_labels=taught)))
     parts += [next_steps(run, model), settings(run, [*(source.notes if source is not None else ()), *run.notes])]
     body = "".join(part for part in parts if part)
     style = files("autodidact.report").joinpath("report.css").read_text(encoding="utf-8")
