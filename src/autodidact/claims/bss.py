@@ -40,6 +40,7 @@ def run(
     style: Literal["own", "image", "batch"],
     negatives: Literal["all", "slot", "domain"],
     ratio: float,
+    colour: float,
     seed: int,
     data: str,
     images: int,
@@ -57,8 +58,9 @@ def run(
 ) -> dict[str, float]:
     """Pretrain on pictures of three domains; accuracies of one probe there, in a fourth domain, and on sketches.
 
-    `ratio` is the largest share of the spectrum that changes hands, where any does. ``validation`` is kNN accuracy in
-    the domains seen, since of others nobody has labels.
+    `ratio` is the largest share of the spectrum that changes hands, where any does; `colour` is the probability of
+    colour jitter, four times that of greyscale. ``validation`` is kNN accuracy in the domains seen, since of others
+    nobody has labels.
     """
     split = split_images(data, images, held, seed)
 
@@ -68,7 +70,8 @@ def run(
     source = shown(split.train, SEEN, 0, spurious)
     torch.manual_seed(seed)
     network = build(encoder, schema=source.schema, statistics=channel_statistics(source))
-    options: dict[str, Any] = {"temperature": temperature, "view": view, "view_changes": dict(view_changes)}
+    changes = {**view_changes, "jitter_p": colour, "grey_p": colour / 4}
+    options: dict[str, Any] = {"temperature": temperature, "view": view, "view_changes": changes}
     method: Method = (_Oracle if negatives == "domain" else SimCLR)(network, **options)
     if style != "own":
         assert negatives != "domain"
@@ -173,7 +176,7 @@ CLAIM = Claim(
     },
     metric="linear unseen",
     budget="{steps:,} updates of {batch} images in 2 views by every arm",
-    grid={"lr": [1e-3, 2e-3, 4e-3], "ratio": [0.02, 0.1]},
+    grid={"lr": [1e-3, 3e-3], "ratio": [0.02, 0.1], "colour": [0.0, 0.8]},
     tunes={"bss, all negatives": "bss", "true domains": "simclr"},
     tuning_seeds=(1000,),
     statements=(
