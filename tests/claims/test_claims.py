@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from autodidact.catalog import cards
-from autodidact.claims import NAMES, claim_named, run_claim
+from autodidact.claims import NAMES, claim_named, run_claim, run_claims
 from autodidact.claims.engine import _tuning_key
 
 
@@ -39,3 +39,40 @@ def test_processes_give_the_figures_that_one_process_gives(tmp_path):
     alone = run_claim("t_jepa", seeds=1, scale="tiny", cache=tmp_path / "one", jobs=1, quiet=True)
     shared = run_claim("t_jepa", seeds=1, scale="tiny", cache=tmp_path / "two", jobs=2, quiet=True)
     assert alone["figures"] == shared["figures"]
+
+
+def test_claims_that_share_processes_give_what_each_gives_alone(tmp_path):
+    tiny = {"seeds": 1, "scale": "tiny", "quiet": True}
+    results = run_claims(["t_jepa", "rankme"], json=tmp_path / "out", cache=tmp_path / "two", jobs=2, **tiny)
+    assert list(results) == ["t_jepa", "rankme"]
+    for name, result in results.items():
+        alone = run_claim(name, cache=tmp_path / "one", jobs=1, **tiny)
+        assert (
+            result["figures"]
+            == alone["figures"]
+            == json.loads((tmp_path / "out" / f"{name}.json").read_text())["figures"]
+        )
+
+
+def test_a_claim_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr("autodidact.claims.engine._tune", _tune_but_not("rankme"))
+    with pytest.raises(RuntimeError, match="rankme: no luck"):
+        run_claims(["rankme", "t_jepa"], seeds=1, scale="tiny", json=tmp_path, cache=tmp_path, jobs=2, quiet=True)
+    assert [path.name for path in tmp_path.glob("*.json")] == ["t_jepa.json"]
+
+
+def _tune_but_not(name):
+    from autodidact.claims.engine import _tune
+
+    def tune(work_force):
+        if work_force.claim.name == name:
+            raise ValueError("no luck")
+        return _tune(work_force)
+
+    return tune
+
+
+@pytest.mark.parametrize(("names", "said"), [([], "no claim is named"), (["dcl", "dlc"], "did you mean 'dcl'")])
+def test_no_claim_or_an_unknown_one_among_several_is_an_error(names, said):
+    with pytest.raises(ValueError, match=said):
+        run_claims(names, scale="tiny")

@@ -294,6 +294,16 @@ RESULT = {
 }
 
 
+def test_several_claims_are_run_together_and_printed_one_after_the_other(run, called):
+    seen = called("run_claims", "autodidact.claims", {"a": RESULT, "b": {**RESULT, "name": "other"}})
+    code, out, _ = run("claim", "dcl, rankme", "--scale", "tiny", "--json", "results")
+    assert code == 0
+    assert seen["given"] == (["dcl", "rankme"],)
+    assert f" {RESULT['name']}: " in out
+    assert " other: " in out
+    assert out.rstrip().endswith("written to results")
+
+
 def test_a_claim_is_printed_with_arms_interval_margin_and_verdict():
     text = judged(RESULT)
     assert "dcl      0.625   (0.5, 0.75)" in text

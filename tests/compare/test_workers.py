@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
-from autodidact.compare.workers import run_cells
+from autodidact.compare.workers import Workers, run_cells
 
 CELLS = [{"arm": "a", "seed": seed} for seed in range(4)]
 
@@ -52,3 +53,17 @@ def test_a_cell_that_fails_is_named_and_the_others_that_ran_are_kept(arm: str, s
             lambda cell, _: found.append(cell),
         )
     assert found == [CELLS[0]]
+
+
+def test_threads_share_processes_and_a_killed_one_is_replaced() -> None:
+    found: list[Any] = []
+
+    def ask(arm: str) -> None:
+        workers.do([{"arm": arm, "seed": seed} for seed in range(3)], lambda _, returned: found.append(returned))
+
+    with Workers("test_workers:threads_and", 2) as workers, ThreadPoolExecutor(2) as pool:
+        with pytest.raises(RuntimeError, match="was killed"):
+            ask("killed")
+        list(pool.map(ask, ["a", "b"]))
+    assert sorted(returned["given"] for returned in found) == [[arm, seed] for arm in "ab" for seed in range(3)]
+    assert len({returned["process"] for returned in found}) <= 2

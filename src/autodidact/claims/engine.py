@@ -13,7 +13,8 @@ import platform
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from importlib.metadata import version
 from itertools import product
@@ -27,7 +28,7 @@ import autodidact
 from autodidact.catalog import cards, unknown
 from autodidact.claims.claim import SCALES, Claim, Figures, Scale, Statement, digest
 from autodidact.compare.arms import SECONDS, cell_path, run_arms
-from autodidact.compare.workers import run_cells
+from autodidact.compare.workers import Workers
 from autodidact.data.cores import cores
 from autodidact.measures import mean_interval
 from autodidact.model.model import write_aside
@@ -88,6 +89,77 @@ def run_claim(
     ValueError
         An unknown claim or scale, no seeds, or reported seeds among the tuning seeds.
     """
+    work_force, reported = _asked(name, seeds, first_seed, scale, cache, jobs, quiet)
+    result = _run(work_force, reported, tune)
+    if json is not None:
+        _write(Path(json), result)
+    return result
+
+
+def run_claims(
+    names: Sequence[str],
+    *,
+    seeds: int | None = None,
+    first_seed: int | None = None,
+    scale: Scale = "laptop",
+    json: str | Path | None = None,
+    cache: str | Path | None = None,
+    jobs: int = 0,
+    tune: bool = False,
+    quiet: bool = False,
+) -> dict[str, dict[str, Any]]:
+    """Run several claims at once: their work is shared among the same processes, so that none waits for a last one.
+
+    Parameters
+    ----------
+    names : of the claims.
+    seeds, first_seed, scale, cache, jobs, tune, quiet : see `run_claim`, for each of them.
+    json : folder into which every result is written when it is there, as NAME.json.
+
+    Returns
+    -------
+    dict : name -> what `run_claim` returns. The "wall_seconds" are those from the start of all.
+
+    Raises
+    ------
+    ValueError : as for `run_claim`.
+    RuntimeError : work of a claim failed; the other claims are finished first.
+    """
+    asked = {name: _asked(name, seeds, first_seed, scale, cache, jobs, quiet) for name in dict.fromkeys(names)}
+    if not asked:
+        raise ValueError(f"no claim is named; there are {', '.join(NAMES)}")
+    results: dict[str, dict[str, Any]] = {}
+    failed: list[str] = []
+
+    def one(name: str) -> None:
+        try:
+            results[name] = _run(*asked[name], tune)
+        except Exception as error:  # noqa: BLE001 - told when the others are finished
+            failed.append(f"{name}: {error}")
+            return
+        if json is not None:
+            _write(Path(json) / f"{name}.json", results[name])
+
+    with Workers("autodidact.claims.engine:work", _jobs(jobs, scale)) as workers:
+        for work_force, _ in asked.values():
+            work_force.workers = workers
+        with ThreadPoolExecutor(len(asked)) as pool:
+            list(pool.map(one, asked))
+    if failed:
+        raise RuntimeError("; ".join(failed))
+    return {name: results[name] for name in asked}
+
+
+def _asked(
+    name: str | Claim,
+    seeds: int | None,
+    first_seed: int | None,
+    scale: Scale,
+    cache: str | Path | None,
+    jobs: int,
+    quiet: bool,
+) -> tuple[_Work, list[int]]:
+    """Who does a claim's work, and the seeds that are reported."""
     claim = name if isinstance(name, Claim) else claim_named(name)
     if scale not in SCALES:
         raise unknown("scale", scale, SCALES)
@@ -99,15 +171,17 @@ def run_claim(
     if clash := sorted(set(reported) & set(claim.tuning_seeds)):
         raise ValueError(f"seeds {', '.join(map(str, clash))} were used for tuning; choose another --first-seed")
     folder = (Path(cache).expanduser() if cache is not None else default_cache()) / claim.name
-    work_force = _Work(claim, scale, folder, _jobs(jobs, scale), quiet)
+    return _Work(claim, scale, folder, _jobs(jobs, scale), quiet), reported
+
+
+def _run(work_force: _Work, reported: list[int], tune: bool) -> dict[str, Any]:
+    claim, scale = work_force.claim, work_force.scale
     started = time.monotonic()
     frozen = _frozen(claim, scale, None if tune else FROZEN / f"{claim.name}.json") or _tune(work_force)
     by_seed, spent = work_force.figures(frozen["settings"], reported, "seeds")
     result = _judged(claim, scale, reported, by_seed, frozen)
     result["seconds"] = round(spent, 1)
     result["wall_seconds"] = round(time.monotonic() - started, 1)
-    if json is not None:
-        _write(Path(json), result)
     return result
 
 
@@ -163,6 +237,8 @@ class _Work:
 
     def __init__(self, claim: Claim, scale: Scale, folder: Path, jobs: int, quiet: bool) -> None:
         self.claim, self.scale, self.folder, self.jobs, self.quiet = claim, scale, folder, jobs, quiet
+        self.workers: Workers | None = None
+        """Processes that are shared with other claims."""
 
     def do(self, cells: Sequence[tuple[str, Mapping[str, Any], int]], title: str) -> None:
         """All cells (arm, tuned settings, seed) that are not kept yet."""
@@ -177,7 +253,7 @@ class _Work:
             disable=self.quiet,
             mininterval=0.2 if sys.stderr.isatty() else 10.0,
         ) as bar:
-            if self.jobs == 1 or len(missing) == 1:
+            if self.workers is None and (self.jobs == 1 or len(missing) == 1):
                 threads = torch.get_num_threads()
                 # One thread here too, so that the figures are those that the processes would give.
                 torch.set_num_threads(1 if self.scale != "gpu" else threads)
@@ -199,7 +275,9 @@ class _Work:
                 }
                 for arm, settings, seed in missing
             ]
-            run_cells("autodidact.claims.engine:work", described, self.jobs, lambda *_: bar.update(1))
+            with ExitStack() as stack:
+                workers = self.workers or stack.enter_context(Workers("autodidact.claims.engine:work", self.jobs))
+                workers.do(described, lambda *_: bar.update(1))
 
     def read(self, arm: str, settings: Mapping[str, Any], seed: int) -> dict[str, float]:
         return dict(json.loads(self._path(arm, settings, seed).read_text())["figures"])

@@ -1,4 +1,4 @@
-"""``autodidact claim NAME [--seeds 5] [--first-seed 0] [--scale laptop|gpu|tiny] [--json FILE]``."""
+"""``autodidact claim NAME[,NAME...] [--seeds 5] [--first-seed 0] [--scale laptop|gpu|tiny] [--json FILE]``."""
 
 from __future__ import annotations
 
@@ -17,17 +17,21 @@ MODULE = "autodidact.claims.engine"
 def run(argv: Sequence[str]) -> None:
     """Parse, run, print arms, interval and verdict."""
     own = options_of(MODULE, "run_claim")
-    parser = Parser("claim", "NAME [options]", summary_of(MODULE, "run_claim"))
+    parser = Parser("claim", "NAME[,NAME...] [options]", summary_of(MODULE, "run_claim"))
     claims = sorted(card.claim for card in cards().values() if card.claim)
-    parser.positional("name", f"of the claim: {', '.join(claims)}")
+    parser.positional(
+        "name", f"of the claim, or of several with commas, which share the processes: {', '.join(claims)}"
+    )
     parser.options(own, but=("name",), shown={"json": "FILE", "cache": "DIR"})
     given = parser.take(argv)
     given.pop("config", None)
     if not given.get("name"):
         raise ValueError(f"which claim? autodidact claim NAME, one of {', '.join(claims)}")
-    from autodidact.claims import run_claim
+    from autodidact.claims import run_claim, run_claims
 
-    print(judged(run_claim(given.pop("name"), **given)))
+    names = [name.strip() for name in given.pop("name").split(",") if name.strip()]
+    results = [run_claim(names[0], **given)] if len(names) == 1 else run_claims(names, **given).values()
+    print("\n\n".join(judged(result) for result in results))
     if given["json"]:
         print(f"written to {given['json']}")
 

@@ -15,58 +15,92 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from queue import Queue
-from typing import Any
+from typing import Any, Self
 
 Cell = Mapping[str, Any]
 """Arguments of the function that does the work, JSON-ready; "arm" and "seed" are among them."""
 
 
-def run_cells(function: str, cells: Sequence[Cell], jobs: int, done: Callable[[Cell, Any], object]) -> None:
-    """Do the work of every cell.
+class Workers:
+    """Processes that do the work of cells, for one thread or for several that ask at once; close it with ``with``.
 
     Parameters
     ----------
     function : "module:name" of the function that does it; it is called with a cell's arguments by name, and what it
         returns is JSON-ready.
-    cells : what to do, in the order in which it is begun.
-    jobs : processes.
-    done : called for every finished cell with what the function returned, by one thread at a time.
-
-    Raises
-    ------
-    RuntimeError
-        A cell failed; the others that were running are finished first.
+    jobs : most processes; they are started as they are needed.
     """
-    idle: Queue[subprocess.Popen[str]] = Queue()
-    started = [_start(function) for _ in range(min(jobs, len(cells)))]
-    for process in started:
-        idle.put(process)
-    lock = threading.Lock()
-    failed: list[str] = []
 
-    def one(cell: Cell) -> None:
-        if failed:
-            return
-        process = idle.get()
-        try:
-            answer = _ask(process, cell)
-            if "returned" not in answer:
-                failed.append(f"{cell['arm']}, seed {cell['seed']}: {answer['failed']}")
-                return
-            with lock:
-                done(cell, answer["returned"])
-        finally:
-            idle.put(process)
+    def __init__(self, function: str, jobs: int) -> None:
+        self.function, self.jobs = function, jobs
+        self._lock = threading.Lock()
+        self._idle: Queue[subprocess.Popen[str]] = Queue()
+        self._started: list[subprocess.Popen[str]] = []
 
-    try:
-        with ThreadPoolExecutor(max(1, len(started))) as pool:
-            list(pool.map(one, cells))
-    finally:
-        for process in started:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self._started:
             process.terminate()
             process.wait()
-    if failed:
-        raise RuntimeError("; ".join(failed))
+
+    def do(self, cells: Sequence[Cell], done: Callable[[Cell, Any], object]) -> None:
+        """Do the work of every cell.
+
+        Parameters
+        ----------
+        cells : what to do, in the order in which it is begun.
+        done : called for every finished cell with what the function returned, by one thread at a time.
+
+        Raises
+        ------
+        RuntimeError
+            A cell failed; the others that were running are finished first.
+        """
+        lock = threading.Lock()
+        failed: list[str] = []
+
+        def one(cell: Cell) -> None:
+            process = self._take()
+            try:
+                if failed:
+                    return
+                answer = _ask(process, cell)
+                if "returned" not in answer:
+                    failed.append(f"{cell['arm']}, seed {cell['seed']}: {answer['failed']}")
+                    return
+                with lock:
+                    done(cell, answer["returned"])
+            finally:
+                self._give_back(process)
+
+        with ThreadPoolExecutor(max(1, min(self.jobs, len(cells)))) as pool:
+            list(pool.map(one, cells))
+        if failed:
+            raise RuntimeError("; ".join(failed))
+
+    def _take(self) -> subprocess.Popen[str]:
+        with self._lock:
+            if self._idle.empty() and len(self._started) < self.jobs:
+                self._started.append(_start(self.function))
+                return self._started[-1]
+        return self._idle.get()
+
+    def _give_back(self, process: subprocess.Popen[str]) -> None:
+        if process.poll() is not None:
+            # Dead: another one takes its place, for those who still wait.
+            with self._lock:
+                self._started.remove(process)
+                process = _start(self.function)
+                self._started.append(process)
+        self._idle.put(process)
+
+
+def run_cells(function: str, cells: Sequence[Cell], jobs: int, done: Callable[[Cell, Any], object]) -> None:
+    """Do the work of every cell in processes of its own, see `Workers`."""
+    with Workers(function, jobs) as workers:
+        workers.do(cells, done)
 
 
 def _ask(process: subprocess.Popen[str], cell: Cell) -> dict[str, Any]:
@@ -78,7 +112,11 @@ def _ask(process: subprocess.Popen[str], cell: Cell) -> dict[str, Any]:
         answer = process.stdout.readline()
     except BrokenPipeError:
         answer = ""
-    return dict(json.loads(answer)) if answer else {"failed": "was killed"}
+    if not answer:
+        process.kill()
+        process.wait()
+        return {"failed": "was killed"}
+    return dict(json.loads(answer))
 
 
 def _start(function: str) -> subprocess.Popen[str]:
