@@ -179,6 +179,8 @@ CLAIM = Claim(
     grid={"lr": [1e-3, 3e-3], "ratio": [0.02, 0.1], "colour": [0.0, 0.8]},
     tunes={"bss, all negatives": "bss", "true domains": "simclr"},
     tuning_seeds=(1000,),
+    seeds=range(16),
+    few={"bss, all negatives": 5, "true domains": 5},
     statements=(
         Statement(
             "gain",

@@ -106,12 +106,12 @@ CLAIM = Claim(
     scales={
         "laptop": {
             "data": "fashion_mnist",
-            "images": 1_000,
+            "images": 500,
             "held": 4_000,
-            "steps": 1_600,
-            "short_steps": 400,
+            "steps": 6_400,
+            "short_steps": 1_600,
             "batch": 128,
-            "encoder": "small:convnet?width=16",
+            "encoder": "small:convnet?width=32",
             "dimensions": 256,
             "view": "grey",
             "view_changes": {"blur_p": 0.0},
@@ -152,7 +152,7 @@ CLAIM = Claim(
         "mixed, less": "mixed",
     },
     tuning_seeds=(1000,),
-    few={"mixed, less": 3},
+    few={"mixed, less": 3, "barlow_twins, mixed input": 3, "mixed, short": 3, "barlow_twins, short": 3},
     statements=(
         Statement(
             "gain",

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from autodidact.claims.claim import Claim, Statement
-from autodidact.claims.images import accuracies, fresh_encoder, split_images
+from autodidact.claims.images import TINTED_MEAN, TINTED_STD, accuracies, fresh_encoder, in_colours, split_images
 from autodidact.encoders.kept import EncoderModel
 from autodidact.methods.image.scat_simclr import ScatSimCLR
 from autodidact.training import Settings, train
@@ -34,13 +34,15 @@ def run(
     view: str,
     view_changes: Mapping[str, Any],
 ) -> dict[str, float]:
-    """SimCLR on few images, with a plain network or with wavelets in front, or the wavelets alone; accuracies.
+    """SimCLR with a plain network or with wavelets in front, or the wavelets alone, on few images; accuracies.
+
+    The images are in colours that say nothing of the class.
 
     ``parameters`` counts those that are trained, the projector's among them.
     """
-    split = split_images(data, images, held, seed)
+    split = in_colours(split_images(data, images, held, seed))
     name = {"network": network, "scattering": scattering, "alone": f"{scattering}&blocks=0"}[front]
-    encoder = fresh_encoder(name, split.train, seed)
+    encoder = fresh_encoder(name, split.train, seed, TINTED_MEAN, TINTED_STD)
     if front == "alone":
         return {**accuracies(EncoderModel({"encoder": encoder}), split), "parameters": 0.0}
     torch.manual_seed(seed)
@@ -62,8 +64,8 @@ def run(
 CLAIM = Claim(
     name="scat_simclr",
     number=62,
-    statement="On 2,000 images SimCLR on wavelet scattering with a small adapter learns more than SimCLR on a plain "
-    "network with as many parameters.",
+    statement="On 2,000 images in changing colours SimCLR on wavelet scattering with a small adapter learns more than "
+    "SimCLR on a plain network with as many parameters.",
     run=run,
     arms={
         "scattering": {"front": "scattering"},
@@ -80,11 +82,11 @@ CLAIM = Claim(
             "held": 4_000,
             "steps": 2_000,
             "batch": 128,
-            "network": "small:convnet?width=20",
+            "network": "small:convnet?width=22",
             "scattering": "small:scatnet?orientations=4&width=32&blocks=2",
             "hidden": 128,
             "temperature": 0.5,
-            "view": "grey",
+            "view": "simclr",
             "view_changes": {"blur_p": 0.0},
         },
         "gpu": {
@@ -93,11 +95,11 @@ CLAIM = Claim(
             "held": 10_000,
             "steps": 10_000,
             "batch": 256,
-            "network": "small:convnet?width=64",
+            "network": "small:convnet?width=80",
             "scattering": "small:scatnet?orientations=8&width=96&blocks=4",
             "hidden": 512,
             "temperature": 0.5,
-            "view": "grey",
+            "view": "simclr",
             "view_changes": {"blur_p": 0.0},
         },
         "tiny": {
@@ -110,13 +112,13 @@ CLAIM = Claim(
             "scattering": "small:scatnet?orientations=2&width=4&blocks=1&scales=1",
             "hidden": 16,
             "temperature": 0.5,
-            "view": "tiny",
-            "view_changes": {},
+            "view": "simclr",
+            "view_changes": {"blur_p": 0.0},
         },
     },
     metric="linear",
     budget="{steps:,} updates of {batch} images in 2 views; a pretext task sees 4 or 9 more a sample",
-    grid={"lr": [1e-3, 3e-3]},
+    grid={"lr": [1e-3, 3e-3, 1e-2]},
     tunes={
         "scattering, rotation": "scattering",
         "scattering, jigsaw": "scattering",
@@ -169,10 +171,9 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "The budget is four times that of a first pilot, which had 500 updates. What stays open is whether anything"
-        " learned on the wavelets adds to them: by a linear probe on grey garments they are as good alone. By "
-        "nearest neighbours, which find less use for many untrained dimensions, learning on them is worth about "
-        'five points (the figures "knn"). Garments in varying colours, which wavelets alone cannot ignore, are the '
-        "next thing to try.",
+        "A first experiment showed the garments in grey and was open: +2.6 [0.9, 4.3] against 2 (results/earlier/"
+        "scat_simclr_grey_garments.json). There the wavelets alone were as good by a linear probe: nothing had to be "
+        "ignored. Here every garment has two colours that say nothing of it, the plain network has again the size of "
+        "the one on scattering, and a third, larger learning rate was tried for all.",
     ),
 )
