@@ -31,3 +31,14 @@ def test_only_the_rectangle_of_a_sample_is_filled(generator: torch.Generator) ->
 def test_an_image_too_small_for_any_rectangle_is_left_whole(generator: torch.Generator) -> None:
     rectangles = erase.sample_rectangles(20, (1, 1), (0.5, 1.0), (0.3, 3.3), generator)
     assert bool((rectangles[:, 2:] == 0).any(dim=1).all())
+
+
+def test_all_at_once_as_an_accelerator_does_it_equals_one_by_one():
+    generator = torch.Generator().manual_seed(3)
+    x = torch.rand(200, 3, 13, 9, generator=generator)
+    rectangles = erase.sample_rectangles(200, (13, 9), (0.02, 0.6), (0.3, 3.3), generator)
+    rectangles[::3] = 0
+    rectangles[1] = torch.tensor([0, 0, 13, 9])
+    one_by_one = erase.erase(x, rectangles, 0.5)
+    assert not torch.equal(one_by_one, x)
+    assert torch.equal(erase.erase_at_once_(x, rectangles, 0.5), one_by_one)

@@ -43,7 +43,19 @@ def erase(x: Float[Tensor, "n c h w"], rectangles: Int[Tensor, "n 4"], value: fl
 
 def erase_(x: Float[Tensor, "n c h w"], rectangles: Int[Tensor, "n 4"], value: float = 0.0) -> Float[Tensor, "n c h w"]:
     """`erase` in place."""
+    if x.device.type != "cpu":
+        return erase_at_once_(x, rectangles, value)
     for image, (top, left, height, width) in zip(x, rectangles.tolist(), strict=True):
         if height and width:
             image[:, top : top + height, left : left + width] = value
     return x
+
+
+def erase_at_once_(
+    x: Float[Tensor, "n c h w"], rectangles: Int[Tensor, "n 4"], value: float = 0.0
+) -> Float[Tensor, "n c h w"]:
+    """`erase_` of all samples in one operation, for devices on which many small ones wait for each other."""
+    top, left, height, width = rectangles.to(x.device)[:, :, None].unbind(1)
+    down, right = (torch.arange(side, device=x.device) for side in x.shape[2:])
+    rows, columns = (down >= top) & (down < top + height), (right >= left) & (right < left + width)
+    return x.masked_fill_((rows[:, :, None] & columns[:, None, :])[:, None], value)
