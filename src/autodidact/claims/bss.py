@@ -239,7 +239,7 @@ CLAIM = Claim(
         "adds nothing that could be shown: the differences to other styles image by image, and to negatives of all "
         "styles, are open.",
         "Tuning, on the domains seen, gave colour jitter to plain SimCLR, which is lost without, and took it from all "
-        "arms that exchange styles. Pilots on the tuning seed had shown that SimCLR was better than BSS with jitter for "
-        "both, so whether there is any became part of the grid, for every arm.",
+        "arms that exchange styles. Pilots on the tuning seed had shown no gain with jitter for both, so whether there "
+        "is any became part of the grid, for every arm.",
     ),
 )
