@@ -95,11 +95,35 @@ def test_both_models_start_alike_so_that_without_a_pattern_they_are_one(digits, 
         assert table.values("clean model", metric) == table.values("poisoned model", metric)
 
 
-def test_trained_behind_a_defence_there_is_one_more_model_for_each(digits, tmp_path):
+def test_trained_behind_a_defence_there_are_a_clean_and_a_poisoned_model_more_for_each(digits, tmp_path):
     run = audit(digits, tmp_path, defences=("luminance",), retrain=True)
     run.result()
-    assert "poisoned model trained with luminance" in run.read("audit").arms
-    assert json.loads((tmp_path / "stages/poisoned.luminance/done.json").read_text())["kind"] == "model"
+    table = run.read("audit")
+    for arm in ("clean", "poisoned"):
+        assert len(table.values(f"{arm} model trained with luminance", "attack success")) == 1
+        assert json.loads((tmp_path / f"stages/{arm}.luminance/done.json").read_text())["kind"] == "model"
+
+
+def test_the_poisoned_training_images_are_those_that_the_store_names_and_no_label_changes(digits, tmp_path):
+    trained: dict[str, Source] = {}
+
+    class Watching(Site):
+        def train(self, stage, method, source, settings=None):
+            trained[stage] = source
+            return super().train(stage, method, source, settings)
+
+    place = site(digits, tmp_path)
+    watched = Watching(place.source, place.encoder, place.settings, place.folder, True)
+    run = Run(CTRL(target="2", rate=0.05, defences=()).stages(watched), tmp_path)
+    run.result()
+    clean, poisoned = trained["clean"], trained["poisoned"]
+    everything = np.arange(len(clean))
+    before, after = (source.batch(everything) for source in (clean, poisoned))
+    changed = (before["image"] != after["image"]).flatten(1).any(dim=1).numpy()
+    assert before.ids.tolist() == after.ids.tolist()
+    assert sorted(clean.ids[changed].tolist()) == sorted(run.read("poison").ids.tolist())
+    assert changed.sum() == 12
+    assert torch.equal(before["label"], after["label"])
 
 
 @pytest.mark.parametrize("method", ["barlow_twins", {"name": "simclr", "temperature": 0.5}, "supervised"])

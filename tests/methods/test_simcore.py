@@ -161,3 +161,24 @@ def test_images_of_another_size_are_refused_before_anything_is_trained(target, t
 def test_an_empty_pool_is_refused(target, pool, tmp_path):
     with pytest.raises(ValueError, match="is empty"):
         run(target, pool.at([]), tmp_path)
+
+
+def test_a_selection_that_nothing_stops_ends_at_a_multiple_of_the_target():
+    generator = torch.Generator().manual_seed(0)
+    target, pool = torch.randn(12, 6, generator=generator), torch.randn(90, 6, generator=generator)
+    found, _ = CoresetRule(clusters=3, patience=1, stop=0.01, most=2)(target, pool, generator)
+    assert (found.ended, len(found.positions.unique())) == ("budget", 24)
+
+
+def test_target_samples_without_a_direction_are_an_error_even_where_clusters_would_hide_them():
+    generator = torch.Generator().manual_seed(0)
+    target, pool = torch.randn(12, 6, generator=generator), torch.randn(90, 6, generator=generator)
+    target[3] = 0
+    for clusters in (3, 12):
+        with pytest.raises(ValueError, match="1 rows of the target are zero"):
+            CoresetRule(clusters=clusters, exclude_near_duplicates=0)(target, pool, generator)
+
+
+def test_a_negative_share_is_refused():
+    with pytest.raises(ValueError, match="share lies in"):
+        CoresetRule(share=-0.1)

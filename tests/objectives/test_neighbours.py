@@ -211,6 +211,7 @@ def test_a_cold_temperature_does_not_overflow_in_float32() -> None:
         ({"bank": torch.zeros(0, D), "bank_labels": torch.zeros(0, dtype=torch.long)}, "the bank is empty"),
         ({"bank": torch.zeros(M, D + 1)}, "one width"),
         ({"queries": torch.full((N, D), torch.nan)}, "queries holds NaN"),
+        ({"bank": torch.full((M, D), torch.inf)}, "bank holds"),
         ({"own": torch.zeros(N, 2, dtype=torch.bool)}, r"own must be a matrix \(12, 40\)"),
     ],
 )

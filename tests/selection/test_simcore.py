@@ -147,6 +147,15 @@ def test_greedy_facility_location_reaches_its_guarantee_and_the_rounds_come_clos
     assert float(facility_location(similarity, rounds.positions)) >= 0.6 * best
 
 
+def test_a_budget_ends_a_selection_that_nothing_stops_before_and_no_row_is_taken_twice():
+    centroids, pool = unit(5, 4, 0), unit(123, 4, 100)
+    found = select_by_rounds(centroids, pool, budget=37, stop=0.01, patience=1, generator=generator())
+    assert found.ended == "budget"
+    assert len(found) == len(set(found.positions.tolist())) == 37
+    for taken, whole in zip(by_round(found)[:-1], naive(centroids, pool, 37, 0.01, 1), strict=False):
+        assert taken == whole
+
+
 @pytest.mark.usefixtures("wrong_types")
 def test_bad_input_is_named():
     two, three = unit(2, 4, 0), unit(3, 4, 1)

@@ -75,7 +75,7 @@ class CTRL(Recipe):
     plane : "chroma", "luminance" (seen more easily), or "auto": chroma where there is colour.
     defences : of "luminance" and "blur".
     blur : standard deviation of the blur in pixels.
-    retrain : train on defended images too, once more for each defence.
+    retrain : train on defended images too, a clean and a poisoned model for each defence.
     """
 
     needs: ClassVar[Mapping[str, Kind]] = {"image": "image", "label": "label"}
@@ -141,7 +141,11 @@ class CTRL(Recipe):
 
         stages = [Stage("poison", poison), trained("clean", clean), trained("poisoned", poisoned)]
         if self.retrain:
-            stages += [trained(_retrained(d), Edited(poisoned, "image", f)) for d, f in defend.items()]
+            for name, function in defend.items():
+                stages += [
+                    trained(_retrained("clean", name), Edited(clean, "image", function)),
+                    trained(_retrained("poisoned", name), Edited(poisoned, "image", function)),
+                ]
 
         def audit(results: Mapping[str, Any]) -> Table:
             victim, table = Victim(clean, test, target, trigger), Table()
@@ -155,8 +159,8 @@ class CTRL(Recipe):
             for name, function in defend.items():
                 for arm in ("clean", "poisoned"):
                     measure(f"{arm} model, {name}", arm, function)
-                if self.retrain:
-                    measure(f"poisoned model trained with {name}", _retrained(name), function)
+                    if self.retrain:
+                        measure(f"{arm} model trained with {name}", _retrained(arm, name), function)
             energy = float(np.mean(np.asarray(results["poison"].column("energy"))))
             table.about = self._facts(table, site, target, len(chosen), len(clean), energy, trigger, pattern)
             if first_process():
@@ -239,5 +243,5 @@ def poisoned_positions(source: Source, target: int, rate: float, seed: int) -> P
     return np.sort(members[np.argsort(uniform(source.ids[members], seed), kind="stable")[:count]])
 
 
-def _retrained(defence: str) -> str:
-    return f"poisoned.{defence}"
+def _retrained(arm: str, defence: str) -> str:
+    return f"{arm}.{defence}"

@@ -17,7 +17,7 @@ from autodidact.measures.neighbours import nearest
 from autodidact.model import Model
 from autodidact.recipes.names import MethodSpec, method_of, named_method
 from autodidact.recipes.stages import Recipe, Site, Stage, training
-from autodidact.selection import Coreset, select_by_rounds
+from autodidact.selection import Coreset, check_directions, select_by_rounds
 from autodidact.targets import kmeans
 
 CARD = Card(
@@ -90,6 +90,7 @@ class CoresetRule:
 
     def centroids(self, target: Float[Tensor, "x d"], generator: torch.Generator) -> Float[Tensor, "k d"]:
         """Means of the target's k-means clusters by direction; the samples themselves where there are no more."""
+        check_directions("target", target)
         rows = torch.nn.functional.normalize(target)
         if self.clusters >= len(rows):
             return rows
@@ -142,7 +143,8 @@ class SimCore(Recipe):
         sample and is left out, counted; 0 leaves none out.
     most_seen : samples that the second training sees at most, where `stop` decides the number and the settings give
         epochs: ``min(epochs, most_seen // samples)``, so that a larger selection costs no more. 0 for no limit. Paper:
-        128,116,700, which are 100 passes over ImageNet.
+        128,116,700, which are 100 passes over ImageNet; it divides by the selected samples, here the target's count
+        too.
     """
 
     def __init__(

@@ -81,7 +81,8 @@ def select_by_rounds(
     ValueError
         An empty pool or target, rows without a direction or with NaN, or numbers out of range.
     """
-    _check(centroids, pool)
+    check_directions("target", centroids)
+    check_directions("pool", pool)
     if budget is not None and budget < 1:
         raise ValueError(f"the budget is at least 1 row, got {budget}")
     if (stop is not None and not 0 < stop <= 1) or patience < 1:
@@ -144,14 +145,14 @@ def _once(asked: Tensor, similarity: Tensor) -> tuple[Tensor, Tensor]:
     return asked[first], similarity[first]
 
 
-def _check(centroids: Tensor, pool: Tensor) -> None:
-    for name, rows in (("target", centroids), ("pool", pool)):
-        if len(rows) == 0:
-            raise ValueError(f"the {name} is empty")
-        if not torch.isfinite(rows).all():
-            raise ValueError(f"rows of the {name} hold NaN or infinite values")
-        if (without := int((rows.square().sum(1) == 0).sum())) > 0:
-            raise ValueError(f"{without} rows of the {name} are zero and point nowhere, so nothing resembles them")
+def check_directions(name: str, rows: Float[Tensor, "n d"]) -> None:
+    """Raise ValueError where there is no row, or one that has no direction."""
+    if len(rows) == 0:
+        raise ValueError(f"the {name} is empty")
+    if not torch.isfinite(rows).all():
+        raise ValueError(f"rows of the {name} hold NaN or infinite values")
+    if (without := int((rows.square().sum(1) == 0).sum())) > 0:
+        raise ValueError(f"{without} rows of the {name} are zero and point nowhere, so nothing resembles them")
 
 
 def facility_location(similarity: Float[Tensor, "n k"], chosen: Int[Tensor, " m"]) -> Float[Tensor, ""]:

@@ -50,7 +50,8 @@ class SLA(Predicting):
 
     Joint logits ``u_ij = v_i + w_j`` would be the separate heads, ``u_ij = v_i`` the invariant one: SLA drops both
     restrictions. With ``inference="distilled"`` a second head g learns what the aggregated copies s say, from x
-    alone: ``+ CE(g(f(x)), y) + beta T^2 KL(softmax(s / T) || softmax(g(f(x)) / T))``, s without gradient.
+    alone: ``+ CE(g(f(x)), y) + beta T^2 H(softmax(s / T), softmax(g(f(x)) / T))``, s without gradient; the
+    cross-entropy H has the gradient of the paper's divergence and is larger by the entropy of what s says.
 
     Samples without a label (-1) do not count; the log shows the share of those that do as ``labelled``. An update
     forwards M times as many images as the batch has.
