@@ -272,3 +272,11 @@ def test_features_of_other_samples_than_the_source_has_are_refused(digits, tmp_p
 def test_clusters_that_are_all_one_are_said_to_change_nothing(digits, tmp_path):
     run(digits, tmp_path, further=1, clusters=1)
     assert "a single group" in (tmp_path / "stages" / "clusters.0" / "notes.txt").read_text()
+
+
+@pytest.mark.filterwarnings("ignore:.*clusters are empty")
+def test_features_that_are_all_alike_make_a_single_group_which_is_said(digits, tmp_path, monkeypatch):
+    alike = torch.ones(len(digits), 4)
+    monkeypatch.setattr("autodidact.recipes.multistage._column", lambda *_: alike)
+    run(digits, tmp_path, further=1, clusters=3)
+    assert "a single group" in (tmp_path / "stages" / "clusters.0" / "notes.txt").read_text()

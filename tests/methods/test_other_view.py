@@ -82,9 +82,10 @@ def test_the_target_takes_no_gradient_and_the_network_does(digits, cls, options)
     assert all(p.grad is not None for p in method.encoder.parameters())
 
 
-def test_a_slow_copy_that_is_no_slower_is_what_a_network_that_is_its_own_target_has(digits):
-    own = BYOL(encoder(digits), momentum=0.0, hidden=16, dimensions=12)
-    copied = BYOL(encoder(digits), momentum=0.5, hidden=16, dimensions=12)
+@pytest.mark.parametrize("cls", [BYOL, DirectPred])
+def test_a_slow_copy_that_is_no_slower_is_what_a_network_that_is_its_own_target_has(digits, cls):
+    own = cls(encoder(digits), momentum=0.0, hidden=16, dimensions=12)
+    copied = cls(encoder(digits), momentum=0.5, hidden=16, dimensions=12)
     copied.load_state_dict(own.state_dict(), strict=False)
     copied.slow_encoder.update(copied.encoder, 0.0)
     copied.slow_projector.update(copied.projector, 0.0)

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from autodidact.data import Batch, Source, open_source
 from autodidact.encoders import build
+from autodidact.evaluation.embeddings import embedder
 from autodidact.methods.image.scat_simclr import ScatSimCLR
 from autodidact.methods.image.simclr import SimCLR
 from autodidact.methods.method import Progress
@@ -152,6 +153,23 @@ def test_it_trains_in_training_mode_after_every_look_of_the_monitors(digits) -> 
     assert modes == [True] * 6
     # Two forward passes an update: the contrast's and the task's.
     assert counts == [0, 2, 4, 6, 8, 10]
+
+
+def test_a_model_that_was_evaluated_trains_in_training_mode_again(digits) -> None:
+    modes = []
+
+    class Watched(ScatSimCLR):
+        def loss(self, views, progress):
+            modes.append(all(module.training for module in self.modules()))
+            return super().loss(views, progress)
+
+    method = Watched(encoder(), view="tiny")
+    settings = Settings(steps=2, batch_size=16, accelerator="cpu", devices=1)
+    for _ in range(2):
+        model = train(method, digits, settings, quiet=True)
+        embedder(model)(digits.batch(np.arange(8)))
+        assert not method.encoder.training
+    assert modes == [True] * 4
 
 
 @pytest.mark.usefixtures("wrong_types")

@@ -11,13 +11,14 @@ from PIL import Image
 
 from autodidact.data import ArraySource, Source, Store, open_source
 from autodidact.data.pairs import stored_pairs
+from autodidact.data.schema import Field, Schema
 from autodidact.encoders import build
 from autodidact.evaluation.table import Table
 from autodidact.methods.image.paired import PairTriplets
 from autodidact.methods.method import Progress
 from autodidact.objectives import pair_triplets
 from autodidact.recipes.stages import Run, Site
-from autodidact.recipes.transitive import Transitive, pair_kinds, tracks_of
+from autodidact.recipes.transitive import Transitive, centred, pair_kinds, tracks_of
 from autodidact.training import Settings
 from autodidact.worlds.tracks import tracks
 
@@ -143,6 +144,35 @@ def test_the_kinds_of_pairs_share_every_batch(filmed, tmp_path):
     assert shown.shares == pytest.approx({"transitive": 0.6, "intra": 0.2, "inter": 0.2})
     recipe.pairs = "union"
     assert recipe._shown(filmed, store).shares == {"intra": 0.5, "inter": 0.5}
+    recipe.pairs = "without_inter"
+    assert recipe._shown(filmed, store).shares == pytest.approx({"transitive": 0.75, "intra": 0.25})
+
+
+def test_the_whole_graph_follows_from_the_seed(filmed, done, tmp_path):
+    run(filmed, tmp_path)
+    for kind in ("intra", "inter", "transitive"):
+        assert np.array_equal(pairs_of(filmed, done, kind), pairs_of(filmed, tmp_path, kind))
+    edges, track = torch.tensor([[0, 8], [9, 20]]), torch.arange(40) // 8
+    one, other = (pair_kinds(edges, track, 2, torch.Generator().manual_seed(seed)) for seed in (0, 1))
+    assert not torch.equal(one["intra"], other["intra"])
+
+
+@pytest.mark.filterwarnings("ignore:.*clusters are empty")
+def test_images_that_are_all_alike_are_an_error(tmp_path):
+    image = torch.randint(0, 256, (1, 1, 12, 12), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    digits = open_source("digits", progress=False).at(np.arange(40))
+    fields = {"image": image.expand(40, -1, -1, -1).contiguous(), "track": np.arange(40) // 4}
+    schema = Schema(image=Field("image", (1, 12, 12)), track=Field("group"))
+    with pytest.raises(ValueError, match="lie in one cluster"):
+        run(ArraySource("alike", fields, schema, digits.ids), tmp_path)
+
+
+def test_codes_that_differ_by_rounding_alone_point_nowhere():
+    alike = torch.full((160, 5), 0.1)
+    alike[3] += 1e-9
+    assert not centred(alike).any()
+    some = torch.cat([alike, torch.rand(4, 5)])
+    torch.testing.assert_close(centred(some), some - some.mean(0))
 
 
 def test_without_tracks_only_look_alikes_are_left_which_is_said(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -134,6 +135,8 @@ def test_bad_input_is_named() -> None:
     for arguments, message in (
         ((mixed[:1], z1[:1], z2[:1], order[:1] * 0, 0.5), "at least 2 rows, got 1"),
         ((mixed[:4], z1, z2, order, 0.5), r"one shape .* got \(4, 4\) and \(9, 4\)"),
+        ((mixed, z1, z2, order, 1.5), r"lies in \[0, 1\], got 1\.5"),
+        ((mixed, z1, z2, order, torch.tensor(-0.5)), r"lies in \[0, 1\], got -0\.5"),
         ((mixed * torch.nan, z1, z2, order, 0.5), "first view holds NaN"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -79,6 +79,14 @@ def test_lonely_clusters_and_features_without_a_direction_have_no_edges():
     assert zero.shape == (0, 2)
 
 
+def test_a_cluster_number_that_nobody_has_changes_nothing():
+    generator = torch.Generator().manual_seed(0)
+    features, tracks, clusters = torch.randn(30, 3, generator=generator), torch.arange(30) // 2, torch.arange(30) % 2
+    found = mutual_neighbours(features, tracks, clusters, k=3)
+    assert len(found)
+    assert torch.equal(mutual_neighbours(features, tracks, 3 * clusters, k=3), found)
+
+
 def test_features_that_are_all_equal_link_different_tracks_only():
     tracks = torch.tensor([0, 0, 1, 1])
     found = mutual_neighbours(torch.ones(4, 3), tracks, torch.zeros(4, dtype=torch.long), k=4)

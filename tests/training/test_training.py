@@ -350,12 +350,17 @@ def test_extra_draws_survive_a_resume(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_refresh_runs_before_the_first_step_and_on_its_period_over_the_whole_source_in_order() -> None:
     calls: list[tuple[int, list[int], bool]] = []
+    inside: list[bool] = []
 
     class Refreshes(Regression):
         refresh_every = 6
 
         def refresh(self, sweep: Any, progress: Progress) -> None:
-            swept = sweep(lambda batch: {"out": self.hidden(batch["x"])})
+            def visit(batch: Any) -> dict[str, Any]:
+                inside.append(self.hidden.training)
+                return {"out": self.hidden(batch["x"])}
+
+            swept = sweep(visit)
             calls.append((progress.step, swept["ids"].tolist(), self.hidden.training))
             assert len(swept["out"]) == 50
 
@@ -363,6 +368,9 @@ def test_refresh_runs_before_the_first_step_and_on_its_period_over_the_whole_sou
     train(method, toy(), SHORT, quiet=True)
     assert [step for step, _, _ in calls] == [0, 6, 12]
     assert all(ids == list(range(50)) for _, ids, _ in calls)
+    # Evaluated inside the sweep, training again right after it.
+    assert not any(inside)
+    assert all(training for *_, training in calls)
     assert method.hidden.training
 
 

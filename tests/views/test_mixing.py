@@ -45,5 +45,7 @@ def test_what_cannot_be_mixed_is_named() -> None:
         mix((255 * images).byte(), (255 * images).byte(), order, 0.5)
     with pytest.raises(ValueError, match=r"lies in \[0, 1\], got 1\.5"):
         mix(images, images, order, 1.5)
+    with pytest.raises(ValueError, match=r"lies in \[0, 1\], got -0\.5"):
+        mix(images, images, order, -0.5)
     with pytest.raises(ValueError, match="one shape"):
         mix(images, images[:2], order, 0.5)

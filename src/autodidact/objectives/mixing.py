@@ -61,10 +61,13 @@ def mixing_gap(
     Raises
     ------
     ValueError
-        N = 1, projections that differ in shape, NaN or infinite values.
+        N = 1, projections that differ in shape, NaN or infinite values, a share outside [0, 1] (looked at on the CPU
+        only: elsewhere that would make every step wait).
     """
     check_views("mixing_gap", z1, z2)
     check_views("mixing_gap", mixed, z1)
+    if not (isinstance(share, Tensor) and share.device.type != "cpu") and not 0 <= float(share) <= 1:
+        raise ValueError(f"mixing_gap: the share of the first view lies in [0, 1], got {float(share)}")
     with full_precision_region(z1.device):
         if standardise:
             mixed, z1, z2 = (standardised(z, unbiased=unbiased, gather=gather) for z in (mixed, z1, z2))

@@ -23,11 +23,12 @@ from autodidact.recipes.first_feature import clustered_codes
 from autodidact.recipes.stages import Recipe, Site, Stage, training
 from autodidact.selection import distinct_pairs, mutual_neighbours, partners, transitive_pairs
 
-Kinds = Literal["intra", "inter", "union", "transitive"]
+Kinds = Literal["intra", "inter", "union", "without_inter", "transitive"]
 SHARES: Mapping[str, Mapping[str, float]] = {
     "intra": {"intra": 1.0},
     "inter": {"inter": 1.0},
     "union": {"intra": 1 / 2, "inter": 1 / 2},
+    "without_inter": {"transitive": 3 / 4, "intra": 1 / 4},
     # An edge A - B with A' and B' gives A - A', A - B and the three pairs that follow, all of one weight.
     "transitive": {"transitive": 3 / 5, "intra": 1 / 5, "inter": 1 / 5},
 }
@@ -63,7 +64,8 @@ class Transitive(Recipe):
     Parameters
     ----------
     tracks : "folder", the folder that an image lies in, or the name of a field with a number a track.
-    pairs : which are trained on: "transitive" (all kinds), "union" (intra and inter), "intra" or "inter".
+    pairs : which are trained on: "transitive" (all kinds), "without_inter" (what follows from the look-alikes, but not
+        these themselves), "union" (intra and inter), "intra" or "inter".
     neighbours : most edges of a sample to look-alikes of other tracks, which must be mutual, >= 1.
     least : smallest cosine of an edge, between codes that have their mean taken off, in [-1, 1].
     clusters : k-means clusters of the codes, at least 2: edges stay inside one, negatives come from others. 0 for one
@@ -124,7 +126,7 @@ class Transitive(Recipe):
         self, source: Source, codes: Float[Tensor, "n d"], tracks: Int[Tensor, " n"], clusters: Int[Tensor, " n"]
     ) -> Int[Tensor, "edges 2"]:
         """The inter-instance edges, as positions in the source."""
-        return mutual_neighbours(codes - codes.mean(0), tracks, clusters, k=self.neighbours, least=self.least)
+        return mutual_neighbours(centred(codes), tracks, clusters, k=self.neighbours, least=self.least)
 
     def stages(self, site: Site) -> list[Stage]:
         track = torch.from_numpy(tracks_of(site.source, self.tracks))
@@ -136,6 +138,11 @@ class Transitive(Recipe):
             generator = torch.Generator().manual_seed(site.settings.seed)
             joined = site.source.joined(results["codes"]).joined(results["clusters"])
             codes, cluster = (torch.tensor(np.asarray(joined.column(name))) for name in ("code", "cluster"))
+            if len(cluster.unique()) < 2:
+                raise ValueError(
+                    f"all samples of '{site.source.name}' lie in one cluster, so there is nothing to tell them from: "
+                    "are the images all alike?"
+                )
             edges = self.edges(site.source, codes, track, cluster)
             for kind, found in pair_kinds(edges, track, self.draws, generator).items():
                 first, second = (site.source.ids[ends] for ends in found.numpy().T)
@@ -188,6 +195,13 @@ def tracks_of(source: Source, tracks: str) -> np.ndarray:
         return np.unique(folders, return_inverse=True)[1].astype(np.int64)
     values = np.asarray(source.column(tracks)).astype(np.int64)
     return np.where(values >= 0, values, values.max(initial=0) + 1 + np.arange(len(values)))
+
+
+def centred(codes: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Codes with their mean taken off; zero where nothing is left but rounding."""
+    rows = codes.double() - codes.double().mean(0)
+    rounding = 1e-6 * codes.double().norm(dim=1, keepdim=True)
+    return rows.where(rows.norm(dim=1, keepdim=True) > rounding, 0.0).to(codes.dtype)
 
 
 def pair_kinds(

@@ -46,9 +46,9 @@ class BSS(Method):
     Each view belongs to a style slot. For a slot one image of the batch and one ratio r are drawn, and every image gets
     the low-frequency amplitude of that image (`autodidact.views.restyle`) and the same colour jitter, greyscale, blur
     and solarising. So the views of a slot are alike in style and those of an image differ in it. The method then does
-    what it does, with negatives from the own slot (SimCLR, DCL, MoCo) or codes balanced in each slot (SwAV); methods
-    without either (Barlow Twins, BYOL) learn from the views alone. All processes share the style of a slot, which comes
-    from the first one's part of the batch.
+    what it does, with negatives from the own slot (SimCLR, DCL, MoCo: N - 1 of them where plain NT-Xent has 2N - 2) or
+    codes balanced in each slot (SwAV); methods without either (Barlow Twins, BYOL) learn from the views alone. All
+    processes share the style of a slot, which comes from the first one's part of the batch.
 
     It takes away what lies in low-frequency amplitude: illumination, colour, contrast. A domain that differs otherwise
     (sketches, another texture) is not made alike by it.
