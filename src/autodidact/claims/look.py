@@ -247,7 +247,7 @@ CLAIM = Claim(
         "Trained five times longer than in first pilots, since 600 updates showed no difference between the losses. "
         "Settings are tuned for every loss on the same grid.",
         "LOOK does what its paper says of the features: inside a group more of their variance is left than after "
-        "SupCon or cross-entropy. But nothing was to be gained by that here: the encoder that saw no label at all tells "
+        "SupCon or cross-entropy. But nothing was to be gained by that: the encoder that saw no label at all tells "
         "the ten classes apart as well as any that saw the groups. Cross-entropy without the projector, the paper's "
         "baseline, is more than four points behind LOOK by nearest neighbours (the figures named knn). Groups so far "
         "apart (tops, shoes, the rest) may be too easy to make a difference; but two groups of five classes drawn at "
