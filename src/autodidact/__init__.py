@@ -1,7 +1,7 @@
 """autodidact: from unlabelled data of any kind to a useful model.
 
-The verbs are functions of this module: `pretrain`, `evaluate`, `compare`, `apply`, `embed`, `select`, `export`,
-`report`, `run_claim`, `demo`, `doctor`; each does what the command of its name does. `examine` is `evaluate` without a
+The verbs are functions of this module: `pretrain`, `evaluate`, `compare`, `choose`, `apply`, `embed`, `select`,
+`export`, `report`, `run_claim`, `demo`, `doctor`; each does what the command of its name does. `examine` is `evaluate` without a
 run, of data alone. They are imported when they are first used, so importing autodidact costs nothing.
 """
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from autodidact.model import load_model
     from autodidact.training import Settings, train
     from autodidact.verbs.apply import apply, embed
+    from autodidact.verbs.choose import choose
     from autodidact.verbs.compare import compare
     from autodidact.verbs.demo import demo
     from autodidact.verbs.doctor import doctor
@@ -33,6 +34,7 @@ _HOMES = {
     "pretrain": "autodidact.verbs.pretrain",
     "evaluate": "autodidact.verbs.evaluate",
     "examine": "autodidact.verbs.examine",
+    "choose": "autodidact.verbs.choose",
     "compare": "autodidact.verbs.compare",
     "apply": "autodidact.verbs.apply",
     "embed": "autodidact.verbs.apply",
@@ -53,6 +55,7 @@ __all__ = [
     "__version__",
     "apply",
     "cards",
+    "choose",
     "compare",
     "demo",
     "doctor",

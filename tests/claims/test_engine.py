@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from autodidact.claims import Claim, Statement, claim_named, run_claim
-from autodidact.claims.claim import digest
 from autodidact.claims.engine import verdict_of
+from autodidact.compare.arms import digest
 
 CALLS: list[tuple[str, float, int]] = []
 

@@ -9,7 +9,7 @@ from autodidact.compare import cell_path
 from autodidact.data import open_source
 from autodidact.evaluation.table import Table
 from autodidact.training import NonFinite, Settings
-from autodidact.verbs import compare as verb
+from autodidact.verbs import arms
 from autodidact.verbs.compare import compare, differences
 
 SETTINGS = Settings(steps=2, batch_size=16, accelerator="cpu", devices=1, lr=1e-2)
@@ -48,13 +48,13 @@ def test_arms_differ_in_their_method_only_and_so_start_from_the_same_network(dig
 
 def test_a_comparison_goes_on_and_trains_nothing_twice(digits, tmp_path, monkeypatch):
     trained = []
-    real = verb.pretrain
+    real = arms.pretrain
 
     def noted(method, *given, settings, **named):
         trained.append((method, settings.seed))
         return real(method, *given, settings=settings, **named)
 
-    monkeypatch.setattr(verb, "pretrain", noted)
+    monkeypatch.setattr(arms, "pretrain", noted)
     first = comparison(digits, tmp_path, seeds=1)
     again = comparison(digits, tmp_path, methods=["simclr", "dcl", "barlow_twins"], seeds=2)
     assert trained == [("simclr", 0), ("dcl", 0), ("barlow_twins", 0), ("simclr", 1), ("dcl", 1), ("barlow_twins", 1)]
@@ -109,13 +109,13 @@ def test_a_loss_that_is_not_finite_names_the_arm(digits, tmp_path, monkeypatch):
     def fails(*given, **named):
         raise NonFinite("the loss became NaN")
 
-    monkeypatch.setattr(verb, "pretrain", fails)
+    monkeypatch.setattr(arms, "pretrain", fails)
     with pytest.raises(NonFinite, match="simclr, seed 0: the loss became NaN"):
         comparison(digits, tmp_path)
 
 
 def test_what_does_not_fit_is_refused_before_anything_is_trained(digits, tmp_path, monkeypatch):
-    monkeypatch.setattr(verb, "pretrain", lambda *_, **__: pytest.fail("trained"))
+    monkeypatch.setattr(arms, "pretrain", lambda *_, **__: pytest.fail("trained"))
     with pytest.raises(ValueError, match="method 't_jepa' needs"):
         comparison(digits, tmp_path, methods="simclr,t_jepa")
     with pytest.raises(ValueError, match="protocol 'regress' does not fit"):

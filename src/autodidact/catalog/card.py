@@ -26,6 +26,8 @@ class Card:
     needs : field -> kind that the source must have.
     abilities : what the resulting model can do.
     arguments : names of the constructor arguments that matter most.
+    search : options that `autodidact choose` varies, each with its range in the form of `compare.space`; only methods
+        that have some are tried where none are named.
     claim : name of the claim that proves it, empty where there is none.
     extra : name of the optional dependencies that it needs, empty where the core suffices.
     encoder : the encoder that is used when none is named.
@@ -43,6 +45,7 @@ class Card:
     needs: tuple[tuple[str, str], ...] = ()
     abilities: tuple[str, ...] = ("embed",)
     arguments: tuple[str, ...] = ()
+    search: tuple[tuple[str, str], ...] = ()
     claim: str = ""
     extra: str = ""
     encoder: str = ""

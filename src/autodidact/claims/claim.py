@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
-import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -133,11 +132,6 @@ class Claim:
             "scale": scale,
             "settings": dict(self.settings(scale)),
         }
-
-
-def digest(value: Any) -> str:
-    """Twelve hexadecimal digits that depend on all of a JSON-ready value."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _code_digest(source: str) -> str:

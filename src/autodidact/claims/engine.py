@@ -26,8 +26,8 @@ from tqdm import tqdm
 
 import autodidact
 from autodidact.catalog import cards, unknown
-from autodidact.claims.claim import SCALES, Claim, Figures, Scale, Statement, digest
-from autodidact.compare.arms import SECONDS, cell_path, run_arms
+from autodidact.claims.claim import SCALES, Claim, Figures, Scale, Statement
+from autodidact.compare.arms import SECONDS, cell_path, digest, run_arms
 from autodidact.compare.workers import Workers
 from autodidact.data.cores import cores
 from autodidact.measures import mean_interval

@@ -34,6 +34,9 @@ SHOWN = {
     "out": "DIR",
     "labels": "BUDGET",
     "grid": "NAME=A,B,...",
+    "search": "NAME=...",
+    "by": "FIGURE",
+    "between": "FIGURE",
     "encoder": "NAME",
     "image_size": "PX",
     "pretrained": "[FILE]",
@@ -42,7 +45,7 @@ SHOWN = {
     "json": "FILE",
 }
 NAMES = {"protocols": "protocol"}
-TEXT = {"methods": "str", "protocols": "str | None"}
+TEXT = {"methods": "str | None", "protocols": "str | None"}
 
 
 def run(argv: Sequence[str]) -> None:
@@ -73,19 +76,26 @@ def run(argv: Sequence[str]) -> None:
 
 def grid_words(argv: Sequence[str]) -> list[str]:
     """Every ``--grid NAME=VALUE,VALUE`` gathered into one dictionary of lists of text."""
-    words, left, grid = list[str](), list(argv), dict[str, list[str]]()
+    words, grid = gathered(argv, "--grid", "method.temperature=0.1,0.2")
+    listed = {name: [each.strip() for each in text.split(",") if each.strip()] for name, text in grid.items()}
+    return [*words, f"--grid={json.dumps(listed)}"] if grid else words
+
+
+def gathered(argv: Sequence[str], option: str, example: str) -> tuple[list[str], dict[str, str]]:
+    """The other words, and what stands behind every ``OPTION NAME=TEXT``, by name."""
+    words, left, found = list[str](), list(argv), dict[str, str]()
     while left:
         word = left.pop(0)
-        option, equals, entry = word.partition("=")
-        if option != "--grid":
+        spelt, equals, entry = word.partition("=")
+        if spelt != option:
             words.append(word)
             continue
         entry = entry if equals else left.pop(0) if left else ""
-        name, equals, values = entry.partition("=")
+        name, equals, text = entry.partition("=")
         if not equals or not name:
-            raise ValueError(f"--grid takes NAME=VALUE,VALUE, such as method.temperature=0.1,0.2, got '{entry}'")
-        grid[name.replace("-", "_")] = [text.strip() for text in values.split(",") if text.strip()]
-    return [*words, f"--grid={json.dumps(grid)}"] if grid else words
+            raise ValueError(f"{option} takes NAME=..., such as {example}, got '{entry}'")
+        found[name.replace("-", "_")] = text
+    return words, found
 
 
 def typed_grid(grid: Mapping[str, Sequence[Any]], methods: str) -> dict[str, list[Any]]:
@@ -105,14 +115,18 @@ def typed_grid(grid: Mapping[str, Sequence[Any]], methods: str) -> dict[str, lis
 
 def make_parser() -> Parser:
     """The options of `autodidact.verbs.compare.compare` and of training."""
-    own = options_of(MODULE, "compare")
-    parser = Parser("compare", "--data DATA --methods A,B,... [options]", summary_of(MODULE, "compare"))
-    for name, option in own.items():
+    return parser_of("compare", "--data DATA --methods A,B,... [options]", MODULE, DOCS, but=("seed",))
+
+
+def parser_of(verb: str, usage: str, module: str, docs: Mapping[str, str], *, but: Sequence[str] = ()) -> Parser:
+    """The options of a verb that trains several arms under one budget, and of training, but for some."""
+    parser = Parser(verb, usage, summary_of(module, verb))
+    for name, option in options_of(module, verb).items():
         if name != "settings":
             taken = replace(option, name=NAMES.get(name, name), annotation=TEXT.get(name, option.annotation))
-            parser.option(taken, doc=DOCS.get(name), shown=SHOWN.get(name))
+            parser.option(taken, doc=docs.get(name), shown=SHOWN.get(name))
     training = parser.add_argument_group("training, the same for all arms; epochs or steps are the budget")
     for option in options_of("autodidact.training.settings", "Settings").values():
-        if option.name != "seed":
+        if option.name not in but:
             parser.option(option, entry=f"settings.{option.name}", group=training)
     return parser

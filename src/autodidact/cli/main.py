@@ -17,6 +17,7 @@ VERBS = {
     "pretrain": "train an encoder on unlabelled data",
     "evaluate": "measure a run with few labels, beside baselines",
     "compare": "methods x settings x seeds under one budget, in one table",
+    "choose": "try methods and settings under one budget, and rank them without labels",
     "apply": "use one ability of a run's model on data",
     "embed": "write the embeddings of data to Parquet or npy",
     "select": "choose from a large pool what resembles a small set",

@@ -78,6 +78,7 @@ def page(of: Card) -> str:
         "needs": needs(of),
         "encoder": of.encoder and f"{of.encoder} unless another is named",
         "gives": ", ".join(of.abilities),
+        "choose": ", ".join(f"{name}={drawn}" for name, drawn in of.search),
         "variants": ", ".join(of.members),
         "install": of.extra and f"pip install 'autodidact[{of.extra}]'",
         "claim": of.claim and f"autodidact claim {of.claim}",

@@ -76,10 +76,13 @@ def run_arms(
 
 def cell_path(folder: str | Path, arm: str, seed: int, key: Any = None) -> Path:
     """Where the figures of one cell are kept."""
-    described = json.dumps([arm, key], sort_keys=True)
-    digest = hashlib.sha256(described.encode()).hexdigest()[:12]
     readable = re.sub(r"[^A-Za-z0-9._=-]+", "_", arm).strip("_")[:60]
-    return Path(folder) / f"{readable}-{digest}" / f"seed-{seed}.json"
+    return Path(folder) / f"{readable}-{digest([arm, key])}" / f"seed-{seed}.json"
+
+
+def digest(value: Any) -> str:
+    """Twelve hexadecimal digits that depend on all of a JSON-ready value."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _cell(path: Path | None, arm: str, seed: int, work: Arm, say: Callable[[str], None] | None) -> dict[str, float]:

@@ -36,6 +36,7 @@ class Learner(L.LightningModule):
     method, source, settings : what is trained, on what, and how.
     updates : updates done.
     total : updates of the whole training.
+    until : updates after which to pause.
     last_loss, last_batch : of the newest update, for the monitors.
     meter : honest units spent: samples, updates, backward passes, seconds.
     """
@@ -49,6 +50,7 @@ class Learner(L.LightningModule):
         self.total = settings.steps or (settings.epochs or 0) * self.epoch_steps
         if self.total == 0:
             raise ValueError(_nothing_to_do(source, settings))
+        self.until = self.total
         warmup = min(self.total - 1, round(settings.warmup * self.total))
         self._multiplier = schedule(settings.schedule, warmup)
         self.updates = 0
@@ -83,7 +85,7 @@ class Learner(L.LightningModule):
 
     def train_dataloader(self) -> Any:
         pin = self.device.type == "cuda"
-        return self.feed().loader(self.updates, self.total, self.settings.workers, pin)
+        return self.feed().loader(self.updates, self.until, self.settings.workers, pin)
 
     def on_train_start(self) -> None:
         if self._restored is not None:

@@ -37,6 +37,7 @@ def train(
     settings: Settings | None = None,
     *,
     out: str | Path | None = None,
+    until: float = 1.0,
     quiet: bool = False,
     title: str = "train",
 ) -> Model:
@@ -49,6 +50,8 @@ def train(
     settings : default `Settings()`.
     out : folder for checkpoints and logs. A training found there is gone on with, exactly: on one machine with the same
         settings the final weights equal those of a training that was never interrupted.
+    until : share of the training, in (0, 1], after which to pause, with a checkpoint in `out`. Schedules are those of
+        the whole training all the same: another call goes on with it, exactly.
     quiet : no progress line.
     title : what the progress line says.
 
@@ -62,7 +65,10 @@ def train(
     settings = settings or Settings()
     if not source.ids.size and not source.streaming:
         raise ValueError(f"'{source.name}' has no samples")
+    if not 0 < until <= 1:
+        raise ValueError(f"until is a share of the training in (0, 1], got {until}")
     learner = Learner(method, source, settings)
+    learner.until = max(1, round(until * learner.total))
     folder = Path(out) if out is not None else None
     if folder is not None and (saved := checkpoints.read(folder / "checkpoints")) is not None:
         learner.resume(saved)
@@ -76,7 +82,7 @@ def train(
         callbacks.append(Checkpoints(folder / "checkpoints"))
     if not quiet:
         callbacks.append(ProgressLine(monitors, title))
-    if learner.updates < learner.total or folder is None:
+    if learner.updates < learner.until or folder is None:
         with warnings.catch_warnings():
             # Reading from the packed cache is faster in this process than in workers; Lightning cannot know.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -2,34 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from autodidact.compare.arms import SECONDS, cell_path, run_arms
+from autodidact.compare.arms import run_arms
 from autodidact.compare.grid import Setting, settings_of
 from autodidact.data import Source, fingerprint, open_source
-from autodidact.data.folder import evenly
-from autodidact.evaluation.embeddings import Embeddings, embedder
-from autodidact.evaluation.protocols import choose
 from autodidact.evaluation.table import Table
-from autodidact.measures import rankme
-from autodidact.methods.predicting import answer_field
-from autodidact.model import Model
-from autodidact.recipes.names import demands, encoder_names, find
-from autodidact.training import NonFinite, Settings
-from autodidact.training.journal import METRICS, read_metrics
-from autodidact.verbs.evaluate import evaluate
-from autodidact.verbs.opened import open_data
-from autodidact.verbs.pretrain import RECORD, pretrain, versions
+from autodidact.training import Settings
+from autodidact.verbs.arms import Arms, check_fit, names_of, networks, protocols_of
+from autodidact.verbs.pretrain import versions
 
 # More rows than this change RankMe of usual widths by less than the spread between seeds.
 RANKED = 4096
@@ -104,18 +92,20 @@ def compare(
     """
     if seeds < 1 or draws < 1:
         raise ValueError(f"a comparison needs at least one seed and one draw, got {seeds} and {draws}")
-    arms = settings_of(_names(methods), grid or {})
+    arms = settings_of(names_of(methods), grid or {})
     settings = settings or Settings()
     source = open_source(
         data, labels=label_from, image_size=image_size, channels=channels, cache=cache, progress=not quiet
     )
-    chosen = _protocols(source, protocols)
-    encoders = {arm.name: _fitting(arm, source, encoder) for arm in arms}
-    work = _Work(
+    chosen = protocols_of(source, protocols)
+    for arm in arms:
+        check_fit(arm, source)
+    encoders = {arm.name: networks(arm, encoder) for arm in arms}
+    work = Arms(
         data,
         Path(out),
         settings,
-        encoders,
+        encoder,
         {
             "encoder_arguments": dict(encoder_arguments or {}),
             "image_size": image_size,
@@ -147,81 +137,6 @@ def compare(
     return table
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What is done for one arm and seed.
-
-    Attributes
-    ----------
-    encoders : arm -> slot -> name.
-    trained : arguments of `pretrain` that all arms share.
-    measured : arguments of `evaluate`.
-    print : fingerprint of the data.
-    """
-
-    data: str | Path | Source
-    out: Path
-    settings: Settings
-    encoders: Mapping[str, Mapping[str, str]]
-    trained: Mapping[str, Any]
-    measured: Mapping[str, Any]
-    draws: int
-    print: str
-    quiet: bool
-
-    def key(self, arm: Setting) -> dict[str, Any]:
-        """All that the figures of an arm depend on beside the seed."""
-        budget = {name: value for name, value in self.settings.identity().items() if name != "seed"}
-        return {
-            **asdict(replace(arm, name="")),
-            "encoders": dict(self.encoders[arm.name]),
-            "trained": dict(self.trained),
-            "settings": budget,
-            "measured": {**self.measured, "test": str(getattr(self.measured["test"], "name", self.measured["test"]))},
-            "draws": self.draws,
-            "data": self.print,
-        }
-
-    def folder(self, arm: Setting, seed: int) -> Path:
-        """The run folder, beside the file of its figures."""
-        return cell_path(self.out, arm.name, seed, self.key(arm)).with_suffix("")
-
-    def arm(self, arm: Setting, seed: int) -> dict[str, float]:
-        """Pretrain and measure."""
-        folder = self.folder(arm, seed)
-        try:
-            model = pretrain(
-                arm.method,
-                self.data,
-                out=folder,
-                settings=replace(self.settings, seed=seed, **arm.training),
-                method_arguments=dict(arm.options),
-                report=False,
-                quiet=self.quiet,
-                **{**self.trained, "encoder": self.encoders[arm.name], **arm.network},
-            )
-        except NonFinite as stopped:
-            raise NonFinite(f"{arm.name}, seed {seed}: {stopped}") from stopped
-        found = self._measure(folder, seed, "pretrained", "none") if self.measured["protocols"] else {}
-        return {**found, **_label_free(model, folder, self.data, self.trained["cache"])}
-
-    def baseline(self, name: str, arm: Setting, seed: int) -> dict[str, float]:
-        """Measure what needs no pretraining: the raw input, or an arm's network before it."""
-        return {**self._measure(self.folder(arm, seed), seed, name, name), SECONDS: 0.0}
-
-    def _measure(self, run: Path, seed: int, arm: str, baselines: str) -> dict[str, float]:
-        first = seed * self.draws
-        table = evaluate(
-            run, self.data, baselines=baselines, seeds=self.draws, first_seed=first, quiet=True, **self.measured
-        )
-        draws = range(first, first + self.draws)
-        found = {
-            metric: [v for a, m, s, v in table.rows() if (a, m) == (arm, metric) and s in draws]
-            for metric in table.metrics
-        }
-        return {metric: float(np.mean(values)) for metric, values in found.items() if values}
-
-
 def differences(table: Table, first: str) -> dict[str, dict[str, dict[str, float | None]]]:
     """Arm -> metric -> mean, low, high of the paired difference to the first arm; the ends are None with one seed."""
     found: dict[str, dict[str, dict[str, float | None]]] = {}
@@ -234,52 +149,6 @@ def differences(table: Table, first: str) -> dict[str, dict[str, dict[str, float
                     for name, end in zip(("mean", "low", "high"), ends, strict=True)
                 }
     return found
-
-
-def _names(given: str | Sequence[str]) -> list[str]:
-    names = given.split(",") if isinstance(given, str) else list(given)
-    return [name.strip() for name in names if name.strip()]
-
-
-def _protocols(source: Source, asked: str | Sequence[str] | None) -> list[str]:
-    """Names of the protocols; none where the data has no answers and nobody asked for any."""
-    names = [] if asked is None else _names(asked)
-    if names == ["none"]:
-        return []
-    if not names and source.schema.first("label") is None and source.schema.first("target") is None:
-        return []
-    _, classes = answer_field(source.schema)
-    usual = ["knn", "linear"] if classes else ["regress"]
-    return [each.name for each in choose(names or usual, "label" if classes else "target")]
-
-
-def _fitting(arm: Setting, source: Source, asked: str | Mapping[str, str] | None) -> dict[str, str]:
-    """The encoders of an arm, by slot; ValueError where its method cannot use the data."""
-    cls, card = find(arm.method)
-    wanted = demands(cls, card, arm.options)
-    wanted.check(source, arm.method)
-    return encoder_names(arm.network.get("encoder", asked), wanted.slots, wanted.encoder)
-
-
-def _label_free(model: Model, folder: Path, data: str | Path | Source, cache: bool) -> dict[str, float]:
-    """What can be said of a run without labels."""
-    found = {}
-    if "embed" in model.abilities:
-        source = open_data(model, data, folder, cache=cache, quiet=True)
-        rows = Embeddings(embedder(model), source).at(np.asarray(evenly(len(source), RANKED)))
-        with warnings.catch_warnings():
-            # Of few rows the rank is bounded by their number, alike for all arms.
-            warnings.simplefilter("ignore", UserWarning)
-            found["rankme"] = float(rankme(torch.from_numpy(rows)))
-    logs = sorted(folder.rglob(METRICS), key=lambda path: path.stat().st_mtime)
-    losses = [value for _, name, value in (read_metrics(logs[-1]) if logs else []) if name == "loss"]
-    if losses:
-        found["loss"] = losses[-1]
-    return {**found, SECONDS: float(_record(folder)["seconds"])}
-
-
-def _record(folder: Path) -> dict[str, Any]:
-    return dict(json.loads((folder / RECORD).read_text()))
 
 
 def _about(

@@ -55,6 +55,7 @@ def pretrain(
     cache: bool = True,
     fresh: bool = False,
     force: bool = False,
+    until: float = 1.0,
     report: bool = True,
     quiet: bool = False,
 ) -> Model:
@@ -77,13 +78,15 @@ def pretrain(
     cache : pack images into the cache first; otherwise files are read as they are needed.
     fresh : do not resume: an existing `out` is an error.
     force : with `fresh`, delete what is in `out`.
+    until : share of the training, in (0, 1], after which to pause; the same command without it goes on, exactly. Not of
+        recipes, which are several trainings.
     report : write ``report.html`` at the end.
     quiet : no progress lines.
 
     Returns
     -------
     Model
-        What the method keeps, also saved in ``OUT/model``.
+        What the method keeps, also saved in ``OUT/model``, unless the training only pauses.
     """
     settings = settings or Settings()
     if image_size is not None and image_size < 1:
@@ -92,6 +95,8 @@ def pretrain(
     cls, card = find(method)
     check_options(cls, given)
     asked = demands(cls, card, given)
+    if until != 1.0 and not issubclass(cls, Method):
+        raise ValueError(f"{method} is several trainings in a row, which do not pause at a share; leave out until")
     folder = Path(out) if out is not None else run_folder(method, data)
     config = {
         "verb": "pretrain",
@@ -137,11 +142,12 @@ def pretrain(
         "statistics": statistics_of(source),
     }
     maker = encoder_maker(names, source, settings.seed, arguments)
+    paused_at = _seconds_before(folder)
     record(folder, {"status": "training", "method": method, "encoder": names, "samples": len(source)})
     started = time.monotonic()
     if issubclass(cls, Method):
         made = make_method(cls, maker, given, source, settings.seed)
-        model: Any = train(made, source, settings, out=folder, quiet=quiet, title=method)
+        model: Any = train(made, source, settings, out=folder, until=until, quiet=quiet, title=method)
     else:
         site = Site(source, maker, settings, folder, quiet)
         model = Run(cls(**given).stages(site), folder).result()
@@ -149,8 +155,12 @@ def pretrain(
             raise ValueError(f"recipe '{method}' ended with a {type(model).__name__}, not a model")
     if not first_process():
         return model
+    seconds = round(time.monotonic() - started + paused_at, 1)
+    if until < 1:
+        record(folder, {"status": "paused", "seconds": seconds})
+        return model
     model.save(folder / "model")
-    record(folder, {"status": "finished", "seconds": round(time.monotonic() - started, 1)})
+    record(folder, {"status": "finished", "seconds": seconds})
     if report:
         from autodidact.report import write_report
 
@@ -203,6 +213,12 @@ def record(folder: Path, facts: Mapping[str, Any]) -> None:
     known = json.loads(path.read_text()) if path.exists() else {"started": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
     known |= {"versions": versions(), "machine": platform.machine(), "python": sys.version.split()[0], **facts}
     write_aside(path, json.dumps(known, indent=1).encode())
+
+
+def _seconds_before(folder: Path) -> float:
+    """What a training that pauses took so far."""
+    known = json.loads((folder / RECORD).read_text()) if (folder / RECORD).exists() else {}
+    return float(known.get("seconds", 0.0)) if known.get("status") == "paused" else 0.0
 
 
 def versions() -> dict[str, str]:

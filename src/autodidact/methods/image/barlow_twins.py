@@ -23,6 +23,7 @@ CARD = Card(
     summary="Two views agree dimension by dimension while different dimensions decorrelate: no negatives, no teacher.",
     needs=(("image", "image"),),
     arguments=("lambd", "dimensions"),
+    search=(("lambd", "0.001:0.1:log"),),
     claim="barlow_twins",
     encoder="small:convnet",
 )

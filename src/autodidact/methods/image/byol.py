@@ -19,6 +19,7 @@ CARD = Card(
     summary="A network predicts what a slow copy of itself says of another view: no negatives.",
     needs=(("image", "image"),),
     arguments=("momentum", "dimensions"),
+    search=(("momentum", "0.9,0.97,0.99,0.996"),),
     encoder="small:convnet",
 )
 

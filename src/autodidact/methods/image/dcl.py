@@ -24,6 +24,7 @@ CARD = Card(
     summary="SimCLR with the positive pair taken out of the denominator: no vanishing steps in small batches.",
     needs=(("image", "image"),),
     arguments=("temperature", "weighting", "sigma"),
+    search=(("temperature", "0.05:1:log"),),
     claim="dcl",
     encoder="small:convnet",
 )

@@ -25,6 +25,7 @@ CARD = Card(
     summary="SimCLR for small batches: negatives come from a queue of keys that a slow copy of the network made.",
     needs=(("image", "image"),),
     arguments=("queue", "momentum", "temperature"),
+    search=(("temperature", "0.05:1:log"),),
     encoder="small:convnet",
 )
 

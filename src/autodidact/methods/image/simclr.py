@@ -22,6 +22,7 @@ CARD = Card(
     summary="Two augmented views of an image attract, the other images of the batch repel; the baseline of the family.",
     needs=(("image", "image"),),
     arguments=("temperature", "layers", "view"),
+    search=(("temperature", "0.05:1:log"),),
     encoder="small:convnet",
 )
 

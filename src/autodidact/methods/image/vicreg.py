@@ -22,6 +22,7 @@ CARD = Card(
     summary="Views agree, each dimension keeps its variance, and dimensions decorrelate: no negatives, no teacher.",
     needs=(("image", "image"),),
     arguments=("invariance", "variance", "covariance", "dimensions"),
+    search=(("covariance", "0.1:10:log"),),
     encoder="small:convnet",
 )
 

@@ -1,0 +1,265 @@
+"""Searches over methods and settings on a few real digits, ranked without their labels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from autodidact.compare.space import Range, check_space, domain, searched, space_of
+from autodidact.data import open_source
+from autodidact.encoders.kept import EncoderModel
+from autodidact.evaluation.table import Table
+from autodidact.measures import lidar
+from autodidact.training import NonFinite, Settings
+from autodidact.verbs import arms
+from autodidact.verbs import choose as verb
+from autodidact.verbs.choose import agreement, choose, views_lidar
+
+SETTINGS = Settings(steps=8, batch_size=16, accelerator="cpu", devices=1, lr=1e-3)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory) -> str:
+    source = open_source("digits", progress=False).at(np.arange(120))
+    path = tmp_path_factory.mktemp("data") / "digits.npz"
+    images = source.read(np.arange(120))["image"].numpy().transpose(0, 2, 3, 1)
+    np.savez(path, image=images, label=source.column("label"))
+    return str(path)
+
+
+def search(data, folder, methods="simclr,vicreg", **changes):
+    asked = {"trials": 3, "labels": "5-per-class", "protocols": "knn", "settings": SETTINGS, "quiet": True}
+    return choose(data, methods, out=folder, encoder_arguments={"width": 8}, **{**asked, **changes})
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """Notes every share of a training that is asked for."""
+    seen = []
+    real = arms.pretrain
+
+    def noted(method, *given, until, settings, **named):
+        seen.append((method, until, settings.lr))
+        return real(method, *given, until=until, settings=settings, **named)
+
+    monkeypatch.setattr(arms, "pretrain", noted)
+    return seen
+
+
+# What is varied.
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "found"),
+    [
+        ("0.05:1:log", "float", Range(0.05, 1.0, log=True)),
+        ("1:8", "int", Range(1.0, 8.0, whole=True)),
+        ("0.9,0.99", "float", (0.9, 0.99)),
+        ("grey", "str", ("grey",)),
+        ("true,false", "bool", (True, False)),
+        ("small:convnet,timm:resnet18", "str", ("small:convnet", "timm:resnet18")),
+        ("timm:resnet18", "str", ("timm:resnet18",)),
+    ],
+)
+def test_a_domain_is_a_range_or_values(text, kind, found):
+    assert domain(text, kind) == found
+
+
+@pytest.mark.parametrize("text", ["1:0.1", "0:1:log", "a:b", "1:2:linear", " , ", "1:2:3:log"])
+def test_a_domain_that_cannot_be_drawn_from_is_refused(text):
+    with pytest.raises(ValueError, match=r"range|nothing"):
+        domain(text)
+
+
+def test_what_the_user_names_stands_in_for_what_the_card_names():
+    space = space_of("simclr", {"method.temperature": "0.1,0.2", "method.covariance": "1:2"}, Settings(steps=1))
+    assert space == {"lr": Range(0.00025, 0.004, log=True), "method.temperature": (0.1, 0.2)}
+
+
+def test_the_domains_on_all_cards_can_be_read_and_hold_what_the_method_takes_by_default():
+    assert {"simclr", "vicreg", "barlow_twins", "byol"} <= set(searched())
+    for name in searched():
+        space = space_of(name, {}, Settings(steps=1))
+        assert set(verb._defaults(name, space, Settings(steps=1))) == set(space), name
+
+
+def test_the_budget_cannot_be_searched_and_a_wrong_name_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="same budget"):
+        check_space({"steps": "1:2"}, ["simclr"])
+    with pytest.raises(ValueError, match="temperature"):
+        check_space({"method.temprature": "1:2"}, ["simclr"])
+
+
+# A search.
+
+
+def test_every_method_gets_its_trials_the_first_with_its_defaults(digits, tmp_path):
+    table = search(digits, tmp_path, early_stopping=False, json=tmp_path / "table.json")
+    about = table.about
+    methods = [trial["method"] for trial in about["trials"].values()]
+    assert (methods.count("simclr"), methods.count("vicreg")) == (3, 3)
+    assert {"simclr lr=0.001, temperature=0.1", "vicreg lr=0.001, covariance=1.0"} <= set(table.arms)
+    assert {"rankme", "lidar", "loss", "knn", "seconds"} <= set(table.metrics)
+    assert Table.load(tmp_path / "table.json") == table
+
+
+def test_trials_of_a_method_are_ranked_by_one_figure_and_methods_by_another(digits, tmp_path):
+    table = search(digits, tmp_path, early_stopping=False)
+    ranking, trials = table.about["ranking"], table.about["trials"]
+    for method, best in ((trials[name]["method"], name) for name in ranking):
+        own = [name for name in table.arms if trials[name]["method"] == method]
+        assert max(own, key=lambda name: table.values(name, "rankme")) == best
+    lidars = [table.values(name, "lidar")[0] for name in ranking]
+    assert lidars == sorted(lidars, reverse=True)
+    assert table.about["chosen"] == ranking[0]
+
+
+def test_labels_choose_nothing(digits, tmp_path):
+    with_labels = search(digits, tmp_path / "a", early_stopping=False)
+    without = search(digits, tmp_path / "b", early_stopping=False, protocols="none")
+    assert with_labels.about["ranking"] == without.about["ranking"]
+    assert without.about["agreement"] == {}
+    assert without.about["regret"] == {}
+
+
+def test_the_regret_is_what_the_choice_costs(digits, tmp_path):
+    table = search(digits, tmp_path, early_stopping=False)
+    accuracies = {name: table.values(name, "knn")[0] for name in table.arms}
+    assert table.about["regret"]["knn"] == pytest.approx(max(accuracies.values()) - accuracies[table.about["chosen"]])
+
+
+def test_trials_that_are_behind_are_given_up_at_a_quarter_or_at_half_of_the_budget(digits, tmp_path, trained):
+    table = search(digits, tmp_path, methods="simclr", trials=6)
+    given_up = table.about["given_up"]
+    assert given_up
+    assert not set(given_up) & set(table.arms)
+    shares = {}
+    for _, until, lr in trained:
+        shares.setdefault(lr, []).append(until)
+    for trial, setting in table.about["trials"].items():
+        reached = shares[setting["training"]["lr"]]
+        assert reached == [0.25, 0.5, 1.0][: len(reached)]
+        assert (reached[-1] < 1) == (trial in given_up)
+
+
+def test_a_search_that_goes_on_trains_nothing_twice(digits, tmp_path, trained):
+    search(digits, tmp_path, methods="simclr", trials=2)
+    before = len(trained)
+    search(digits, tmp_path, methods="simclr", trials=2)
+    assert len(trained) == before
+    search(digits, tmp_path, methods="simclr", trials=3)
+    assert len(trained) > before
+
+
+def test_a_search_that_was_cut_off_ends_like_one_that_was_not(digits, tmp_path, monkeypatch):
+    whole = search(digits, tmp_path / "whole", methods="simclr", trials=4)
+    real, calls = arms.pretrain, []
+
+    def cut(*given, **named):
+        calls.append(named["until"])
+        if len(calls) in (2, 6):
+            raise KeyboardInterrupt
+        return real(*given, **named)
+
+    monkeypatch.setattr(arms, "pretrain", cut)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            search(digits, tmp_path / "cut", methods="simclr", trials=4)
+    gone_on = search(digits, tmp_path / "cut", methods="simclr", trials=4)
+    assert gone_on.about["trials"] == whole.about["trials"]
+    assert gone_on.about["given_up"] == whole.about["given_up"]
+    for name in whole.arms:
+        for metric in set(whole.metrics) - {"seconds"}:
+            assert gone_on.values(name, metric) == whole.values(name, metric), (name, metric)
+
+
+def test_a_trial_that_diverges_costs_itself_only(digits, tmp_path, monkeypatch):
+    real = arms.pretrain
+
+    def diverges(*given, settings, **named):
+        if settings.lr != SETTINGS.lr:
+            raise NonFinite("the loss became NaN")
+        return real(*given, settings=settings, **named)
+
+    monkeypatch.setattr(arms, "pretrain", diverges)
+    table = search(digits, tmp_path, methods="simclr", trials=3)
+    assert len(table.about["diverged"]) == 2
+    assert table.arms == ["simclr lr=0.001, temperature=0.1"]
+
+
+def test_when_all_trials_diverge_there_is_nothing_to_choose(digits, tmp_path, monkeypatch):
+    def diverges(*given, **named):
+        raise NonFinite("the loss became NaN")
+
+    monkeypatch.setattr(arms, "pretrain", diverges)
+    with pytest.raises(ValueError, match="every trial diverged"):
+        search(digits, tmp_path, methods="simclr", trials=2)
+
+
+def test_when_the_hours_are_over_every_method_has_the_same_number_of_trials(digits, tmp_path):
+    table = search(digits, tmp_path, hours=1e-9, early_stopping=False)
+    assert sorted(trial["method"] for trial in table.about["trials"].values()) == ["simclr", "vicreg"]
+    assert "hours were over" in table.about["notes"][0]
+
+
+def test_without_names_the_methods_are_those_that_fit_the_data(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(arms, "pretrain", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="no method that says what to vary fits"):
+        choose("wine", out=tmp_path, settings=SETTINGS, quiet=True)
+    assert verb._fitting_methods(open_source(digits, progress=False)) == searched()
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"trials": 0}, "at least one trial"),
+        ({"by": "accuracy"}, "figure to rank by"),
+        ({"methods": "simclr,simclr"}, "once"),
+        ({"methods": "simclr,t_jepa"}, "method 't_jepa' needs"),
+        ({"search": {"epochs": "1:2"}}, "same budget"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_trained(digits, tmp_path, monkeypatch, changes, said):
+    monkeypatch.setattr(arms, "pretrain", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=said):
+        search(digits, tmp_path, **changes)
+
+
+# What it judges by.
+
+
+def test_agreement_is_the_rank_correlation_of_all_trials_and_the_mean_of_the_methods():
+    finished = {
+        "a1": ("a", {"rankme": 1.0, "knn": 0.1}),
+        "a2": ("a", {"rankme": 2.0, "knn": 0.2}),
+        "a3": ("a", {"rankme": 3.0, "knn": 0.3}),
+        "b1": ("b", {"rankme": 9.0, "knn": 0.05}),
+        "b2": ("b", {"rankme": 8.0, "knn": 0.06}),
+        "b3": ("b", {"rankme": 7.0, "knn": 0.07}),
+    }
+    found = agreement(finished, ["knn"])
+    assert found["rankme"]["knn"]["within"] == pytest.approx((1 - 1) / 2)
+    # By rank: 1 2 3 6 5 4 against 4 5 6 1 2 3; the squares of the differences are 9 9 9 25 9 1.
+    assert found["rankme"]["knn"]["all"] == pytest.approx(1 - 6 * 62 / (6 * 35))
+    assert "lidar" not in found
+
+
+def test_lidar_looks_at_the_same_views_for_every_model(digits):
+    source = open_source(digits, progress=False)
+    networks = [verb_encoder(source, seed) for seed in (0, 0, 1)]
+    found = [views_lidar(EncoderModel({"encoder": network}), source) for network in networks]
+    assert found[0] == found[1] != found[2]
+    assert 1 <= found[0] <= networks[0].width
+
+
+def verb_encoder(source, seed):
+    from autodidact.encoders import build
+
+    torch.manual_seed(seed)
+    return build("small:convnet?width=4", schema=source.schema)
+
+
+def test_lidar_of_views_that_do_not_vary_is_the_rank_of_what_samples_differ_in():
+    means = torch.eye(3).repeat(4, 1)[:, None].expand(-1, 5, -1)
+    assert lidar(means) == pytest.approx(2.0, abs=1e-3)
