@@ -1,8 +1,8 @@
 """autodidact: from unlabelled data of any kind to a useful model.
 
 The verbs are functions of this module: `pretrain`, `evaluate`, `compare`, `choose`, `apply`, `embed`, `select`,
-`export`, `report`, `run_claim`, `demo`, `doctor`; each does what the command of its name does. `examine` is `evaluate` without a
-run, of data alone. They are imported when they are first used, so importing autodidact costs nothing.
+`export`, `report`, `run_claim`, `demo`, `doctor`; each does what the command of its name does. `examine` is `evaluate`
+without a run, of data alone. They are imported when they are first used, so importing autodidact costs nothing.
 """
 
 import sys
