@@ -112,6 +112,21 @@ WRONG = {
         ["compare", "--data", "digits", "--methods", "dcl", "--grid", "epochs=1,2"],
         "every arm of a comparison has the same budget",
     ),
+    "search": (
+        ["choose", "--data", "digits", "--methods", "dcl", "--search", "method.sigm=0:1"],
+        "unknown option to search 'method.sigm'; did you mean 'method.sigma'?",
+    ),
+    "search form": (["choose", "--data", "digits", "--search", "lr"], "--search takes NAME="),
+    "search range": (
+        ["choose", "--data", "digits", "--methods", "dcl", "--search", "lr=1:0.1"],
+        "a range goes from a smaller to a larger number, got 1:0.1",
+    ),
+    "figure to choose by": (["choose", "--data", "digits", "--by", "rank-me"], "did you mean 'rankme'?"),
+    "nothing to choose for": (["choose"], "choose needs data"),
+    "share of a recipe": (
+        ["pretrain", "g_simclr", "--data", "digits", "--until", "0.5"],
+        "g_simclr is several trainings in a row",
+    ),
     "protocol": (
         ["compare", "--data", "digits", "--methods", "dcl", "--protocol", "linaer"],
         "unknown protocol 'linaer'; did you mean 'linear'?",

@@ -252,6 +252,23 @@ def test_compare_prints_figures_and_paired_differences(run, tmp_path, images):
     assert set(json.loads((tmp_path / "c.json").read_text())["figures"]) == {"simclr", "dcl", "raw", "random"}
 
 
+def test_choose_prints_the_trials_the_ranking_and_the_command_to_go_on_with(run, tmp_path, images):
+    code, out, _ = run(
+        *("choose", "--data", images, "--methods", "simclr,vicreg", "--trials", 2, "--steps", 4, "--batch-size", 16),
+        *("--search", "lr=0.001", "--search", "method.temperature=0.1,0.5", "--encoder.width", "8", "--quiet"),
+        *("--protocol", "knn", "--labels", "2-per-class", "--out", "c", "--json", "c.json", "--accelerator", "cpu"),
+        "--no-early-stopping",
+    )
+    assert code == 0
+    assert "ranked without labels, in a method by rankme, between methods by lidar:" in out
+    assert "lidar and knn: all " in out
+    about = json.loads((tmp_path / "c.json").read_text())["about"]
+    assert f"1. {about['chosen']}" in out
+    chosen = about["trials"][about["chosen"]]
+    assert f"autodidact pretrain {chosen['method']} --data images.npz --method." in out
+    assert out.rstrip().endswith("--lr 0.001")
+
+
 def test_a_claim_passes_on_its_options_and_prints_the_verdict(run, called):
     seen = called("run_claim", "autodidact.claims", RESULT)
     code, out, _ = run("claim", "dcl", "--seeds", 3, "--first-seed", 10, "--scale", "tiny", "--json", "d.json")

@@ -33,6 +33,15 @@ def search(data, folder, methods="simclr,vicreg", **changes):
     return choose(data, methods, out=folder, encoder_arguments={"width": 8}, **{**asked, **changes})
 
 
+@pytest.fixture(scope="module")
+def whole(digits, tmp_path_factory) -> Table:
+    """A search in which nothing was given up."""
+    folder = tmp_path_factory.mktemp("whole")
+    table = search(digits, folder, early_stopping=False, json=folder / "table.json")
+    assert Table.load(folder / "table.json") == table
+    return table
+
+
 @pytest.fixture
 def trained(monkeypatch):
     """Notes every share of a training that is asked for."""
@@ -94,18 +103,16 @@ def test_the_budget_cannot_be_searched_and_a_wrong_name_is_answered_with_the_nea
 # A search.
 
 
-def test_every_method_gets_its_trials_the_first_with_its_defaults(digits, tmp_path):
-    table = search(digits, tmp_path, early_stopping=False, json=tmp_path / "table.json")
-    about = table.about
+def test_every_method_gets_its_trials_the_first_with_its_defaults(whole):
+    about = whole.about
     methods = [trial["method"] for trial in about["trials"].values()]
     assert (methods.count("simclr"), methods.count("vicreg")) == (3, 3)
-    assert {"simclr lr=0.001, temperature=0.1", "vicreg lr=0.001, covariance=1.0"} <= set(table.arms)
-    assert {"rankme", "lidar", "loss", "knn", "seconds"} <= set(table.metrics)
-    assert Table.load(tmp_path / "table.json") == table
+    assert {"simclr lr=0.001, temperature=0.1", "vicreg lr=0.001, covariance=1.0"} <= set(whole.arms)
+    assert {"rankme", "lidar", "loss", "knn", "seconds"} <= set(whole.metrics)
 
 
-def test_trials_of_a_method_are_ranked_by_one_figure_and_methods_by_another(digits, tmp_path):
-    table = search(digits, tmp_path, early_stopping=False)
+def test_trials_of_a_method_are_ranked_by_one_figure_and_methods_by_another(whole):
+    table = whole
     ranking, trials = table.about["ranking"], table.about["trials"]
     for method, best in ((trials[name]["method"], name) for name in ranking):
         own = [name for name in table.arms if trials[name]["method"] == method]
@@ -115,18 +122,16 @@ def test_trials_of_a_method_are_ranked_by_one_figure_and_methods_by_another(digi
     assert table.about["chosen"] == ranking[0]
 
 
-def test_labels_choose_nothing(digits, tmp_path):
-    with_labels = search(digits, tmp_path / "a", early_stopping=False)
-    without = search(digits, tmp_path / "b", early_stopping=False, protocols="none")
-    assert with_labels.about["ranking"] == without.about["ranking"]
+def test_labels_choose_nothing(digits, tmp_path, whole):
+    without = search(digits, tmp_path, early_stopping=False, protocols="none")
+    assert whole.about["ranking"] == without.about["ranking"]
     assert without.about["agreement"] == {}
     assert without.about["regret"] == {}
 
 
-def test_the_regret_is_what_the_choice_costs(digits, tmp_path):
-    table = search(digits, tmp_path, early_stopping=False)
-    accuracies = {name: table.values(name, "knn")[0] for name in table.arms}
-    assert table.about["regret"]["knn"] == pytest.approx(max(accuracies.values()) - accuracies[table.about["chosen"]])
+def test_the_regret_is_what_the_choice_costs(whole):
+    accuracies = {name: whole.values(name, "knn")[0] for name in whole.arms}
+    assert whole.about["regret"]["knn"] == pytest.approx(max(accuracies.values()) - accuracies[whole.about["chosen"]])
 
 
 def test_trials_that_are_behind_are_given_up_at_a_quarter_or_at_half_of_the_budget(digits, tmp_path, trained):
@@ -153,7 +158,7 @@ def test_a_search_that_goes_on_trains_nothing_twice(digits, tmp_path, trained):
 
 
 def test_a_search_that_was_cut_off_ends_like_one_that_was_not(digits, tmp_path, monkeypatch):
-    whole = search(digits, tmp_path / "whole", methods="simclr", trials=4)
+    never_cut = search(digits, tmp_path / "whole", methods="simclr", trials=4)
     real, calls = arms.pretrain, []
 
     def cut(*given, **named):
@@ -167,11 +172,11 @@ def test_a_search_that_was_cut_off_ends_like_one_that_was_not(digits, tmp_path, 
         with pytest.raises(KeyboardInterrupt):
             search(digits, tmp_path / "cut", methods="simclr", trials=4)
     gone_on = search(digits, tmp_path / "cut", methods="simclr", trials=4)
-    assert gone_on.about["trials"] == whole.about["trials"]
-    assert gone_on.about["given_up"] == whole.about["given_up"]
-    for name in whole.arms:
-        for metric in set(whole.metrics) - {"seconds"}:
-            assert gone_on.values(name, metric) == whole.values(name, metric), (name, metric)
+    assert gone_on.about["trials"] == never_cut.about["trials"]
+    assert gone_on.about["given_up"] == never_cut.about["given_up"]
+    for name in never_cut.arms:
+        for metric in set(never_cut.metrics) - {"seconds"}:
+            assert gone_on.values(name, metric) == never_cut.values(name, metric), (name, metric)
 
 
 def test_a_trial_that_diverges_costs_itself_only(digits, tmp_path, monkeypatch):

@@ -63,14 +63,18 @@ def domain(text: str, kind: str = "float") -> Domain:
         low, high, *rest = text.split(":")
         if rest not in ([], ["log"]):
             raise ValueError(f"a range is LOW:HIGH or LOW:HIGH:log, got '{text}'")
-        try:
-            return Range(float(low), float(high), log=bool(rest), whole=kind.startswith("int"))
-        except ValueError as wrong:
-            raise ValueError(f"'{text}' is no range: {wrong}") from wrong
+        return Range(_number(low), _number(high), log=bool(rest), whole=kind.startswith("int"))
     values = tuple(_typed(part.strip()) for part in text.split(",") if part.strip())
     if not values:
         raise ValueError("there is nothing to draw from")
     return values
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError(f"a range goes from one number to another, got '{text}'") from None
 
 
 def _typed(text: str) -> Any:
@@ -82,13 +86,13 @@ def _typed(text: str) -> Any:
     return {"true": True, "false": False}.get(text.lower(), text)
 
 
-def space_of(method: str, asked: Mapping[str, str | Domain], settings: Settings) -> dict[str, Domain]:
+def space_of(method: str, asked: Mapping[str, Any], settings: Settings) -> dict[str, Domain]:
     """What is varied for a method: what its card names and the learning rate, unless the user names something else.
 
     Parameters
     ----------
     method : name of a method or recipe.
-    asked : key -> domain, or as it is typed; it stands in for the card's, and a single value fixes an option. Options
+    asked : key -> domain, a value, or as it is typed; it stands in for the card's, and a single value fixes an option. Options
         that the method does not have are left out; `check_space` says whether any has it.
     settings : the learning rate lies in the middle of its range.
     """
@@ -102,8 +106,14 @@ def space_of(method: str, asked: Mapping[str, str | Domain], settings: Settings)
         name = key.removeprefix(OPTION)
         if key.startswith(OPTION) and name not in known:
             continue
-        found[key] = domain(given, known.get(name, "float")) if isinstance(given, str) else given
+        found[key] = given if isinstance(given, Range) else _domain_of(given, known.get(name, "float"))
     return found
+
+
+def _domain_of(given: Any, kind: str) -> Domain:
+    if isinstance(given, str):
+        return domain(given, kind)
+    return tuple(given) if isinstance(given, Sequence) else (given,)
 
 
 def check_space(asked: Mapping[str, Any], methods: Sequence[str]) -> None:
