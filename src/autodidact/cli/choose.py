@@ -26,7 +26,7 @@ DOCS = {
 
 def run(argv: Sequence[str]) -> None:
     """Parse, search, print the finished trials, the ranking, and what labels say of it."""
-    words, search = compare.gathered(encoder_words(argv), "--search", "method.temperature=0.05:1:log")
+    words, search = compare.gathered(encoder_words(argv), "--search", "NAME=LOW:HIGH, such as lr=1e-4:1e-2:log")
     given = make_parser().take([*words, f"--search={json.dumps(search)}"] if search else words)
     given.pop("config", None)
     if given["data"] is None:

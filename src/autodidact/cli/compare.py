@@ -45,7 +45,12 @@ SHOWN = {
     "json": "FILE",
 }
 NAMES = {"protocols": "protocol"}
-TEXT = {"methods": "str | None", "protocols": "str | None"}
+TEXT = {
+    "methods": "str | None",
+    "protocols": "str | None",
+    # As text: 1:0.5 would be read as minutes and seconds.
+    "search": "Mapping[str, str | float] | None",
+}
 
 
 def run(argv: Sequence[str]) -> None:
@@ -76,12 +81,12 @@ def run(argv: Sequence[str]) -> None:
 
 def grid_words(argv: Sequence[str]) -> list[str]:
     """Every ``--grid NAME=VALUE,VALUE`` gathered into one dictionary of lists of text."""
-    words, grid = gathered(argv, "--grid", "method.temperature=0.1,0.2")
+    words, grid = gathered(argv, "--grid", "NAME=VALUE,VALUE, such as method.temperature=0.1,0.2")
     listed = {name: [each.strip() for each in text.split(",") if each.strip()] for name, text in grid.items()}
     return [*words, f"--grid={json.dumps(listed)}"] if grid else words
 
 
-def gathered(argv: Sequence[str], option: str, example: str) -> tuple[list[str], dict[str, str]]:
+def gathered(argv: Sequence[str], option: str, form: str) -> tuple[list[str], dict[str, str]]:
     """The other words, and what stands behind every ``OPTION NAME=TEXT``, by name."""
     words, left, found = list[str](), list(argv), dict[str, str]()
     while left:
@@ -93,7 +98,7 @@ def gathered(argv: Sequence[str], option: str, example: str) -> tuple[list[str],
         entry = entry if equals else left.pop(0) if left else ""
         name, equals, text = entry.partition("=")
         if not equals or not name:
-            raise ValueError(f"{option} takes NAME=..., such as {example}, got '{entry}'")
+            raise ValueError(f"{option} takes {form}, got '{entry}'")
         found[name.replace("-", "_")] = text
     return words, found
 
