@@ -92,8 +92,8 @@ def space_of(method: str, asked: Mapping[str, Any], settings: Settings) -> dict[
     Parameters
     ----------
     method : name of a method or recipe.
-    asked : key -> domain, a value, or as it is typed; it stands in for the card's, and a single value fixes an option. Options
-        that the method does not have are left out; `check_space` says whether any has it.
+    asked : key -> domain, a value, or as it is typed; it stands in for the card's, and a single value fixes an option.
+        Options that the method does not have are left out; `check_space` says whether any has it.
     settings : the learning rate lies in the middle of its range.
     """
     known = {name: option.annotation for name, option in options(find(method)[0]).items()}
