@@ -83,7 +83,7 @@ class MAE(MaskedPatches):
         return random_hidden(n, self.tokens, self.count, generator)
 
     def loss(self, views: Views, progress: Progress) -> Loss:
-        encoded, said = self._said(views)
+        encoded, said = self.said(views)
         wanted = gather_tokens(self.pixels(views["images"]), views["masked"])
         if self.normalised:
             wanted = normalised_patches(wanted)
@@ -91,7 +91,7 @@ class MAE(MaskedPatches):
         assert encoded.tokens is not None
         return Loss(total, {}, {"embedding": encoded.tokens.mean(dim=1)})
 
-    def _said(self, views: Views) -> tuple[Encoded, Float[Tensor, "n m p"]]:
+    def said(self, views: Views) -> tuple[Encoded, Float[Tensor, "n m p"]]:
         """What the encoder makes of the patches it sees, and what the decoder says of the others."""
         encoded = self.encoder(views["images"], keep=views["keep"])
         said = self.decoder(encoded.tokens, views["keep"], views["masked"][:, None], prefix=encoded.prefix)
@@ -99,7 +99,7 @@ class MAE(MaskedPatches):
 
     def pictures(self, views: Views) -> dict[str, Float[Tensor, "n c h w"]]:
         """With normalised patches, mean and spread of each painted patch are those of the image: they are not said."""
-        said = self._said(views)[1]
+        said = self.said(views)[1]
         if self.normalised:
             mean, spread = patch_statistics(gather_tokens(self.pixels(views["images"]), views["masked"]))
             said = said * spread + mean
