@@ -29,7 +29,7 @@ def test_the_loss_is_the_mean_cross_entropy_of_the_nearest_centroids() -> None:
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(3, 1, 8, 8, generator=generator, dtype=torch.float64)
     shown = Views({"images": images, **method.hide(3, generator)}, torch.arange(3))
-    tokens, pixels = method.seen(shown).tokens.detach(), patch_pixels((images - 0.3) / 0.35, (2, 2))
+    tokens, pixels = method.seen(shown).detach(), patch_pixels((images - 0.3) / 0.35, (2, 2))
     losses = []
     for row, patch in shown["mask"].nonzero().tolist():
         code = int((method.codebook.centroids - pixels[row, patch]).square().sum(1).argmin())

@@ -51,7 +51,7 @@ def test_data2vecs_target_is_the_mean_of_the_normalised_outputs_of_the_last_bloc
     for block in method.teacher.module.model.blocks:
         block.register_forward_hook(lambda _m, _i, out: hooked.append(out[:, 1:]))
     found = method.loss(shown, progress()).total
-    tokens, errors = method.seen(shown).tokens.detach(), []
+    tokens, errors = method.seen(shown).detach(), []
     for row, patch in shown["mask"].nonzero().tolist():
         wanted = sum(unit(out[row, patch]) for out in hooked[1:4]) / 3
         said = tokens[row, patch] @ method.head.weight.T + method.head.bias

@@ -69,7 +69,7 @@ def test_loss_and_gradients_are_those_of_transformers(normalised: bool) -> None:
     noise = torch.zeros(3, 16).scatter_(1, shown["masked"], 1.0)
     found = theirs(pixel_values=method.encoder.normalise(shown["images"]), noise=noise)
     ours = method.loss(shown, progress()).total
-    assert float(ours) == pytest.approx(float(found.loss), rel=1e-5)
+    assert float(ours.detach()) == pytest.approx(float(found.loss.detach()), rel=1e-5)
     ours.backward()
     found.loss.backward()
     for parameter, other in (
@@ -150,6 +150,8 @@ def test_pictures_show_the_visible_patches_as_they_are_and_the_others_as_they_we
 def test_ratios_widths_and_encoders_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match=r"ratio is the share of the patches that is masked, in \(0, 1\), got 1.0"):
         mae(ratio=1.0)
+    with pytest.raises(ValueError, match="a patch of a single value has no spread"):
+        MAE(build("small:vit?width=16&depth=1&heads=2&patch=1", image_size=8, channels=1))
     with pytest.raises(ValueError, match="width 8 is not a multiple of the number of heads 3"):
         mae(heads=3)
     with pytest.raises(ValueError, match="mae needs a vision transformer such as small:vit; small:convnet"):

@@ -21,7 +21,7 @@ def test_the_loss_is_the_mean_squared_error_of_the_histograms_of_masked_patches(
     generator = torch.Generator().manual_seed(1)
     images = torch.rand(3, 2, 16, 16, generator=generator, dtype=torch.float64)
     shown = Views({"images": images, **method.hide(3, generator)}, torch.arange(3))
-    tokens, cells = method.seen(shown).tokens.detach(), hog(images, (2, 2), bins=5)
+    tokens, cells = method.seen(shown).detach(), hog(images, (2, 2), bins=5)
     errors = []
     for row, patch in shown["mask"].nonzero().tolist():
         top, left = 2 * (patch // 4), 2 * (patch % 4)

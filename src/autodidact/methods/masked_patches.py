@@ -15,7 +15,7 @@ from autodidact.data.batch import Batch
 from autodidact.encoders.image import ImageEncoder
 from autodidact.encoders.kept import EncoderModel
 from autodidact.methods.method import Method, Progress, Views
-from autodidact.model import Encoded, Encoder, Masked, Model
+from autodidact.model import Encoder, Masked, Model
 from autodidact.targets import image_of_patches, patch_pixels
 from autodidact.views import (
     Augment,
@@ -140,9 +140,11 @@ class MaskTokens(MaskedPatches):
             return group_mask(n, grid, self.count, generator, group=UNIT)
         return block_mask(n, grid, self.count, generator, block=BEIT_BLOCK, aspect=BEIT_ASPECT)
 
-    def seen(self, views: Views) -> Encoded:
-        """The encoder's outputs for the images with mask tokens."""
-        return self.encoder(views["images"], masked=Masked(views["mask"], self.mask_token))
+    def seen(self, views: Views) -> Float[Tensor, "n t d"]:
+        """The encoder's tokens for the images with mask tokens."""
+        tokens = self.encoder(views["images"], masked=Masked(views["mask"], self.mask_token)).tokens
+        assert tokens is not None
+        return tokens
 
 
 def random_hidden(n: int, tokens: int, count: int, generator: torch.Generator) -> dict[str, Tensor]:

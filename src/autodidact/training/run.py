@@ -76,7 +76,7 @@ def train(
         callbacks.append(Checkpoints(folder / "checkpoints"))
     if not quiet:
         callbacks.append(ProgressLine(monitors, title))
-    if learner.updates < learner.total or folder is None:
+    if not learner.finished or folder is None:
         with warnings.catch_warnings():
             # Reading from the packed cache is faster in this process than in workers; Lightning cannot know.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")

@@ -78,7 +78,7 @@ class BEiT(MaskTokens):
         self.codebook.fit(chosen.rows, progress.generator)
 
     def loss(self, views: Views, progress: Progress) -> Loss:
-        tokens = self.seen(views).tokens
+        tokens = self.seen(views)
         said = self.head(gather_tokens(tokens, views["masked"])).float()
         wanted = self.codebook(gather_tokens(self.pixels(views["images"]), views["masked"]))
         total = functional.cross_entropy(said.flatten(0, 1), wanted.flatten())
@@ -86,5 +86,5 @@ class BEiT(MaskTokens):
         return Loss(total, {"right": right}, {"embedding": tokens.mean(dim=1)})
 
     def pictures(self, views: Views) -> dict[str, Float[Tensor, "n c h w"]]:
-        said = self.head(gather_tokens(self.seen(views).tokens, views["masked"]))
+        said = self.head(gather_tokens(self.seen(views), views["masked"]))
         return self.painted(views["images"], self.codebook.decode(said.argmax(dim=2)), views["masked"])

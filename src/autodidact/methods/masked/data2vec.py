@@ -80,7 +80,7 @@ class Data2Vec(MaskTokens):
         return torch.stack([unit_tokens(taps[tap]) for tap in self.taps]).mean(dim=0)
 
     def loss(self, views: Views, progress: Progress) -> Loss:
-        tokens = self.seen(views).tokens
+        tokens = self.seen(views)
         said = self.head(gather_tokens(tokens, views["masked"]))
         targets = self.targets(views["images"])
         total = latent_smooth_l1(said, gather_tokens(targets, views["masked"]), self.beta)

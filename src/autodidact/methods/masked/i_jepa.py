@@ -79,7 +79,7 @@ class IJEPA(MaskedPatches):
         view_changes: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(encoder, "i_jepa", view=view, view_changes=view_changes)
-        self.blocks = {
+        self.blocks: dict[str, Any] = {
             "targets": targets,
             "target_area": low_high("target_area", target_area),
             "target_aspect": low_high("target_aspect", target_aspect),

@@ -70,6 +70,8 @@ class MAE(MaskedPatches):
         view_changes: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(encoder, "mae", view=view, view_changes=view_changes)
+        if normalised and self.patch_values < 2:
+            raise ValueError("a patch of a single value has no spread; use larger patches, or normalised=False")
         self.count, self.normalised = masked_count(ratio, self.tokens), normalised
         self.decoder = TokenDecoder(
             encoder.token_width,

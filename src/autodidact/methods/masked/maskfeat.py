@@ -70,7 +70,7 @@ class MaskFeat(MaskTokens):
         self.head = nn.Linear(encoder.token_width, self.cells**2 * bins * self.encoder.channels)
 
     def loss(self, views: Views, progress: Progress) -> Loss:
-        tokens = self.seen(views).tokens
+        tokens = self.seen(views)
         said = self.head(gather_tokens(tokens, views["masked"]))
         features = patch_hog(views["images"], self.encoder.patch, cells=self.cells, bins=self.bins)
         wanted = gather_tokens(features, views["masked"])

@@ -60,11 +60,11 @@ class SimMIM(MaskTokens):
         self.head = nn.Linear(encoder.token_width, self.patch_values)
 
     def loss(self, views: Views, progress: Progress) -> Loss:
-        tokens = self.seen(views).tokens
+        tokens = self.seen(views)
         said = self.head(gather_tokens(tokens, views["masked"]))
         wanted = gather_tokens(self.pixels(views["images"]), views["masked"])
         return Loss(masked_reconstruction(said, wanted, norm="l1"), {}, {"embedding": tokens.mean(dim=1)})
 
     def pictures(self, views: Views) -> dict[str, Float[Tensor, "n c h w"]]:
-        said = self.head(gather_tokens(self.seen(views).tokens, views["masked"]))
+        said = self.head(gather_tokens(self.seen(views), views["masked"]))
         return self.painted(views["images"], said, views["masked"])
