@@ -194,7 +194,7 @@ def test_data_without_a_table_is_refused_by_name():
     ("options", "said"),
     [
         ({"context_share": (0.6, 0.3)}, "context_share"),
-        ({"target_share": (0.3,)}, "target_share is the smallest and the largest share"),
+        ({"target_share": (0.3,)}, "target_share is the smallest and the largest value"),
         ({"context_share": (0.01, 0.02)}, "rounds to no column"),
         ({"context_share": (0.8, 0.9), "target_share": (0.8, 0.9)}, "no sizes fit"),
         ({"targets": 0}, "targets"),

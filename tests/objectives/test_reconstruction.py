@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from autodidact.objectives import latent_mse, masked_reconstruction
+from autodidact.objectives import latent_mse, latent_smooth_l1, masked_reconstruction
 
 
 @pytest.mark.parametrize(("norm", "power"), [("l1", 1), ("l2", 2)])
@@ -89,9 +89,31 @@ def test_latent_error_is_the_mean_square_and_leaves_the_teacher_alone() -> None:
     torch.testing.assert_close(prediction.grad, 2 * (prediction - target).detach() / 120)
 
 
+def test_smooth_l1_is_squared_within_beta_and_absolute_beyond_and_stops_at_the_target() -> None:
+    said, wanted = (torch.randn(4, 7, dtype=torch.float64).mul(3).requires_grad_() for _ in range(2))
+    found = latent_smooth_l1(said, wanted, 1.5)
+    each = [d * d / 3 if abs(d) <= 1.5 else abs(d) - 0.75 for d in (said - wanted).detach().flatten().tolist()]
+    assert float(found.detach()) == pytest.approx(sum(each) / 28)
+    assert 0 < sum(abs(d) <= 1.5 for d in (said - wanted).detach().flatten().tolist()) < 28
+    found.backward()
+    assert wanted.grad is None
+    torch.testing.assert_close(said.grad, ((said - wanted).detach() / 1.5).clamp(-1, 1) / 28)
+
+
+def test_without_a_mask_every_entry_counts() -> None:
+    a, b = torch.randn(2, 3, dtype=torch.float64), torch.randn(2, 3, dtype=torch.float64)
+    for norm in ("l1", "l2"):
+        whole = masked_reconstruction(a, b, torch.ones(2, 3, dtype=torch.bool), norm=norm)
+        torch.testing.assert_close(masked_reconstruction(a, b, norm=norm), whole)
+
+
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_bad_input_is_named() -> None:
     a = torch.ones(2, 3)
+    with pytest.raises(ValueError, match=r"latent_smooth_l1: .*one shape, got \(2, 3\) and \(3, 2\)"):
+        latent_smooth_l1(a, torch.ones(3, 2))
+    with pytest.raises(ValueError, match="beta must be positive, got 0"):
+        latent_smooth_l1(a, a, 0.0)
     with pytest.raises(ValueError, match=r"one shape, got \(2, 3\) and \(3, 2\)"):
         masked_reconstruction(a, a.T, a)
     with pytest.raises(ValueError, match=r"mask of shape \(2,\) does not broadcast to \(2, 3\)"):

@@ -458,3 +458,17 @@ def test_batches_that_need_all_of_the_data_are_refused_on_a_stream() -> None:
 
     with pytest.raises(ValueError, match="read in sequence"):
         train(Whole(), Endless(), dataclasses.replace(SHORT, epochs=None, steps=3), quiet=True)
+
+
+def test_a_training_that_pauses_and_goes_on_ends_with_the_weights_of_one_that_did_not(tmp_path: Path) -> None:
+    whole = train(made(), toy(), SHORT, quiet=True).state_dict()
+    paused = train(made(), toy(), SHORT, out=tmp_path, until=0.5, quiet=True).state_dict()
+    assert not all(torch.equal(paused[name], whole[name]) for name in whole)
+    gone_on = train(made(), toy(), SHORT, out=tmp_path, quiet=True).state_dict()
+    assert all(torch.equal(gone_on[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("until", [0.0, 1.5, -0.1])
+def test_a_share_to_pause_after_lies_between_0_and_1(until: float) -> None:
+    with pytest.raises(ValueError, match=r"share of the training in \(0, 1\]"):
+        train(made(), toy(), SHORT, until=until, quiet=True)

@@ -18,6 +18,7 @@ from autodidact.views import (
     masked_indices,
     pixel_mask,
     random_mask,
+    rectangle_sides,
     scatter_tokens,
 )
 
@@ -55,6 +56,39 @@ def test_blocks_of_any_size_end_at_the_exact_count(
     count = round(share * grid[0] * grid[1])
     mask = block_mask(2, grid, count, _generator(seed), block=(min(low, high), max(low, high)))
     assert mask.sum(1).tolist() == [count] * 2
+
+
+@given(
+    grid=st.tuples(st.integers(1, 8), st.integers(1, 8)),
+    low=st.floats(0.01, 1),
+    high=st.floats(0.01, 1),
+    aspect=st.floats(0.1, 1),
+    share=st.floats(0, 1),
+    seed=st.integers(0, 99),
+)
+def test_blocks_of_any_area_and_aspect_end_at_the_exact_count(
+    grid: tuple[int, int], low: float, high: float, aspect: float, share: float, seed: int
+) -> None:
+    count = round(share * grid[0] * grid[1])
+    block, ratio = (min(low, high), max(low, high)), (aspect, 1 / aspect)
+    mask = block_mask(2, grid, count, _generator(seed), block=block, aspect=ratio)
+    assert mask.sum(1).tolist() == [count] * 2
+
+
+def test_rectangles_have_the_area_and_the_aspect_that_are_asked_for() -> None:
+    rows, columns = rectangle_sides(5_000, (64, 64), _generator(0), area=(0.1, 0.3), aspect=(0.5, 2.0)).double().T
+    area, aspect = rows * columns / 64**2, (rows / columns).log()
+    assert float(area.min()) == pytest.approx(0.1, abs=0.01)
+    assert float(area.max()) == pytest.approx(0.3, abs=0.01)
+    assert float(area.mean()) == pytest.approx(0.2, abs=0.005)
+    assert float(aspect.min()) == pytest.approx(math.log(0.5), abs=0.05)
+    assert float(aspect.mean()) == pytest.approx(0.0, abs=0.02)
+
+
+def test_rectangles_are_cut_to_the_grid() -> None:
+    sides = rectangle_sides(200, (3, 20), _generator(0), area=(0.5, 1.0), aspect=(1.0, 1.0))
+    assert set(sides[:, 0].tolist()) == {3}
+    assert int(sides[:, 1].max()) < 20
 
 
 @pytest.mark.parametrize("make", ["random", "group", "block"])
@@ -161,3 +195,9 @@ def test_grids_groups_and_blocks_that_make_no_sense_are_refused(generator: torch
         group_mask(1, (3, 3), 1, generator, group=(1, 1, 1))
     with pytest.raises(ValueError, match="block must be shares"):
         block_mask(1, (3, 3), 1, generator, block=(0.5, 0.2))
+    with pytest.raises(ValueError, match=r"aspect must be \(low, high\)"):
+        block_mask(1, (3, 3), 1, generator, aspect=(2.0, 1.0))
+    with pytest.raises(ValueError, match="this grid has 3 axes"):
+        block_mask(1, (3, 3, 3), 1, generator, aspect=(0.5, 2.0))
+    with pytest.raises(ValueError, match="area must be"):
+        rectangle_sides(1, (3, 3), generator, area=(0.0, 0.5), aspect=(1.0, 1.0))

@@ -72,6 +72,25 @@ def _contrastive(found: Mapping[str, Any]) -> str:
     )
 
 
+def _mae(found: Mapping[str, Any]) -> str:
+    seconds = found["seconds"]
+    row = (
+        f"{found['encoder']}, {found['size']} px",
+        f"{seconds['visible']:.2f} s",
+        f"{seconds['all']:.2f} s",
+        f"{found['time']:.2f}",
+        f"{found['processor_time']:.2f}",
+        f"{found['goal']:g}",
+    )
+    names = ("encoder", "visible patches", "all patches", "time", "processor time", "goal")
+    return (
+        f"## Masked autoencoder\n\nA step with {100 * found['ratio']:g} % of the patches masked, forward, backward and "
+        f"update, on a processor with {found['threads']} thread(s) and batches of {found['batch']} "
+        f"({_versions(found)}): the encoder on the visible patches, as a share of the same step with the encoder on "
+        f"all.\n\n{markdown_table(names, [row])}"
+    )
+
+
 def _data(found: Mapping[str, Any]) -> str:
     rows = [
         (folder, step, *(f"{took:.2f}" for took in by.values()))
@@ -136,6 +155,7 @@ PARTS = {
     "views": _views,
     "views_gpu": _views_gpu,
     "contrastive": _contrastive,
+    "mae": _mae,
     "data": _data,
     "kill_and_resume": _resume,
     "poison": _poison,

@@ -130,7 +130,7 @@ def parser_of(verb: str, usage: str, module: str, docs: Mapping[str, str], *, bu
         if name != "settings":
             taken = replace(option, name=NAMES.get(name, name), annotation=TEXT.get(name, option.annotation))
             parser.option(taken, doc=docs.get(name), shown=SHOWN.get(name))
-    training = parser.add_argument_group("training, the same for all arms; epochs or steps are the budget")
+    training = parser.add_argument_group("training, the same for all arms; epochs, steps or tokens are the budget")
     for option in options_of("autodidact.training.settings", "Settings").values():
         if option.name not in but:
             parser.option(option, entry=f"settings.{option.name}", group=training)

@@ -14,7 +14,7 @@ from autodidact.training.settings import Settings
 OPTION = "method."
 NETWORK = ("encoder", "image_size")
 # What would give one arm more than another, or belongs to the machine and not to the arm.
-BUDGET = ("epochs", "steps", "seed", "devices", "nodes", "accelerator", "workers", "loggers")
+BUDGET = ("epochs", "steps", "tokens", "seed", "devices", "nodes", "accelerator", "workers", "loggers")
 
 
 @dataclass(frozen=True)

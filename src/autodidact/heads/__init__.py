@@ -6,7 +6,8 @@ from autodidact.heads.pixels import MirroredDecoder, PixelHead, convolutional_de
 from autodidact.heads.pretext import JigsawHead, pretext_head
 from autodidact.heads.set_predictor import SetPredictor, copied_predictor, direct_predictor
 from autodidact.heads.synced_norm import SyncedBatchNorm, synchronised
-from autodidact.heads.transformer import Tail, TransformerLayer, initialise, sinusoidal
+from autodidact.heads.token_decoder import TokenDecoder, decoder_width
+from autodidact.heads.transformer import Tail, TransformerLayer, initialise, sinusoidal, sinusoidal_grid
 
 __all__ = [
     "JEPAPredictor",
@@ -17,14 +18,17 @@ __all__ = [
     "SetPredictor",
     "SyncedBatchNorm",
     "Tail",
+    "TokenDecoder",
     "TransformerLayer",
     "convolutional_decoder",
     "copied_predictor",
+    "decoder_width",
     "direct_predictor",
     "initialise",
     "predictor",
     "pretext_head",
     "projector",
     "sinusoidal",
+    "sinusoidal_grid",
     "synchronised",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -88,6 +89,25 @@ def sinusoidal(
     even = torch.arange(0, width, 2, device=positions.device, dtype=torch.float32)
     angle = positions[..., None].float() / base ** (even / width)
     return torch.stack((angle.sin(), angle.cos()), dim=-1).flatten(-2)[..., :width]
+
+
+def sinusoidal_grid(grid: Sequence[int], width: int, *, base: float = 10_000.0) -> Float[Tensor, "places width"]:
+    """Fixed positions on a grid, in raster order: `sinusoidal` of the place along each axis, side by side, last axis
+    first (MAE, 2111.06377).
+
+    Parameters
+    ----------
+    grid : places along each axis, such as (rows, columns).
+    width : size of a token, a multiple of twice the number of axes.
+    base : frequency base.
+    """
+    if width % (2 * len(grid)):
+        raise ValueError(
+            f"positions on {len(grid)} axes need a width that is a multiple of {2 * len(grid)}, got {width}"
+        )
+    places = torch.meshgrid(*(torch.arange(length) for length in grid), indexing="ij")
+    parts = [sinusoidal(place.flatten(), width // len(grid), base=base) for place in reversed(places)]
+    return torch.cat(parts, dim=1)
 
 
 def initialise(module: nn.Module, std: float = 0.02) -> None:

@@ -17,7 +17,7 @@ from autodidact.objectives.moco import momentum_contrast
 from autodidact.objectives.neighbours import leave_one_out
 from autodidact.objectives.nt_xent import nt_xent
 from autodidact.objectives.prediction import cosine_prediction
-from autodidact.objectives.reconstruction import latent_mse, masked_reconstruction
+from autodidact.objectives.reconstruction import latent_mse, latent_smooth_l1, masked_reconstruction
 from autodidact.objectives.swav import sinkhorn, swapped_prediction
 from autodidact.objectives.triplet import pair_triplets
 from autodidact.objectives.vicreg import VICRegTerms, vicreg
@@ -40,6 +40,7 @@ __all__ = [
     "joint_labels",
     "label_cross_entropy",
     "latent_mse",
+    "latent_smooth_l1",
     "leave_one_out",
     "masked_reconstruction",
     "mixing_gap",

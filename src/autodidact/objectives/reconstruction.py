@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
+from torch.nn import functional
 
 from autodidact.objectives.embeddings import full_precision
 
@@ -14,7 +15,7 @@ from autodidact.objectives.embeddings import full_precision
 def masked_reconstruction(
     prediction: Float[Tensor, "*shape"],
     target: Shaped[Tensor, "*shape"],
-    mask: Bool[Tensor, "..."] | Shaped[Tensor, "..."],
+    mask: Bool[Tensor, "..."] | Shaped[Tensor, "..."] | None = None,
     *,
     norm: Literal["l1", "l2"] = "l1",
     region: Literal["masked", "all"] = "masked",
@@ -29,7 +30,7 @@ def masked_reconstruction(
     prediction, target : tensors of one shape, such as (N, C, H, W) or (N, T, D)
         Integer targets are converted. No gradient is stopped.
     mask : bool or 0/1 tensor that broadcasts to that shape, such as (N, 1, H, W)
-        True where the input was corrupted.
+        True where the input was corrupted. Left out where prediction and target hold nothing but such entries.
     norm : "l1" or "l2"
     region : "masked" or "all"
         "all" averages over every entry, corrupted or not.
@@ -46,7 +47,7 @@ def masked_reconstruction(
         raise ValueError(f"masked_reconstruction: region must be 'masked' or 'all', got {region!r}")
     difference = full_precision(prediction) - full_precision(target)
     error = difference.abs() if norm == "l1" else difference.square()
-    if region == "all":
+    if region == "all" or mask is None:
         return error.mean()
     try:
         inside = mask.to(torch.bool).expand_as(error)
@@ -71,6 +72,25 @@ def latent_mse(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shap
     """
     _check_same_shape("latent_mse", prediction, target)
     return (full_precision(prediction) - full_precision(target.detach())).square().mean()
+
+
+def latent_smooth_l1(
+    prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"], beta: float = 1.0
+) -> Float[Tensor, ""]:
+    r"""Mean smooth L1 distance between predicted and teacher latents (data2vec, arXiv 2202.03555, section 3.3).
+
+    With d their difference, :math:`d^2 / (2 \beta)` where :math:`|d| \le \beta`, else :math:`|d| - \beta / 2`; averaged
+    over all entries. No gradient reaches `target`.
+
+    Raises
+    ------
+    ValueError
+        Shapes that differ, beta that is not positive.
+    """
+    _check_same_shape("latent_smooth_l1", prediction, target)
+    if not beta > 0:
+        raise ValueError(f"latent_smooth_l1: beta must be positive, got {beta}")
+    return functional.smooth_l1_loss(full_precision(prediction), full_precision(target.detach()), beta=beta)
 
 
 def _check_same_shape(name: str, prediction: Tensor, target: Tensor) -> None:

@@ -56,6 +56,7 @@ def clustered_codes(
             site.settings,
             epochs=epochs,
             steps=None,
+            tokens=None,
             batch_size=min(64, site.settings.batch_size),
             accumulate=1,
             optimizer="adamw",

@@ -176,7 +176,7 @@ class SimCLRv2(Recipe):
                 method = SameViewDistilled(
                     site.encoder(slot), schema=source.schema, teacher=results[teacher], **options
                 )
-                own = {"epochs": None, "steps": self.distill_steps} if self.distill_steps else {}
+                own = {"epochs": None, "tokens": None, "steps": self.distill_steps} if self.distill_steps else {}
                 return site.train(stage, method, source, dataclasses.replace(site.settings, **own))  # type: ignore[arg-type]
 
             return Stage(stage, distill, (teacher, "labels"))
@@ -221,6 +221,7 @@ class SimCLRv2(Recipe):
         return dataclasses.replace(
             settings,
             epochs=None,
+            tokens=None,
             steps=steps,
             batch_size=self.finetune_batch,
             accumulate=1,

@@ -180,7 +180,7 @@ class SimCore(Recipe):
         def retrieve(_: Mapping[str, Any]) -> Model:
             settings = site.settings
             if self.retrieval_epochs:
-                settings = replace(settings, epochs=self.retrieval_epochs, steps=None)
+                settings = replace(settings, epochs=self.retrieval_epochs, steps=None, tokens=None)
             return site.train("retrieval", self._method(site), site.source, settings)
 
         def initial(_: Mapping[str, Any]) -> Model:
@@ -213,7 +213,7 @@ class SimCore(Recipe):
         def train(results: Mapping[str, Any]) -> Model:
             both = united(target=site.source, pool=pool.only(results["coreset"].ids))
             settings = site.settings
-            if settings.steps is None and self.rule.stops and self.most_seen:
+            if settings.steps is None and settings.tokens is None and self.rule.stops and self.most_seen:
                 settings = replace(settings, epochs=max(1, min(settings.epochs or 1, self.most_seen // len(both))))
             return site.train("train", self._method(site), both, settings)
 

@@ -69,6 +69,8 @@ def _how_long(run: RunFolder) -> str:
     settings = run.config.get("settings") or {}
     if settings.get("steps"):
         return f" ({settings['steps']:,} updates)"
+    if settings.get("tokens"):
+        return f" ({settings['tokens']:,} tokens through encoders)"
     passes = settings.get("epochs")
     return f" ({passes:,} pass{'es' if passes > 1 else ''} over the data)" if passes else ""
 

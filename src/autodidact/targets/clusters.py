@@ -32,9 +32,14 @@ class KMeans:
 
     def assign(self, x: Float[Tensor, "m d"]) -> Int[Tensor, " m"]:
         """The nearest centroid of each row; no cluster is capped here, whether the fit was balanced or not."""
-        if x.ndim != 2 or x.shape[1] != self.centroids.shape[1]:
-            raise ValueError(f"expected rows of width {self.centroids.shape[1]}, got shape {tuple(x.shape)}")
-        return _nearest(x.detach().to(self.centroids), self.centroids)[1].to(x.device)
+        return nearest_centroids(x, self.centroids)
+
+
+def nearest_centroids(x: Float[Tensor, "m d"], centroids: Float[Tensor, "k d"]) -> Int[Tensor, " m"]:
+    """The index of the nearest centroid of each row, on the device of the rows."""
+    if x.ndim != 2 or x.shape[1] != centroids.shape[1]:
+        raise ValueError(f"expected rows of width {centroids.shape[1]}, got shape {tuple(x.shape)}")
+    return _nearest(x.detach().to(centroids), centroids)[1].to(x.device)
 
 
 def kmeans(

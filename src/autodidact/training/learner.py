@@ -17,8 +17,9 @@ from torch.optim import Optimizer
 from autodidact.data.batch import Batch, Ragged
 from autodidact.data.source import Source
 from autodidact.methods.method import Loss, Method, Progress
-from autodidact.model import Model
+from autodidact.model import Encoder, Model
 from autodidact.objectives.embeddings import NotFinite
+from autodidact.objectives.shards import summed
 from autodidact.schedules import schedule
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.checkpoint import Checkpoint
@@ -26,6 +27,10 @@ from autodidact.training.descent import Descent, NonFinite
 from autodidact.training.feed import Feed, epoch_length, seeded
 from autodidact.training.groups import optimiser as build_optimiser
 from autodidact.training.settings import Settings
+from autodidact.training.tokens import Rehearsal, counted_tokens, outer_encoders
+
+REHEARSED = 4
+"""Updates whose tokens are counted before a training that is given a budget of them: in some methods they vary."""
 
 
 class Learner(L.LightningModule):
@@ -36,9 +41,10 @@ class Learner(L.LightningModule):
     method, source, settings : what is trained, on what, and how.
     updates : updates done.
     total : updates of the whole training.
-    until : updates after which to pause.
+    until : share of them after which to pause.
     last_loss, last_batch : of the newest update, for the monitors.
-    meter : honest units spent: samples, updates, backward passes, seconds.
+    meter : honest units spent: samples, updates, backward passes, seconds, and tokens that encoders encoded in updates
+        (without `compile`, whose networks call no hooks).
     """
 
     def __init__(self, method: Method, source: Source, settings: Settings) -> None:
@@ -47,15 +53,13 @@ class Learner(L.LightningModule):
         self.method = method
         self.source, self.settings = source, settings
         self.epoch_steps = epoch_length(source, method.batching, settings.batch_size)
-        self.total = settings.steps or (settings.epochs or 0) * self.epoch_steps
-        if self.total == 0:
+        self._plan(settings.steps or (settings.epochs or 0) * self.epoch_steps)
+        if self.total == 0 and (settings.tokens is None or (self.epoch_steps == 0 and not source.streaming)):
             raise ValueError(_nothing_to_do(source, settings))
-        self.until = self.total
-        warmup = min(self.total - 1, round(settings.warmup * self.total))
-        self._multiplier = schedule(settings.schedule, warmup)
+        self.until = 1.0
         self.updates = 0
         self.draws = 0
-        self.meter: dict[str, float] = {"samples": 0, "updates": 0, "backwards": 0, "seconds": 0.0}
+        self.meter: dict[str, float] = {"samples": 0, "updates": 0, "backwards": 0, "seconds": 0.0, "tokens": 0}
         self.last_loss: Loss | None = None
         self.last_batch: Batch | None = None
         self.last_gradient_norm: float | None = None
@@ -65,6 +69,24 @@ class Learner(L.LightningModule):
         self._context: Mapping[str, Any] | None = None
         self._restored: Checkpoint | None = None
         self._micro = 0
+        self._refreshed = -1
+        self._encoders: list[Encoder] = []
+
+    def _plan(self, total: int) -> None:
+        """Take note of how many updates there are; 0 while that is not known."""
+        self.total = total
+        warmup = max(0, min(total - 1, round(self.settings.warmup * total)))
+        self._multiplier = schedule(self.settings.schedule, warmup)
+
+    @property
+    def stop(self) -> int:
+        """Updates after which to stop or to pause."""
+        return max(1, round(self.until * self.total))
+
+    @property
+    def finished(self) -> bool:
+        """Whether these are done; a training by tokens knows how many only when it has begun."""
+        return self.total > 0 and self.updates >= self.stop
 
     # What Lightning calls.
 
@@ -85,7 +107,11 @@ class Learner(L.LightningModule):
 
     def train_dataloader(self) -> Any:
         pin = self.device.type == "cuda"
-        return self.feed().loader(self.updates, self.until, self.settings.workers, pin)
+        return self.feed().loader(self.updates, self.stop, self.settings.workers, pin)
+
+    def on_fit_start(self) -> None:
+        if self.total == 0:
+            self._plan(self._updates_for(self.settings.tokens or 0))
 
     def on_train_start(self) -> None:
         if self._restored is not None:
@@ -96,26 +122,28 @@ class Learner(L.LightningModule):
         if self.settings.compile:
             for slot in self.method.slots:
                 self.method.get_submodule(slot).compile()
+        else:
+            self._encoders = outer_encoders(self.method)
         self.method.train()
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         started = time.perf_counter()
         progress = self.progress()
         if self._micro == 0:
-            every = self.method.refresh_every
-            if (every and self.updates % every == 0) or (self.updates == 0 and self._refreshes()):
-                self.method.refresh(self.sweep, progress)
+            self._refresh(progress)
         self._seed(seeded(self.settings.seed, "global", self.updates, self._micro, self.global_rank))
         last = self._micro == self.settings.accumulate - 1
         step = Descent(self, progress, last=last)
         try:
-            loss = self.method.update(batch, step)
+            with counted_tokens(self._encoders) as count:
+                loss = self.method.update(batch, step)
         except NotFinite as diverged:
             raise NonFinite(f"{diverged}; lower the learning rate or look at the data") from diverged
         self.last_loss, self.last_batch = loss, batch
         self.last_gradient_norm = step.gradient_norm
         self._micro = 0 if last else self._micro + 1
         self.meter["samples"] += len(batch) * self.trainer.world_size
+        self.meter["tokens"] += count.tokens * self.trainer.world_size
         if last:
             self.method.after_update(progress)
             self.updates += 1
@@ -149,9 +177,12 @@ class Learner(L.LightningModule):
         )
 
     def progress(self) -> Progress:
+        return self._progress(self.updates, self._micro, self.total)
+
+    def _progress(self, updates: int, micro: int, total: int) -> Progress:
         generator = torch.Generator()
-        generator.manual_seed(seeded(self.settings.seed, "views", self.updates, self._micro, self.global_rank))
-        return Progress(self.updates, self.total, self.updates // max(1, self.epoch_steps), generator)
+        generator.manual_seed(seeded(self.settings.seed, "views", updates, micro, self.global_rank))
+        return Progress(updates, total, updates // max(1, self.epoch_steps), generator)
 
     def set_rates(self) -> None:
         """Learning rate of every parameter group for the coming update."""
@@ -160,9 +191,11 @@ class Learner(L.LightningModule):
             group["lr"] = rate * group["lr_scale"]
 
     def draw(self) -> Batch:
-        batch = self.feed().extra(self.draws)
         self.draws += 1
-        return self.transfer_batch_to_device(batch, self.device, 0)
+        return self._extra(self.draws - 1)
+
+    def _extra(self, number: int) -> Batch:
+        return self.transfer_batch_to_device(self.feed().extra(number), self.device, 0)
 
     def sweep(self, function: Callable[[Batch], Mapping[str, Any]]) -> dict[str, Any]:
         """Visit the whole source in order, in eval mode without gradient; see `autodidact.methods.Sweep`."""
@@ -183,8 +216,36 @@ class Learner(L.LightningModule):
             for module, training in modes.items():
                 module.training = training
 
-    def _refreshes(self) -> bool:
-        return type(self.method).refresh is not Method.refresh
+    def _refresh(self, progress: Progress) -> None:
+        """Let the method refresh itself where that is due before the coming update and was not done."""
+        every = self.method.refresh_every
+        refreshes = type(self.method).refresh is not Method.refresh
+        if ((every and self.updates % every == 0) or (self.updates == 0 and refreshes)) and (
+            self._refreshed != self.updates
+        ):
+            self.method.refresh(self.sweep, progress)
+            self._refreshed = self.updates
+
+    def _updates_for(self, tokens: int) -> int:
+        """How many updates a budget of tokens pays for, from what the first ones would cost a copy of the method."""
+        total = max(REHEARSED, self.epoch_steps)
+        self.method.train()
+        self._refresh(self._progress(0, 0, total))
+        copy = deepcopy(self.method)
+        parts = self.settings.accumulate
+        with counted_tokens(outer_encoders(copy)) as count, self.trainer.precision_plugin.train_step_context():
+            for number, batch in enumerate(self.feed().loader(0, REHEARSED, 0, False)):
+                update, micro = divmod(number, parts)
+                self._seed(seeded(self.settings.seed, "global", update, micro, self.global_rank))
+                step = Rehearsal(self._progress(update, micro, total), self._extra)
+                copy.update(self.transfer_batch_to_device(batch, self.device, 0), step)
+        if count.tokenless or not count.tokens:
+            which = f": {', '.join(sorted(count.tokenless))} has none" if count.tokenless else ""
+            raise ValueError(f"a budget in tokens needs encoders that have tokens{which}; use --steps or --epochs")
+        each = float(summed(torch.full((), float(count.tokens), device=self.device))) / REHEARSED
+        if tokens < each:
+            raise ValueError(f"an update takes about {each:,.0f} tokens, the budget is {tokens:,}")
+        return int(tokens // each)
 
     def _follow(self) -> None:
         decay = self.settings.average
@@ -235,6 +296,7 @@ class Learner(L.LightningModule):
         if different:
             raise ValueError("this run was started differently: " + "; ".join(different) + " (use --fresh --force)")
         self.updates = int(saved.progress["updates"])
+        self._plan(int(saved.progress["total"]))
         self._restored = saved
 
     def _load(self, saved: Checkpoint) -> None:
@@ -244,7 +306,7 @@ class Learner(L.LightningModule):
         average = checkpoints.by_prefix(saved.tensors, "average")
         self.average = {name: tensor.to(self.device) for name, tensor in average.items()}
         self.draws = int(saved.progress["draws"])
-        self.meter = dict(saved.progress["meter"])
+        self.meter |= saved.progress["meter"]
 
 
 def _nothing_to_do(source: Source, settings: Settings) -> str:

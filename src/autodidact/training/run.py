@@ -68,7 +68,7 @@ def train(
     if not 0 < until <= 1:
         raise ValueError(f"until is a share of the training in (0, 1], got {until}")
     learner = Learner(method, source, settings)
-    learner.until = max(1, round(until * learner.total))
+    learner.until = until
     folder = Path(out) if out is not None else None
     if folder is not None and (saved := checkpoints.read(folder / "checkpoints")) is not None:
         learner.resume(saved)
@@ -82,7 +82,7 @@ def train(
         callbacks.append(Checkpoints(folder / "checkpoints"))
     if not quiet:
         callbacks.append(ProgressLine(monitors, title))
-    if learner.updates < learner.until or folder is None:
+    if not learner.finished or folder is None:
         with warnings.catch_warnings():
             # Reading from the packed cache is faster in this process than in workers; Lightning cannot know.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")

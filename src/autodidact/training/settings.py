@@ -12,8 +12,11 @@ class Settings:
 
     Parameters
     ----------
-    epochs : passes over the data; default 100, unless `steps` is given.
+    epochs : passes over the data; default 100, unless `steps` or `tokens` is given.
     steps : updates, instead of epochs.
+    tokens : tokens that go through encoders, instead of epochs: the number of updates is as many as these pay for,
+        counted from what the first updates cost. Slow copies count, dropped tokens do not. It makes methods comparable
+        that see different shares of an image.
     batch_size : samples in an update, over all devices and accumulated parts together.
     accumulate : parts into which an update's batch is cut, to save memory; each part's loss sees its own samples only.
     optimizer : "adamw", "sgd" (momentum 0.9) or "lars" (momentum 0.9, for batches above 1,024).
@@ -40,6 +43,7 @@ class Settings:
 
     epochs: int | None = None
     steps: int | None = None
+    tokens: int | None = None
     batch_size: int = 256
     accumulate: int = 1
     optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
@@ -65,9 +69,18 @@ class Settings:
 
     def __post_init__(self) -> None:
         self.loggers = tuple(self.loggers)
-        if self.epochs is None and self.steps is None:
+        if self.tokens is not None and (self.steps is not None or self.epochs is not None):
+            raise ValueError("how long to train is said in tokens, or in steps or epochs, not in both")
+        if self.epochs is None and self.steps is None and self.tokens is None:
             self.epochs = 100
-        for name, low in (("epochs", 1), ("steps", 1), ("batch_size", 1), ("accumulate", 1), ("nodes", 1)):
+        for name, low in (
+            ("epochs", 1),
+            ("steps", 1),
+            ("tokens", 1),
+            ("batch_size", 1),
+            ("accumulate", 1),
+            ("nodes", 1),
+        ):
             value = getattr(self, name)
             if value is not None and value < low:
                 raise ValueError(f"{name} must be at least {low}, got {value}")
@@ -85,6 +98,13 @@ class Settings:
             raise ValueError(f"average is a decay in [0, 1), got {self.average}")
         if self.batch_size % self.accumulate:
             raise ValueError(f"batch size {self.batch_size} cannot be cut into {self.accumulate} equal parts")
+
+    @property
+    def length(self) -> str:
+        """How long the training is, in the unit that was asked for."""
+        if self.tokens:
+            return f"{self.tokens} tokens"
+        return f"{self.steps} updates" if self.steps else f"{self.epochs} epochs"
 
     def identity(self) -> dict[str, Any]:
         """The settings that change the result; a resumed run must have the same ones."""

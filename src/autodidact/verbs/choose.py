@@ -137,7 +137,7 @@ def choose(
     about = {
         "data": source.name,
         "samples": len(source),
-        "budget": f"{settings.steps} updates" if settings.steps else f"{settings.epochs} epochs",
+        "budget": settings.length,
         "batch_size": settings.batch_size,
         "by": by,
         "between": between,

@@ -67,7 +67,7 @@ def compare(
         arm. An option applies to the methods that have it. What sets the budget cannot be in the grid.
     encoder : of all methods; default each method's own, which compares methods together with their encoders.
     encoder_arguments, image_size, channels, pretrained : see `autodidact.pretrain`.
-    settings : how to train all arms; its epochs or steps are the budget. The seed is set for each run.
+    settings : how to train all arms; its epochs, steps or tokens are the budget. The seed is set for each run.
     test : test data; default a fifth of `data`, see `autodidact.evaluate`.
     label_from : where labels come from, see `autodidact.pretrain`.
     cache : pack images into the cache first.
@@ -165,7 +165,7 @@ def _about(
     return {
         "data": source.name,
         "samples": len(source),
-        "budget": f"{settings.steps} updates" if settings.steps else f"{settings.epochs} epochs",
+        "budget": settings.length,
         "batch_size": settings.batch_size,
         "labels": labels,
         "draws": draws,

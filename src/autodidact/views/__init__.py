@@ -4,6 +4,7 @@ from autodidact.views.augment import PRESETS, Augment
 from autodidact.views.column_subsets import ColumnSubsets, column_subsets
 from autodidact.views.corruption import FILLS, Corrupted, gmml_corruption, gmml_mask
 from autodidact.views.eval_view import eval_view
+from autodidact.views.jepa_blocks import JEPABlocks, jepa_blocks
 from autodidact.views.look import Look
 from autodidact.views.mixing import draw_mixing, mix
 from autodidact.views.multicrop import multicrop, multicrop_augments
@@ -17,6 +18,7 @@ from autodidact.views.token_masks import (
     masked_indices,
     pixel_mask,
     random_mask,
+    rectangle_sides,
     scatter_tokens,
 )
 
@@ -26,6 +28,7 @@ __all__ = [
     "Augment",
     "ColumnSubsets",
     "Corrupted",
+    "JEPABlocks",
     "Look",
     "ViewParameters",
     "block_mask",
@@ -37,6 +40,7 @@ __all__ = [
     "gmml_corruption",
     "gmml_mask",
     "group_mask",
+    "jepa_blocks",
     "keep_indices",
     "look_of",
     "masked_indices",
@@ -45,6 +49,7 @@ __all__ = [
     "multicrop_augments",
     "pixel_mask",
     "random_mask",
+    "rectangle_sides",
     "restyle",
     "scatter_tokens",
     "split_look",

@@ -90,14 +90,16 @@ def block_mask(
     generator: torch.Generator,
     *,
     block: tuple[float, float] = (0.15, 0.45),
+    aspect: tuple[float, float] | None = None,
     device: torch.device | str | None = None,
 ) -> Bool[Tensor, "n tokens"]:
-    """Mask rectangles of connected tokens until exactly `count` are masked (block-wise masking as in BEiT and I-JEPA).
+    """Mask rectangles of connected tokens until exactly `count` are masked (block-wise masking as in BEiT).
 
     Each block starts at a random token that is still open, so it always adds something and the drawing ends; its side
     along an axis of length L is uniform over the whole numbers from round(low * L) to round(high * L) (at least 1), and
     it is shifted back into the grid where it would leave it. Blocks may overlap. Of the last block only the first open
-    tokens in raster order are masked, as many as are still missing.
+    tokens in raster order are masked, as many as are still missing. With `aspect` the sides of a block on an image's
+    grid follow from its area and its shape instead, see `rectangle_sides`.
 
     Parameters
     ----------
@@ -108,7 +110,10 @@ def block_mask(
     generator : torch.Generator
         The only source of randomness.
     block : (low, high)
-        Side of a block as a share of the grid's side, 0 < low <= high <= 1.
+        Side of a block as a share of the grid's side, 0 < low <= high <= 1; with `aspect`, its area as a share of the
+        grid's.
+    aspect : (low, high), optional
+        Rows over columns of a block, drawn log-uniformly. BEiT: (0.3, 1 / 0.3) with areas from 16 of 196 tokens on.
     device : device, optional
         Where the mask is put; the generator's device if left out.
     """
@@ -118,20 +123,27 @@ def block_mask(
     low, high = block
     if not 0 < low <= high <= 1:
         raise ValueError(f"block must be shares 0 < low <= high <= 1 of the grid's side, got {block}")
+    if aspect is not None and len(grid) != 2:
+        raise ValueError(f"the aspect of a block is that of rows over columns; this grid has {len(grid)} axes")
     home = generator.device
     mask = torch.zeros(n, tokens, dtype=torch.bool, device=home)
     axes = [torch.arange(length, device=home) for length in grid]
     missing = torch.full((n,), count, device=home)
     while count and n and bool((missing > 0).any()):
         seed = (torch.rand(n, tokens, generator=generator, device=home) + mask).argmin(dim=1)
-        sides = torch.rand(n, len(grid), generator=generator, device=home)
+        if aspect is None:
+            least = torch.tensor([max(1, round(low * length)) for length in grid], device=home)
+            most = torch.tensor([max(1, round(high * length)) for length in grid], device=home)
+            sides = torch.rand(n, len(grid), generator=generator, device=home)
+            sides = torch.minimum(least + (sides * (most - least + 1)).long(), most)
+        else:
+            sides = rectangle_sides(n, grid, generator, area=block, aspect=aspect)
         place = torch.rand(n, len(grid), generator=generator, device=home)
         inside = torch.ones(n, *grid, dtype=torch.bool, device=home)
         stride = tokens
         for axis, length in enumerate(grid):
             stride //= length
-            least, most = max(1, round(low * length)), max(1, round(high * length))
-            side = (least + (sides[:, axis] * (most - least + 1)).long()).clamp(max=most)
+            side = sides[:, axis]
             at = seed.div(stride, rounding_mode="floor") % length
             start = torch.minimum((at - (place[:, axis] * side).long()).clamp(min=0), length - side)
             shape = [n] + [-1 if a == axis else 1 for a in range(len(grid))]
@@ -142,6 +154,43 @@ def block_mask(
         mask |= fresh
         missing -= fresh.sum(dim=1)
     return mask.to(device or home)
+
+
+def rectangle_sides(
+    n: int,
+    grid: Sequence[int],
+    generator: torch.Generator,
+    *,
+    area: tuple[float, float],
+    aspect: tuple[float, float],
+) -> Int[Tensor, "n 2"]:
+    """Rows and columns of random rectangles on a grid of tokens.
+
+    With A uniform in `area` times the number of tokens and r log-uniform in `aspect`, round(sqrt(A r)) rows and
+    round(sqrt(A / r)) columns, from 1 to those of the grid (BEiT; I-JEPA).
+
+    Parameters
+    ----------
+    n : int
+        Rectangles.
+    grid : (rows, columns)
+        Of tokens.
+    generator : torch.Generator
+        The only source of randomness.
+    area : (low, high)
+        Share of the grid, 0 < low <= high <= 1.
+    aspect : (low, high)
+        Rows over columns, 0 < low <= high.
+    """
+    for name, (low, high), most in (("area", area, 1.0), ("aspect", aspect, math.inf)):
+        if not 0 < low <= high <= most:
+            limit = " <= 1" if most == 1 else ""
+            raise ValueError(f"{name} must be (low, high) with 0 < low <= high{limit}, got {(low, high)}")
+    u, v = torch.rand(n, 2, generator=generator, device=generator.device).unbind(1)
+    size = math.prod(grid) * (area[0] + u * (area[1] - area[0]))
+    ratio = (math.log(aspect[0]) + v * (math.log(aspect[1]) - math.log(aspect[0]))).exp()
+    sides = torch.stack(((size * ratio).sqrt(), (size / ratio).sqrt()), dim=1).round().long()
+    return sides.clamp(min=1).minimum(torch.tensor(grid, device=generator.device))
 
 
 def keep_indices(mask: Bool[Tensor, "n tokens"]) -> Int[Tensor, "n kept"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -11,13 +10,13 @@ from torch import Tensor, nn
 
 from autodidact.catalog import Card
 from autodidact.data.batch import Batch
-from autodidact.encoders.image import ImageEncoder
 from autodidact.encoders.kept import EncoderModel
 from autodidact.heads import PixelHead
+from autodidact.methods.masked_patches import image_transformer, light_augment
 from autodidact.methods.method import Loss, Method, Progress, Views
 from autodidact.model import Encoder, Model
 from autodidact.objectives import masked_reconstruction
-from autodidact.views import Augment, gmml_corruption
+from autodidact.views import gmml_corruption
 from autodidact.views.corruption import FILLS, Corrupted, Fill
 
 CARD = Card(
@@ -33,8 +32,6 @@ CARD = Card(
     claim="gmml",
     encoder="small:vit",
 )
-
-SMALL = 64
 
 
 class GMML(Method):
@@ -86,10 +83,7 @@ class GMML(Method):
         view_changes: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        grid = getattr(encoder, "grid", None)
-        if not isinstance(encoder, ImageEncoder) or not encoder.token_width or grid is None:
-            raise ValueError(f"gmml needs a vision transformer such as small:vit; {encoder.name} has no patch tokens")
-        self.encoder = encoder
+        self.encoder = encoder = image_transformer(encoder, "gmml")
         if fill not in FILLS:
             raise ValueError(f"fill must be one of {', '.join(FILLS)}, got '{fill}'")
         if region not in ("masked", "all"):
@@ -100,11 +94,10 @@ class GMML(Method):
         self.alien_p, self.alien_share = alien_p, alien_share
         # Options that the corruption refuses are refused now, not at the first step.
         self._corrupt(torch.zeros(2, encoder.channels, *encoder.image_size), torch.Generator())
-        self.augment = light_augment(encoder, view, view_changes or {})
+        self.augment = light_augment(encoder, view, view_changes, paper="gmml")
         self.taps = averaged_blocks(encoder.depth)
         self.norm = nn.LayerNorm(encoder.token_width, eps=1e-6)
-        patch = (encoder.image_size[0] // grid[0], encoder.image_size[1] // grid[1])
-        self.head = PixelHead(encoder.token_width, encoder.channels, grid, patch)
+        self.head = PixelHead(encoder.token_width, encoder.channels, encoder.patches, encoder.patch)
 
     def views(self, batch: Batch, progress: Progress) -> Views:
         box = batch.fields.get("box")
@@ -113,7 +106,7 @@ class GMML(Method):
         clean = self.encoder.normalise(images)
         corrupted, mask = self._corrupt(clean, progress.generator)
         # The encoder normalises its input itself, so it gets the corrupted image in the units of an image.
-        return Views({"clean": clean, "seen": self._as_image(corrupted), "mask": mask}, batch.ids)
+        return Views({"clean": clean, "seen": self.encoder.as_image(corrupted), "mask": mask}, batch.ids)
 
     def _corrupt(self, clean: Float[Tensor, "n c h w"], generator: torch.Generator) -> Corrupted:
         return gmml_corruption(
@@ -136,13 +129,10 @@ class GMML(Method):
         clean, mask = views["clean"], views["mask"]
         painted = self.head(self.features(views["seen"])).where(mask, clean)
         return {
-            "augmented": self._as_image(clean),
+            "augmented": self.encoder.as_image(clean),
             "corrupted": views["seen"],
-            "repainted": self._as_image(painted),
+            "repainted": self.encoder.as_image(painted),
         }
-
-    def _as_image(self, normalised: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        return normalised * self.encoder.std + self.encoder.mean
 
     def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n t d"]:
         """Patch tokens of the chosen blocks, averaged, then normalised: what the head reads."""
@@ -156,10 +146,3 @@ class GMML(Method):
 def averaged_blocks(depth: int) -> tuple[int, ...]:
     """Four blocks, 0-based, evenly spaced from the middle of `depth` to its end: 5, 7, 9, 11 of 12."""
     return tuple(sorted({round(depth / 2 + depth / 2 * step / 3) - 1 for step in range(4)} - {-1}))
-
-
-def light_augment(encoder: ImageEncoder, view: str, changes: Mapping[str, Any]) -> Augment:
-    """The augmentation before corruption, in the size of the encoder's input."""
-    gentle = {"crop_scale": (0.4, 1.0)} if view == "auto" and min(encoder.image_size) <= SMALL else {}
-    own = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
-    return Augment.preset("gmml" if view == "auto" else view, encoder.image_size, **{**gentle, **own})

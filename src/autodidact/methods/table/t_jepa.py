@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -18,6 +17,7 @@ from autodidact.encoders.rows import Rows
 from autodidact.encoders.tabular import TabularTransformer
 from autodidact.heads import JEPAPredictor
 from autodidact.methods.method import Loss, Method, Progress, Views
+from autodidact.methods.ranges import low_high
 from autodidact.model import Encoder, Model
 from autodidact.objectives import latent_mse
 from autodidact.schedules import linear_ramp
@@ -88,8 +88,8 @@ class TJEPA(Method):
             raise ValueError(f"the released masking is that of one [REG] token, this encoder has {encoder.reg_count}")
         self.encoder, self.released, self.momentum = encoder, released, momentum
         self.sets = targets
-        self.context_share = _share("context_share", context_share)
-        self.target_share = _share("target_share", target_share)
+        self.context_share = low_high("context_share", context_share)
+        self.target_share = low_high("target_share", target_share)
         # Draws nothing that is used: shares that the table's number of columns cannot meet are refused here.
         self._subsets(1, torch.Generator())
         self.teacher = EMATeacher(encoder, momentum)
@@ -139,14 +139,4 @@ class TJEPA(Method):
         self.teacher.update(self.encoder, linear_ramp(progress.step, progress.total, self.momentum, 1.0))
 
     def kept(self) -> Model:
-        # A copy that can be trained again: the teacher itself takes no gradient.
-        encoder = copy.deepcopy(self.teacher.module)
-        assert isinstance(encoder, Encoder)
-        return EncoderModel({"encoder": encoder.requires_grad_(True)}, tap="flat")
-
-
-def _share(name: str, given: Sequence[float]) -> tuple[float, float]:
-    """Smallest and largest share, as a list too: that is how a command line or a configuration file gives them."""
-    if not isinstance(given, Sequence) or len(given) != 2:
-        raise ValueError(f"{name} is the smallest and the largest share of the columns, such as 0.1,0.4; got {given}")
-    return float(given[0]), float(given[1])
+        return EncoderModel({"encoder": self.teacher.copied()}, tap="flat")
