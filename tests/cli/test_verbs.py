@@ -265,7 +265,7 @@ def test_choose_prints_the_trials_the_ranking_and_the_command_to_go_on_with(run,
     about = json.loads((tmp_path / "c.json").read_text())["about"]
     assert f"1. {about['chosen']}" in out
     chosen = about["trials"][about["chosen"]]
-    assert f"autodidact pretrain {chosen['method']} --data images.npz --method." in out
+    assert f"autodidact pretrain {chosen['method']} --data images.npz --encoder.width 8 --method." in out
     assert out.rstrip().endswith("--lr 0.001")
 
 

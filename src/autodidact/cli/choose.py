@@ -67,11 +67,18 @@ def show(table: Table) -> None:
 def command(table: Table, data: str) -> str:
     """The command that pretrains the chosen setting."""
     trial: Mapping[str, Any] = table.about["trials"][table.about["chosen"]]
-    words = ["autodidact", "pretrain", trial["method"], "--data", data]
-    for prefix, values in (("method.", trial["options"]), ("", trial["training"]), ("", trial["network"])):
-        for name, value in values.items():
-            words += [f"--{prefix}{name.replace('_', '-') if not prefix else name}", str(value)]
-    return shlex.join(words)
+    asked, arguments = table.about["encoder"], table.about["encoder_arguments"]
+    by_slot = [f"{slot}={name}" for slot, name in asked.items()] if isinstance(asked, Mapping) else [asked]
+    networks = [trial["network"]["encoder"]] if "encoder" in trial["network"] else [name for name in by_slot if name]
+    others = {
+        **{f"encoder.{name}": value for name, value in arguments.items()},
+        **{f"method.{name}": value for name, value in trial["options"].items()},
+        **{name.replace("_", "-"): value for name, value in trial["training"].items()},
+        **{name.replace("_", "-"): value for name, value in trial["network"].items() if name != "encoder"},
+    }
+    options = [("encoder", name) for name in networks] + [(name, str(value)) for name, value in others.items()]
+    words = [word for name, value in options for word in (f"--{name}", value)]
+    return shlex.join(["autodidact", "pretrain", trial["method"], "--data", data, *words])
 
 
 def make_parser() -> Parser:

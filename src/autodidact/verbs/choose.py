@@ -27,6 +27,7 @@ from autodidact.model import Model
 from autodidact.model.device import pick_device
 from autodidact.recipes.names import find, options
 from autodidact.training import NonFinite, Settings
+from autodidact.training.feed import seeded
 from autodidact.training.journal import METRICS, read_metrics
 from autodidact.verbs.arms import Arms, check_fit, names_of, networks, protocols_of
 from autodidact.verbs.opened import open_data
@@ -139,6 +140,8 @@ def choose(
         "samples": len(source),
         "budget": settings.length,
         "batch_size": settings.batch_size,
+        "encoder": dict(encoder) if isinstance(encoder, Mapping) else encoder,
+        "encoder_arguments": dict(encoder_arguments or {}),
         "by": by,
         "between": between,
         "protocols": list(chosen),
@@ -235,7 +238,8 @@ class _Search:
         begun = study.get_trials(deepcopy=False, states=(states.RUNNING,))
         # Draws that follow from the number of the trial alone are the same in a search that was cut off.
         number = begun[0].number if begun else len(self.over(method))
-        study.sampler = optuna.samplers.TPESampler(seed=1_000 * self.arms.settings.seed + number, n_startup_trials=5)
+        seed = seeded(self.arms.settings.seed, method, number) % 2**32
+        study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
         trial = optuna.trial.Trial(study, begun[0]._trial_id) if begun else study.ask()
         setting = _setting(method, self.spaces[method], trial)
         trial.set_user_attr("setting", asdict(setting))
