@@ -259,3 +259,12 @@ def test_weights_that_cannot_be_reached_are_one_clear_line(tmp_path: Path) -> No
     assert "\n" not in str(caught.value)
     with pytest.raises(FileNotFoundError, match="no weights for timm:test_vit at"):
         build("timm:test_vit", pretrained=tmp_path / "absent.safetensors")
+
+
+def test_a_normalised_image_is_brought_back_and_a_patch_has_its_pixels() -> None:
+    encoder = vit()
+    x = images(encoder)
+    torch.testing.assert_close(encoder.as_image(encoder.normalise(x)), x)
+    assert (encoder.patches, encoder.patch) == ((6, 4), (2, 2))
+    with pytest.raises(ValueError, match="timm:resnet18 has no patch tokens"):
+        _ = build("timm:resnet18", image_size=32, channels=2).patch

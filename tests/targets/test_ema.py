@@ -131,3 +131,13 @@ def test_a_foreign_student_and_an_impossible_momentum_are_named() -> None:
         teacher.update(nn.Linear(2, 2), -0.1)
     with pytest.raises(ValueError, match="parameters differ from the teacher's: bias, weight"):
         teacher.update(nn.Linear(2, 3))
+
+
+def test_a_copy_of_the_teacher_can_be_trained_and_leaves_the_teacher_alone() -> None:
+    teacher = EMATeacher(nn.Linear(3, 2))
+    copied = teacher.copied()
+    assert all(parameter.requires_grad for parameter in copied.parameters())
+    assert not any(parameter.requires_grad for parameter in teacher.module.parameters())
+    with torch.no_grad():
+        copied.weight.add_(1.0)
+    torch.testing.assert_close(copied.weight, teacher.module.weight + 1)
