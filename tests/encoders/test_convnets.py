@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from autodidact.encoders import build
 from autodidact.encoders.convnet import ConvPool, SmallConvNet
+from autodidact.model import Masked
 
 
 def naive(stage: nn.Sequential, x: torch.Tensor) -> torch.Tensor:
@@ -67,5 +68,7 @@ def test_a_convnet_drops_no_tokens_and_has_no_further_layers(name: str) -> None:
     encoder = build(name, image_size=8, channels=1)
     with pytest.raises(ValueError, match="cannot drop tokens"):
         encoder(torch.rand(2, 1, 8, 8), keep=torch.zeros(2, 1, dtype=torch.long))
+    with pytest.raises(ValueError, match="cannot mask tokens"):
+        encoder(torch.rand(2, 1, 8, 8), masked=Masked(torch.zeros(2, 1, dtype=torch.bool), torch.zeros(1)))
     with pytest.raises(ValueError, match=rf"{name} has layers 0 to {encoder.depth - 1}, not 9"):
         encoder(torch.rand(2, 1, 8, 8), taps=(9,))

@@ -10,6 +10,7 @@ import torch
 
 from autodidact.data import Field, Ragged, Schema
 from autodidact.encoders import build, build_from_spec
+from autodidact.model import Masked
 
 transformers = pytest.importorskip("transformers")
 
@@ -28,6 +29,14 @@ def test_an_image_models_parts_are_those_of_transformers() -> None:
     torch.testing.assert_close(encoded.taps[0], out.hidden_states[1][:, 1:])
     torch.testing.assert_close(encoded.map[:, :, 2, 1], encoded.tokens[:, 5])
     assert (encoder.grid, encoder.depth) == ((3, 2), 2)
+
+
+def test_an_image_model_neither_drops_nor_masks_tokens() -> None:
+    encoder = build("hf:vit", image_size=8, channels=1, patch_size=4, **TINY)
+    with pytest.raises(ValueError, match="hf:vit cannot drop tokens; use a plain vision transformer"):
+        encoder(torch.rand(2, 1, 8, 8), keep=torch.zeros(2, 1, dtype=torch.long))
+    with pytest.raises(ValueError, match="hf:vit cannot mask tokens; use a plain vision transformer"):
+        encoder(torch.rand(2, 1, 8, 8), masked=Masked(torch.zeros(2, 4, dtype=torch.bool), torch.zeros(24)))
 
 
 def test_a_model_without_tokens_gives_its_map() -> None:

@@ -14,6 +14,7 @@ from autodidact.data import Field, Schema
 from autodidact.encoders import build
 from autodidact.encoders.rows import Rows
 from autodidact.encoders.tabular import TabularMLP, TabularTransformer
+from autodidact.model import Masked
 
 CARDINALITIES = (2, 4)
 SCHEMA = Schema(
@@ -102,6 +103,18 @@ def test_outputs_do_not_depend_on_columns_that_are_not_kept(column: int, value: 
     else:
         changed.categorical[:, column - 3] = category
     assert torch.equal(encoder(plain, keep=keep).tokens, encoder(changed, keep=keep).tokens)
+
+
+def test_a_masked_column_is_the_mask_token_with_its_bias_and_position() -> None:
+    encoder, token = transformer(), torch.randn(8, generator=torch.Generator().manual_seed(3))
+    where = torch.zeros(4, 5, dtype=torch.bool)
+    where[:, 1], where[:, 3] = True, True
+    masked = encoder(rows(), masked=Masked(where, token))
+    with torch.no_grad():
+        encoder.missing[1], encoder.missing[3] = token, token
+    blank = rows()
+    blank.numeric[:, 1], blank.categorical[:, 0] = math.nan, -1
+    assert torch.equal(masked.tokens, encoder(blank).tokens)
 
 
 def test_keeping_all_columns_changes_nothing() -> None:

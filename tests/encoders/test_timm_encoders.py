@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from autodidact.encoders import build
 from autodidact.encoders.timm_encoder import TimmEncoder
+from autodidact.model import Masked
 
 timm = pytest.importorskip("timm")
 
@@ -86,6 +87,84 @@ def test_kept_tokens_know_nothing_of_the_others() -> None:
     assert torch.equal(encoder(hidden, keep=keep).tokens, kept.tokens)
 
 
+def masked(encoder: TimmEncoder, n: int = 3) -> Masked:
+    generator = torch.Generator().manual_seed(2)
+    where = torch.rand(n, 24, generator=generator) < 0.5
+    return Masked(where, torch.randn(encoder.token_width, generator=generator).requires_grad_())
+
+
+def test_masked_patches_are_the_mask_token_at_their_position() -> None:
+    encoder = vit()
+    x, (where, token) = images(encoder), masked(vit())
+    model = encoder.model
+    embedded = model.patch_embed(normalised(encoder, x)).detach().clone()
+    for row, patch in where.nonzero().tolist():
+        embedded[row, patch] = token.detach()
+    expected = model.norm(model.blocks(model._pos_embed(embedded)))
+    torch.testing.assert_close(encoder(x, masked=Masked(where, token)).tokens, expected[:, 3:])
+
+
+def test_masking_no_patch_changes_nothing() -> None:
+    encoder = vit()
+    x = images(encoder)
+    none = Masked(torch.zeros(3, 24, dtype=torch.bool), torch.randn(24))
+    assert torch.equal(encoder(x, masked=none, taps=(1,)).taps[1], encoder(x, taps=(1,)).taps[1])
+
+
+def test_nothing_of_a_masked_patch_is_seen() -> None:
+    encoder = vit()
+    x, mask = images(encoder), masked(vit())
+    hidden = x.clone()
+    for row, patch in mask.where.nonzero().tolist():
+        top, left = 2 * (patch // 4), 2 * (patch % 4)
+        hidden[row, :, top : top + 2, left : left + 2] = 0.123
+    assert torch.equal(encoder(hidden, masked=mask).tokens, encoder(x, masked=mask).tokens)
+
+
+def test_of_masked_tokens_only_the_kept_ones_are_encoded() -> None:
+    encoder = vit()
+    x, mask, keep = images(encoder), masked(vit()), torch.arange(4, 20).expand(3, -1)
+    hidden = Masked(mask.where.clone(), mask.by)
+    hidden.where[:, :4], hidden.where[:, 20:] = True, False
+    assert torch.equal(encoder(x, masked=mask, keep=keep).tokens, encoder(x, masked=hidden, keep=keep).tokens)
+
+
+def test_the_mask_token_is_trained_and_is_no_part_of_the_encoder() -> None:
+    encoder = vit()
+    x, mask = images(encoder), masked(vit())
+    encoder(x, masked=mask).tokens.square().sum().backward()
+    assert mask.by.grad is not None
+    assert mask.by.grad.abs().sum() > 0
+    assert encoder.state_dict().keys() == vit().state_dict().keys()
+
+
+def test_a_transformer_of_any_image_size_masks_too() -> None:
+    torch.manual_seed(0)
+    plain = build("timm:vit_tiny_patch16_224", image_size=32, embed_dim=24, depth=2, num_heads=2, patch_size=8).eval()
+    free = build(
+        "timm:vit_tiny_patch16_224",
+        image_size=32,
+        embed_dim=24,
+        depth=2,
+        num_heads=2,
+        patch_size=8,
+        dynamic_img_size=True,
+    ).eval()
+    free.load_state_dict(plain.state_dict())
+    mask = Masked(torch.arange(16).expand(3, -1) % 3 == 0, torch.randn(24))
+    x = images(plain)
+    torch.testing.assert_close(free(x, masked=mask).tokens, plain(x, masked=mask).tokens)
+
+
+def test_a_mask_or_mask_token_of_another_size_is_refused() -> None:
+    encoder = vit()
+    x, mask = images(encoder), masked(vit())
+    with pytest.raises(ValueError, match=r"a mask of shape \(3, 23\) .* 3 x 24 tokens of width 24"):
+        encoder(x, masked=Masked(mask.where[:, 1:], mask.by))
+    with pytest.raises(ValueError, match=r"a mask token of shape \(8,\)"):
+        encoder(x, masked=Masked(mask.where, mask.by[:8]))
+
+
 def test_a_hierarchical_transformer_gives_map_and_tokens_and_keeps_all() -> None:
     torch.manual_seed(0)
     encoder = build("timm:swin_tiny_patch4_window7_224", image_size=32, embed_dim=12, depths=[1, 1], num_heads=[1, 2])
@@ -96,6 +175,9 @@ def test_a_hierarchical_transformer_gives_map_and_tokens_and_keeps_all() -> None
     torch.testing.assert_close(encoded.tokens, encoded.map.flatten(2).transpose(1, 2))
     with pytest.raises(ValueError, match="cannot drop tokens"):
         encoder(x, keep=torch.zeros(3, 1, dtype=torch.long))
+    with pytest.raises(ValueError, match="cannot mask tokens"):
+        encoder(x, masked=Masked(torch.zeros(3, 64, dtype=torch.bool), torch.zeros(12)))
+    assert (encoder.any_tokens, vit().any_tokens) == (False, True)
 
 
 def test_a_convolutional_network_taps_its_levels() -> None:

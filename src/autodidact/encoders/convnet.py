@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from autodidact.encoders.image import ImageEncoder
-from autodidact.model import Encoded
+from autodidact.model import Encoded, Masked
 
 
 class Stages(ImageEncoder):
@@ -20,9 +20,15 @@ class Stages(ImageEncoder):
     stages: nn.ModuleList
 
     def forward(
-        self, inputs: Float[Tensor, "n c h w"], *, keep: Int[Tensor, "n k"] | None = None, taps: Sequence[int] = ()
+        self,
+        inputs: Float[Tensor, "n c h w"],
+        *,
+        keep: Int[Tensor, "n k"] | None = None,
+        masked: Masked | None = None,
+        taps: Sequence[int] = (),
     ) -> Encoded:
         self.no_keep(keep)
+        self.no_masked(masked)
         self.need_tap(taps)
         # channels_last is 1.1 to 1.5 times faster on CPUs at these sizes, and needed for tensor cores on GPUs.
         x = self.normalise(inputs).contiguous(memory_format=torch.channels_last)

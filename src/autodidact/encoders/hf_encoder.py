@@ -17,7 +17,7 @@ from autodidact.data.schema import Kind, Schema
 from autodidact.encoders.extras import need
 from autodidact.encoders.image import ImageEncoder, image_spec
 from autodidact.encoders.weights import load_weights
-from autodidact.model import Encoded, Encoder
+from autodidact.model import Encoded, Encoder, Masked
 
 
 class HFImageEncoder(ImageEncoder):
@@ -68,9 +68,15 @@ class HFImageEncoder(ImageEncoder):
             self.map_shape = (last.shape[1], last.shape[2], last.shape[3])
 
     def forward(
-        self, inputs: Float[Tensor, "n c h w"], *, keep: Int[Tensor, "n k"] | None = None, taps: Sequence[int] = ()
+        self,
+        inputs: Float[Tensor, "n c h w"],
+        *,
+        keep: Int[Tensor, "n k"] | None = None,
+        masked: Masked | None = None,
+        taps: Sequence[int] = (),
     ) -> Encoded:
         self.no_keep(keep)
+        self.no_masked(masked)
         self.need_tap(taps)
         out = self.model(pixel_values=self.normalise(inputs), output_hidden_states=bool(taps))
         last = out.last_hidden_state
@@ -136,9 +142,11 @@ class HFSequenceEncoder(Encoder):
         inputs: tuple[Int[Tensor, "n t"], Bool[Tensor, "n t"]],
         *,
         keep: Int[Tensor, "n k"] | None = None,
+        masked: Masked | None = None,
         taps: Sequence[int] = (),
     ) -> Encoded:
         self.no_keep(keep)
+        self.no_masked(masked)
         self.need_tap(taps)
         ids, mask = inputs
         out = self.model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=bool(taps))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from autodidact.encoders.image import ImageEncoder
 from autodidact.encoders.scattering import Scattering2D
-from autodidact.model import Encoded
+from autodidact.model import Encoded, Masked
 
 
 class ScatNet(ImageEncoder):
@@ -72,9 +72,15 @@ class ScatNet(ImageEncoder):
         self.width = width * regions[0] * regions[1]
 
     def forward(
-        self, inputs: Float[Tensor, "n c h w"], *, keep: Int[Tensor, "n k"] | None = None, taps: Sequence[int] = ()
+        self,
+        inputs: Float[Tensor, "n c h w"],
+        *,
+        keep: Int[Tensor, "n k"] | None = None,
+        masked: Masked | None = None,
+        taps: Sequence[int] = (),
     ) -> Encoded:
         self.no_keep(keep)
+        self.no_masked(masked)
         self.need_tap(taps)
         x = self.norm(self.scattering(self.normalise(inputs))).contiguous(memory_format=torch.channels_last)
         tapped = {}

@@ -13,7 +13,7 @@ from autodidact.data.schema import Field, Kind, Schema
 from autodidact.encoders.rows import Rows
 from autodidact.encoders.statistics import statistic
 from autodidact.heads import Tail, TransformerLayer, initialise, sinusoidal
-from autodidact.model import Encoded, Encoder
+from autodidact.model import Encoded, Encoder, Masked
 from autodidact.views import gather_tokens
 
 Pool = Literal["mean", "reg", "flat"]
@@ -104,7 +104,8 @@ class TabularTransformer(TableEncoder):
     base 100 is added. The tail is dropout, LayerNorm, Linear, dropout, LayerNorm.
 
     `keep` holds column indices (numeric first): the other columns are never computed with, so the outputs do not depend
-    on them; [REG] always stays. ``Encoded.tokens`` are the columns, ``Encoded.prefix`` is [REG].
+    on them; [REG] always stays. `masked` replaces what a column's token says of its value; b_j, which says what column
+    it is, stays with its position. ``Encoded.tokens`` are the columns, ``Encoded.prefix`` is [REG].
 
     Parameters
     ----------
@@ -117,6 +118,8 @@ class TabularTransformer(TableEncoder):
     pool : the embedding: "mean" of the column tokens, "reg": mean of the [REG] tokens, "flat": all column tokens side
         by side (``columns * width`` values, the input of the paper's probes).
     """
+
+    any_tokens = True
 
     def __init__(
         self,
@@ -161,7 +164,7 @@ class TabularTransformer(TableEncoder):
         self.token_width, self.depth = width, depth
         self.width = (p + q) * width if pool == "flat" else width
 
-    def tokenise(self, rows: Rows) -> Float[Tensor, "n t d"]:
+    def tokenise(self, rows: Rows, masked: Masked | None = None) -> Float[Tensor, "n t d"]:
         """Column tokens with their positions, [REG] not among them."""
         numeric = self.scaled(rows)
         p = numeric.shape[1]
@@ -172,11 +175,20 @@ class TabularTransformer(TableEncoder):
             index = rows.categorical
             embedded = self.embedding(index.clamp(min=0) + self.offsets)
             tokens = torch.cat((tokens, torch.where((index >= 0)[..., None], embedded, self.missing[p:])), dim=1)
+        if masked is not None:
+            tokens = masked.put(tokens)
         return tokens + self.bias + self.positions[self.reg_count :]
 
-    def forward(self, inputs: Rows, *, keep: Int[Tensor, "n k"] | None = None, taps: Sequence[int] = ()) -> Encoded:
+    def forward(
+        self,
+        inputs: Rows,
+        *,
+        keep: Int[Tensor, "n k"] | None = None,
+        masked: Masked | None = None,
+        taps: Sequence[int] = (),
+    ) -> Encoded:
         self.need_tap(taps)
-        tokens = self.tokenise(inputs)
+        tokens = self.tokenise(inputs, masked)
         if keep is not None:
             tokens = gather_tokens(tokens, keep)
         reg = (self.reg + self.positions[: self.reg_count]).to(tokens.dtype)
@@ -222,8 +234,16 @@ class TabularMLP(TableEncoder):
         )
         self.width, self.depth = width, depth
 
-    def forward(self, inputs: Rows, *, keep: Int[Tensor, "n k"] | None = None, taps: Sequence[int] = ()) -> Encoded:
+    def forward(
+        self,
+        inputs: Rows,
+        *,
+        keep: Int[Tensor, "n k"] | None = None,
+        masked: Masked | None = None,
+        taps: Sequence[int] = (),
+    ) -> Encoded:
         self.no_keep(keep)
+        self.no_masked(masked)
         self.need_tap(taps)
         numeric = self.scaled(inputs)
         missing = numeric.isnan()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from autodidact.data.schema import Schema
 from autodidact.encoders.extras import need
 from autodidact.encoders.image import ImageEncoder, image_spec
-from autodidact.model import Encoded
+from autodidact.model import Encoded, Masked
 from autodidact.views import gather_tokens
 
 
@@ -38,6 +38,7 @@ class TimmEncoder(ImageEncoder):
         self.model: Any = model
         self.prefix_count = int(getattr(model, "num_prefix_tokens", 0))
         self._patches = _grid(model)
+        self.any_tokens = self.plain_vit
         self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         self.depth = len(getattr(model, "blocks", ())) if self.plain_vit else len(getattr(model, "feature_info", ()))
         with _evaluating(model), torch.no_grad():
@@ -55,21 +56,31 @@ class TimmEncoder(ImageEncoder):
         return isinstance(self.model, VisionTransformer)
 
     def forward(
-        self, inputs: Float[Tensor, "n c h w"], *, keep: Int[Tensor, "n k"] | None = None, taps: Sequence[int] = ()
+        self,
+        inputs: Float[Tensor, "n c h w"],
+        *,
+        keep: Int[Tensor, "n k"] | None = None,
+        masked: Masked | None = None,
+        taps: Sequence[int] = (),
     ) -> Encoded:
         self.need_tap(taps)
         x = self.normalise(inputs)
         if self.plain_vit:
-            return self._vit(x, keep, taps)
+            return self._vit(x, keep, masked, taps)
         self.no_keep(keep)
+        self.no_masked(masked)
         if not taps:
             return self._encoded(self.model.forward_features(x), {})
         features, tapped = self.model.forward_intermediates(x, indices=sorted(set(taps)))
         return self._encoded(features, dict(zip(sorted(set(taps)), tapped, strict=True)))
 
-    def _vit(self, x: Tensor, keep: Tensor | None, taps: Sequence[int]) -> Encoded:
+    def _vit(self, x: Tensor, keep: Tensor | None, masked: Masked | None, taps: Sequence[int]) -> Encoded:
         model = self.model
-        x = model._pos_embed(model.patch_embed(x))
+        x = model.patch_embed(x)
+        if masked is not None:
+            # With dynamic_img_size timm still has a map here, channels last.
+            x = masked.put(x.flatten(1, -2)).reshape(x.shape)
+        x = model._pos_embed(x)
         if keep is not None:
             x = torch.cat((x[:, : self.prefix_count], gather_tokens(x[:, self.prefix_count :], keep)), dim=1)
         x = model.norm_pre(model.patch_drop(x))

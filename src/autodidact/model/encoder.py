@@ -5,9 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from autodidact.data.schema import Kind, Schema
@@ -33,6 +34,30 @@ class Encoded:
     taps: dict[int, Tensor] = field(default_factory=dict)
 
 
+class Masked(NamedTuple):
+    """Tokens that an encoder is shown a mask token in the place of.
+
+    The mask token is a parameter of the method that masks, so that the encoder stays what it is without it.
+
+    Attributes
+    ----------
+    where : True where the token is replaced; tokens in the order of `Encoded.tokens`, any number in a row.
+    by : the mask token.
+    """
+
+    where: Bool[Tensor, "n t"]
+    by: Float[Tensor, " d"]
+
+    def put(self, tokens: Float[Tensor, "n t d"]) -> Float[Tensor, "n t d"]:
+        """The tokens, those at `where` replaced."""
+        if self.where.shape != tokens.shape[:2] or self.by.shape != tokens.shape[2:]:
+            raise ValueError(
+                f"a mask of shape {tuple(self.where.shape)} and a mask token of shape {tuple(self.by.shape)} do not "
+                f"fit {tokens.shape[0]} x {tokens.shape[1]} tokens of width {tokens.shape[2]}"
+            )
+        return torch.where(self.where[..., None], self.by.to(tokens.dtype), tokens)
+
+
 class Encoder(nn.Module, ABC):
     """A network from the fields of a sample to embeddings.
 
@@ -42,6 +67,7 @@ class Encoder(nn.Module, ABC):
     width : size of the pooled embedding.
     token_width : size of a token; 0 where there are no tokens.
     depth : number of layers that `taps` can name.
+    any_tokens : whether it encodes any set of its tokens: takes `keep` and `masked`.
     map_shape : channels, rows and columns of the spatial map; None where there is none.
     spec : JSON-ready settings from which `autodidact.encoders.build_from_spec` makes the same network again.
     """
@@ -50,6 +76,7 @@ class Encoder(nn.Module, ABC):
     width: int
     token_width: int = 0
     depth: int = 0
+    any_tokens: bool = False
     map_shape: tuple[int, int, int] | None = None
     spec: dict[str, Any]
 
@@ -58,14 +85,23 @@ class Encoder(nn.Module, ABC):
         """The network's input from a batch's fields, without augmentation: resized, scaled, on the fields' device."""
 
     @abstractmethod
-    def forward(self, inputs: Any, *, keep: Int[Tensor, "n k"] | None = None, taps: Sequence[int] = ()) -> Encoded:
+    def forward(
+        self,
+        inputs: Any,
+        *,
+        keep: Int[Tensor, "n k"] | None = None,
+        masked: Masked | None = None,
+        taps: Sequence[int] = (),
+    ) -> Encoded:
         """Encode.
 
         Parameters
         ----------
         inputs : what `prepare` or a view makes. Images: (n, c, h, w) in [0, 1]; the encoder normalises them itself.
         keep : indices of the tokens to encode; the others are dropped, not masked, so the cost falls with them.
-            Encoders without tokens raise ValueError.
+            Where `any_tokens` is false this raises ValueError.
+        masked : tokens that are replaced by a mask token before positions are added, so that the cost stays that of all
+            tokens. Where `any_tokens` is false this raises ValueError.
         taps : layers whose outputs are wanted, 0-based.
         """
 
@@ -92,3 +128,8 @@ class Encoder(nn.Module, ABC):
         """Raise ValueError when tokens are to be dropped and this encoder cannot."""
         if keep is not None:
             raise ValueError(f"{self.name} cannot drop tokens; use a plain vision transformer or small:tabular")
+
+    def no_masked(self, masked: Masked | None) -> None:
+        """Raise ValueError when tokens are to be replaced and this encoder cannot."""
+        if masked is not None:
+            raise ValueError(f"{self.name} cannot mask tokens; use a plain vision transformer or small:tabular")
