@@ -156,6 +156,20 @@ def test_a_transformer_of_any_image_size_masks_too() -> None:
     torch.testing.assert_close(free(x, masked=mask).tokens, plain(x, masked=mask).tokens)
 
 
+def test_small_views_have_interpolated_positions_with_every_kind_of_prefix() -> None:
+    for options in ({}, {"reg_tokens": 2}, {"no_embed_class": True}, {"class_token": False, "global_pool": "avg"}):
+        torch.manual_seed(0)
+        made = {"image_size": 32, "embed_dim": 24, "depth": 1, "num_heads": 2, "patch_size": 8, **options}
+        plain = build("timm:vit_tiny_patch16_224", **made).eval()
+        free = build("timm:vit_tiny_patch16_224", dynamic_img_size=True, **made).eval()
+        free.load_state_dict(plain.state_dict())
+        for size in ((16, 24), (32, 32), (40, 8)):
+            x = torch.rand(2, 3, *size)
+            torch.testing.assert_close(plain(x).pooled, free(x).pooled)
+    with pytest.raises(AssertionError, match="divisible"):
+        plain(torch.rand(2, 3, 12, 16))
+
+
 def test_a_mask_or_mask_token_of_another_size_is_refused() -> None:
     encoder = vit()
     x, mask = images(encoder), masked(vit())

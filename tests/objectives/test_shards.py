@@ -23,10 +23,12 @@ from autodidact.objectives import (
     dcl,
     dclw,
     dclw_weights,
+    dino_loss,
     distillation,
     info_nce,
     joint_cross_entropy,
     leave_one_out,
+    masked_distillation,
     mixing_gap,
     momentum_contrast,
     nt_xent,
@@ -88,6 +90,14 @@ def swapped(z1: Tensor, z2: Tensor) -> Tensor:
     return swapped_prediction(scores, [sinkhorn(s.detach()) for s in scores])
 
 
+def self_distilled(z1: Tensor, z2: Tensor) -> Tensor:
+    """Centred, balanced, and patch by patch with masks of different sizes."""
+    centre = torch.linspace(-1, 1, z1.shape[1], dtype=z1.dtype)
+    masked = torch.stack([z2[:, 0] > 0, z2[:, 1] > 1], dim=1)
+    patches = masked_distillation(torch.stack([z1, z2], dim=1), torch.stack([z2, z1], dim=1).softmax(2), masked)
+    return dino_loss([z1, z2], [z2, z1], centre) + dino_loss([z1, z2], [z2, z1], None) + patches
+
+
 def of_joint_labels(z1: Tensor, z2: Tensor) -> Tensor:
     """Two copies of each sample, and labels of which those that are unknown are spread unevenly."""
     labels = (2 * (z1[:, 0] > 0).long() + (z1[:, 1] > 0).long()).where(z1[:, 2] > -1, -1)
@@ -113,6 +123,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent inside slots": inside_slots,
     "momentum_contrast": among_keys,
     "swapped_prediction": swapped,
+    "self-distillation": self_distilled,
     "joint labels and distillation": of_joint_labels,
     "barlow_twins": lambda a, b: barlow_twins(a[:, :3], b[:, :3]),
     "barlow_twins, more dimensions than samples": barlow_twins,

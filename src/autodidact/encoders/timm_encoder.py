@@ -24,7 +24,9 @@ class TimmEncoder(ImageEncoder):
 
     ``pooled`` is what timm gives its classifier (class token or average, after the last norm). Vision transformers have
     ``tokens``, ``prefix`` (class, then register tokens) and ``map``; convolutional networks have ``map``. ``taps``
-    index the blocks of a transformer (before its last norm), or the levels of a convolutional network.
+    index the blocks of a transformer (before its last norm), or the levels of a convolutional network. A vision
+    transformer also takes images of another number of whole patches, as small views are: its positions are
+    interpolated then, and there is no ``map``.
 
     Parameters
     ----------
@@ -39,6 +41,8 @@ class TimmEncoder(ImageEncoder):
         self.prefix_count = int(getattr(model, "num_prefix_tokens", 0))
         self._patches = _grid(model)
         self.any_tokens = self.plain_vit
+        if self.plain_vit and self._patches is not None:
+            model.patch_embed.strict_img_size = False
         self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         self.depth = len(getattr(model, "blocks", ())) if self.plain_vit else len(getattr(model, "feature_info", ()))
         with _evaluating(model), torch.no_grad():
@@ -75,12 +79,12 @@ class TimmEncoder(ImageEncoder):
         return self._encoded(features, dict(zip(sorted(set(taps)), tapped, strict=True)))
 
     def _vit(self, x: Tensor, keep: Tensor | None, masked: Masked | None, taps: Sequence[int]) -> Encoded:
-        model = self.model
+        model, size = self.model, x.shape[2:]
         x = model.patch_embed(x)
         if masked is not None:
             # With dynamic_img_size timm still has a map here, channels last.
             x = masked.put(x.flatten(1, -2)).reshape(x.shape)
-        x = model._pos_embed(x)
+        x = self._placed(x, size)
         if keep is not None:
             x = torch.cat((x[:, : self.prefix_count], gather_tokens(x[:, self.prefix_count :], keep)), dim=1)
         x = model.norm_pre(model.patch_drop(x))
@@ -90,6 +94,23 @@ class TimmEncoder(ImageEncoder):
             if index in taps:
                 tapped[index] = x[:, self.prefix_count :]
         return self._encoded(model.norm(x), tapped)
+
+    def _placed(self, x: Tensor, size: Sequence[int]) -> Tensor:
+        """Prefix tokens and patches with their positions, which are interpolated for images of another size."""
+        model = self.model
+        if x.ndim == 4 or model.pos_embed is None or tuple(size) == self.image_size or self._patches is None:
+            return model._pos_embed(x)
+        from timm.layers import resample_abs_pos_embed
+
+        grid = [self._patches[axis] * size[axis] // self.image_size[axis] for axis in (0, 1)]
+        placed_prefix = 0 if model.no_embed_class else self.prefix_count
+        positions = resample_abs_pos_embed(
+            model.pos_embed, new_size=grid, old_size=list(self._patches), num_prefix_tokens=placed_prefix
+        )
+        prefix = [token.expand(len(x), -1, -1) for token in (model.cls_token, model.reg_token) if token is not None]
+        if placed_prefix:
+            return model.pos_drop(torch.cat([*prefix, x], dim=1) + positions)
+        return model.pos_drop(torch.cat([*prefix, x + positions], dim=1))
 
     def _encoded(self, features: Tensor, taps: dict[int, Tensor]) -> Encoded:
         pooled = self.model.forward_head(features, pre_logits=True)

@@ -4,6 +4,7 @@ from autodidact.heads.jepa import JEPAPredictor
 from autodidact.heads.mlp import LinearHead, predictor, projector
 from autodidact.heads.pixels import MirroredDecoder, PixelHead, convolutional_decoder
 from autodidact.heads.pretext import JigsawHead, pretext_head
+from autodidact.heads.prototypes import PrototypeHead
 from autodidact.heads.set_predictor import SetPredictor, copied_predictor, direct_predictor
 from autodidact.heads.synced_norm import SyncedBatchNorm, synchronised
 from autodidact.heads.transformer import Tail, TransformerLayer, initialise, sinusoidal
@@ -14,6 +15,7 @@ __all__ = [
     "LinearHead",
     "MirroredDecoder",
     "PixelHead",
+    "PrototypeHead",
     "SetPredictor",
     "SyncedBatchNorm",
     "Tail",

@@ -10,7 +10,7 @@ from autodidact.methods.two_views import TwoViews
 from autodidact.model import Encoder
 from autodidact.objectives import cosine_prediction
 from autodidact.schedules import cosine_ramp
-from autodidact.targets import EMATeacher
+from autodidact.targets import slow_copy
 from autodidact.views import Augment
 
 
@@ -68,10 +68,3 @@ class OtherView(TwoViews):
         momentum = cosine_ramp(progress.step, progress.total, *self.momentum)
         self.slow_encoder.update(self.encoder, momentum)
         self.slow_projector.update(self.projector, momentum)
-
-
-def slow_copy(module: nn.Module, momentum: float) -> EMATeacher:
-    """A teacher whose batch norms use batch statistics, as those of its student do."""
-    teacher = EMATeacher(module, momentum)
-    teacher.module.train()
-    return teacher

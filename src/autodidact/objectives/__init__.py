@@ -5,6 +5,7 @@ from autodidact.objectives.barlow_twins import barlow_twins, barlow_twins_floor
 from autodidact.objectives.contrastive import info_nce, same_slot
 from autodidact.objectives.correlation import centred, cross_correlation, standardised
 from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
+from autodidact.objectives.dino import dino_loss, masked_distillation, teacher_assignments
 from autodidact.objectives.distillation import distillation
 from autodidact.objectives.joint_labels import (
     aggregated_logits,
@@ -34,6 +35,7 @@ __all__ = [
     "dcl",
     "dclw",
     "dclw_weights",
+    "dino_loss",
     "distillation",
     "info_nce",
     "joint_cross_entropy",
@@ -41,6 +43,7 @@ __all__ = [
     "label_cross_entropy",
     "latent_mse",
     "leave_one_out",
+    "masked_distillation",
     "masked_reconstruction",
     "mixing_gap",
     "momentum_contrast",
@@ -51,5 +54,6 @@ __all__ = [
     "sinkhorn",
     "standardised",
     "swapped_prediction",
+    "teacher_assignments",
     "vicreg",
 ]
