@@ -59,6 +59,10 @@ class TimmEncoder(ImageEncoder):
 
         return isinstance(self.model, VisionTransformer)
 
+    @property
+    def patch_projection(self) -> nn.Module | None:
+        return self.model.patch_embed if self.plain_vit else None
+
     def forward(
         self,
         inputs: Float[Tensor, "n c h w"],

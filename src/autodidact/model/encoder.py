@@ -115,6 +115,11 @@ class Encoder(nn.Module, ABC):
         return str(self.spec["name"])
 
     @property
+    def patch_projection(self) -> nn.Module | None:
+        """The layer from patches of pixels to tokens, without their positions; None where there is none."""
+        return None
+
+    @property
     def grid(self) -> tuple[int, int] | None:
         """Rows and columns of the map, which are those of the tokens where there are tokens."""
         return None if self.map_shape is None else self.map_shape[1:]

@@ -14,7 +14,7 @@ from autodidact.objectives.joint_labels import (
     label_cross_entropy,
 )
 from autodidact.objectives.mixing import mixing_gap
-from autodidact.objectives.moco import momentum_contrast
+from autodidact.objectives.moco import cross_view_contrast, momentum_contrast
 from autodidact.objectives.neighbours import leave_one_out
 from autodidact.objectives.nt_xent import nt_xent
 from autodidact.objectives.prediction import cosine_prediction
@@ -32,6 +32,7 @@ __all__ = [
     "cosine_prediction",
     "coupling",
     "cross_correlation",
+    "cross_view_contrast",
     "dcl",
     "dclw",
     "dclw_weights",
