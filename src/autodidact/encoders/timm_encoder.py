@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from autodidact.data.schema import Schema
@@ -69,26 +69,35 @@ class TimmEncoder(ImageEncoder):
         *,
         keep: Int[Tensor, "n k"] | None = None,
         masked: Masked | None = None,
+        unplaced: Bool[Tensor, "n t"] | None = None,
         taps: Sequence[int] = (),
     ) -> Encoded:
         self.need_tap(taps)
         x = self.normalise(inputs)
         if self.plain_vit:
-            return self._vit(x, keep, masked, taps)
+            return self._vit(x, keep, masked, unplaced, taps)
         self.no_keep(keep)
         self.no_masked(masked)
+        self.no_unplaced(unplaced)
         if not taps:
             return self._encoded(self.model.forward_features(x), {})
         features, tapped = self.model.forward_intermediates(x, indices=sorted(set(taps)))
         return self._encoded(features, dict(zip(sorted(set(taps)), tapped, strict=True)))
 
-    def _vit(self, x: Tensor, keep: Tensor | None, masked: Masked | None, taps: Sequence[int]) -> Encoded:
+    def _vit(
+        self,
+        x: Tensor,
+        keep: Tensor | None,
+        masked: Masked | None,
+        unplaced: Tensor | None,
+        taps: Sequence[int],
+    ) -> Encoded:
         model, size = self.model, x.shape[2:]
         x = model.patch_embed(x)
         if masked is not None:
             # With dynamic_img_size timm still has a map here, channels last.
             x = masked.put(x.flatten(1, -2)).reshape(x.shape)
-        x = self._placed(x, size)
+        x = self._placed(x, size, unplaced)
         if keep is not None:
             x = torch.cat((x[:, : self.prefix_count], gather_tokens(x[:, self.prefix_count :], keep)), dim=1)
         x = model.norm_pre(model.patch_drop(x))
@@ -99,22 +108,32 @@ class TimmEncoder(ImageEncoder):
                 tapped[index] = x[:, self.prefix_count :]
         return self._encoded(model.norm(x), tapped)
 
-    def _placed(self, x: Tensor, size: Sequence[int]) -> Tensor:
+    def _placed(self, x: Tensor, size: Sequence[int], unplaced: Tensor | None) -> Tensor:
         """Prefix tokens and patches with their positions, which are interpolated for images of another size."""
-        model = self.model
-        if x.ndim == 4 or model.pos_embed is None or tuple(size) == self.image_size or self._patches is None:
+        model, patches = self.model, self._patches
+        if unplaced is not None and (model.pos_embed is None or patches is None):
+            self.no_unplaced(unplaced)
+        elsewhere = x.ndim == 3 and tuple(size) != self.image_size
+        if model.pos_embed is None or patches is None or (unplaced is None and not elsewhere):
+            # With dynamic_img_size timm interpolates by itself.
             return model._pos_embed(x)
         from timm.layers import resample_abs_pos_embed
 
-        grid = [self._patches[axis] * size[axis] // self.image_size[axis] for axis in (0, 1)]
+        x = x.flatten(1, -2)
         placed_prefix = 0 if model.no_embed_class else self.prefix_count
         positions = resample_abs_pos_embed(
-            model.pos_embed, new_size=grid, old_size=list(self._patches), num_prefix_tokens=placed_prefix
+            model.pos_embed,
+            new_size=[patches[axis] * size[axis] // self.image_size[axis] for axis in (0, 1)],
+            old_size=list(patches),
+            num_prefix_tokens=placed_prefix,
         )
+        own = positions[:, placed_prefix:]
+        if unplaced is not None:
+            own = own.masked_fill(unplaced.to(x.device)[..., None], 0.0)
         prefix = [token.expand(len(x), -1, -1) for token in (model.cls_token, model.reg_token) if token is not None]
         if placed_prefix:
-            return model.pos_drop(torch.cat([*prefix, x], dim=1) + positions)
-        return model.pos_drop(torch.cat([*prefix, x + positions], dim=1))
+            prefix = [torch.cat(prefix, dim=1) + positions[:, :placed_prefix]]
+        return model.pos_drop(torch.cat([*prefix, x + own], dim=1))
 
     def _encoded(self, features: Tensor, taps: dict[int, Tensor]) -> Encoded:
         pooled = self.model.forward_head(features, pre_logits=True)

@@ -15,7 +15,7 @@ from autodidact.data.schema import Kind, Schema
 from autodidact.encoders.kept import EncoderModel, PredictorModel
 from autodidact.encoders.program import Program
 from autodidact.methods.method import Group, Method, Progress, Views
-from autodidact.methods.two_views import augment_for
+from autodidact.methods.two_views import gentle_augment_for
 from autodidact.model import Encoder
 from autodidact.views import Augment
 
@@ -174,8 +174,6 @@ def _augment(encoder: Encoder, view: str, changes: Mapping[str, Any] | None) -> 
         if view not in ("auto", "none") or changes:
             raise ValueError(f"{encoder.name} does not read images, so there is no view '{view}' to make")
         return None
-    if view == "auto" and encoder.spec["channels"] == 3:
-        view = "weak"
     if view == "none" and not changes:
         return None
-    return augment_for(encoder, view, changes)
+    return gentle_augment_for(encoder, view, changes)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -133,6 +132,4 @@ class SelfDistilling(SeveralViews):
 
     def kept(self) -> Model:
         """The teacher's encoder, as a copy that can be trained again: it is the better one throughout (section 5.2)."""
-        encoder = copy.deepcopy(self.slow_encoder.module)
-        assert isinstance(encoder, Encoder)
-        return EncoderModel({"encoder": encoder.requires_grad_(True)})
+        return EncoderModel({"encoder": self.slow_encoder.copied()})

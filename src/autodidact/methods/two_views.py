@@ -41,6 +41,11 @@ def augment_for(encoder: Encoder, view: str, changes: Mapping[str, Any] | None =
     return Augment.preset(view, size, **{k: _plain(v) for k, v in (changes or {}).items()})
 
 
+def gentle_augment_for(encoder: Encoder, view: str, changes: Mapping[str, Any] | None = None) -> Augment:
+    """As `augment_for`, but "auto" is "weak" (crop and flip) for colour images."""
+    return augment_for(encoder, "weak" if view == "auto" and encoder.spec["channels"] == 3 else view, changes)
+
+
 def augment_pair(encoder: Encoder, view: str, changes: Mapping[str, Any] | None = None) -> tuple[Augment, Augment]:
     """BYOL's two different augmentations for "auto" and colour images; else that of the name (`augment_for`), twice."""
     paper = view == "auto" and encoder.spec["channels"] == 3

@@ -46,6 +46,10 @@ class EMATeacher(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         return self.module(*args, **kwargs)
 
+    def copied(self) -> Any:
+        """The teacher's module as it is now, to be trained again: a copy that takes gradient."""
+        return copy.deepcopy(self.module).requires_grad_(True)
+
     @torch.no_grad()
     def update(self, student: nn.Module, momentum: float | None = None) -> None:
         """One step towards `student`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
@@ -139,10 +138,7 @@ class TJEPA(Method):
         self.teacher.update(self.encoder, linear_ramp(progress.step, progress.total, self.momentum, 1.0))
 
     def kept(self) -> Model:
-        # A copy that can be trained again: the teacher itself takes no gradient.
-        encoder = copy.deepcopy(self.teacher.module)
-        assert isinstance(encoder, Encoder)
-        return EncoderModel({"encoder": encoder.requires_grad_(True)}, tap="flat")
+        return EncoderModel({"encoder": self.teacher.copied()}, tap="flat")
 
 
 def _share(name: str, given: Sequence[float]) -> tuple[float, float]:
