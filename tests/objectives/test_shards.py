@@ -30,6 +30,7 @@ from autodidact.objectives import (
     joint_cross_entropy,
     leave_one_out,
     masked_distillation,
+    masked_reconstruction,
     mixing_gap,
     momentum_contrast,
     nt_xent,
@@ -99,6 +100,11 @@ def self_distilled(z1: Tensor, z2: Tensor) -> Tensor:
     return dino_loss([z1, z2], [z2, z1], centre) + dino_loss([z1, z2], [z2, z1], None) + patches
 
 
+def repainted(z1: Tensor, z2: Tensor) -> Tensor:
+    """Over masks that cover more of some rows than of others, and over everything."""
+    return masked_reconstruction(z1, z2, z2 > 0.5) + masked_reconstruction(z1, z2, z2, norm="l2", region="all")
+
+
 def of_joint_labels(z1: Tensor, z2: Tensor) -> Tensor:
     """Two copies of each sample, and labels of which those that are unknown are spread unevenly."""
     labels = (2 * (z1[:, 0] > 0).long() + (z1[:, 1] > 0).long()).where(z1[:, 2] > -1, -1)
@@ -126,6 +132,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "cross_view_contrast": lambda a, b: cross_view_contrast((a, b), (b.detach() + 1, a.detach() - 1)),
     "swapped_prediction": swapped,
     "self-distillation": self_distilled,
+    "masked_reconstruction": repainted,
     "joint labels and distillation": of_joint_labels,
     "barlow_twins": lambda a, b: barlow_twins(a[:, :3], b[:, :3]),
     "barlow_twins, more dimensions than samples": barlow_twins,

@@ -52,6 +52,23 @@ class ImageEncoder(Encoder):
         """(x - mean) / std per channel."""
         return (images - self.mean.to(images.dtype)) / self.std.to(images.dtype)
 
+    def as_image(self, normalised: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Inverse of `normalise`."""
+        return normalised * self.std.to(normalised.dtype) + self.mean.to(normalised.dtype)
+
+    @property
+    def patches(self) -> tuple[int, int]:
+        """Rows and columns of patch tokens; ValueError where there are none."""
+        if not self.token_width or self.grid is None:
+            raise ValueError(f"{self.name} has no patch tokens")
+        return self.grid
+
+    @property
+    def patch(self) -> tuple[int, int]:
+        """Height and width in pixels of the patch of a token."""
+        rows, columns = self.patches
+        return self.image_size[0] // rows, self.image_size[1] // columns
+
     def fits(self, schema: Schema) -> None:
         field = self.spec.get("field", "image")
         schema.require({field: "image"}, self.name)

@@ -7,6 +7,7 @@ from autodidact.heads.pretext import JigsawHead, pretext_head
 from autodidact.heads.prototypes import PrototypeHead
 from autodidact.heads.set_predictor import SetPredictor, copied_predictor, direct_predictor
 from autodidact.heads.synced_norm import SyncedBatchNorm, synchronised
+from autodidact.heads.task_weights import UncertaintyWeights
 from autodidact.heads.transformer import Tail, TransformerLayer, initialise, sinusoidal
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "SyncedBatchNorm",
     "Tail",
     "TransformerLayer",
+    "UncertaintyWeights",
     "convolutional_decoder",
     "copied_predictor",
     "direct_predictor",

@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from autodidact.objectives.embeddings import full_precision
+from autodidact.objectives.shards import mean_over_rows
 
 
 def masked_reconstruction(
@@ -18,6 +19,7 @@ def masked_reconstruction(
     *,
     norm: Literal["l1", "l2"] = "l1",
     region: Literal["masked", "all"] = "masked",
+    gather: bool = True,
 ) -> Float[Tensor, ""]:
     r"""Mean error over the corrupted entries (GMML, arXiv 2205.14986, section 3).
 
@@ -33,6 +35,8 @@ def masked_reconstruction(
     norm : "l1" or "l2"
     region : "masked" or "all"
         "all" averages over every entry, corrupted or not.
+    gather : bool
+        Under a process group, the mean is over the entries of all processes, which may have corrupted more or fewer.
 
     Raises
     ------
@@ -47,7 +51,7 @@ def masked_reconstruction(
     difference = full_precision(prediction) - full_precision(target)
     error = difference.abs() if norm == "l1" else difference.square()
     if region == "all":
-        return error.mean()
+        return mean_over_rows(error.flatten(), gather)
     try:
         inside = mask.to(torch.bool).expand_as(error)
     except RuntimeError:
@@ -55,7 +59,7 @@ def masked_reconstruction(
             f"masked_reconstruction: mask of shape {tuple(mask.shape)} does not broadcast to {tuple(error.shape)}"
         ) from None
     # where() rather than a product, so that NaN outside the mask stays outside.
-    return error.where(inside, 0.0).sum() / inside.sum().clamp(min=1)
+    return mean_over_rows(error.flatten(), gather, counted=inside.flatten())
 
 
 def latent_mse(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -11,14 +10,14 @@ from torch import Tensor, nn
 
 from autodidact.catalog import Card
 from autodidact.data.batch import Batch
-from autodidact.encoders.image import ImageEncoder
 from autodidact.encoders.kept import EncoderModel
-from autodidact.heads import PixelHead
-from autodidact.methods.method import Loss, Method, Progress, Views
+from autodidact.methods.masked_patches import light_augment
+from autodidact.methods.method import Loss, Progress, Views
+from autodidact.methods.repainting import Repainting
 from autodidact.model import Encoder, Model
 from autodidact.objectives import masked_reconstruction
-from autodidact.views import Augment, gmml_corruption
-from autodidact.views.corruption import FILLS, Corrupted, Fill
+from autodidact.views import BlockCorruption
+from autodidact.views.corruption import Fill
 
 CARD = Card(
     name="gmml",
@@ -34,10 +33,8 @@ CARD = Card(
     encoder="small:vit",
 )
 
-SMALL = 64
 
-
-class GMML(Method):
+class GMML(Repainting):
     """Group masked model learning (arXiv 2205.14986, section 3).
 
     Blocks of a lightly augmented image are replaced by noise, or with probability `alien_p` by the same blocks of
@@ -75,7 +72,7 @@ class GMML(Method):
         self,
         encoder: Encoder,
         *,
-        fill: Literal["noise", "zeros", "self", "alien"] = "noise",
+        fill: Fill = "noise",
         share: float = 0.75,
         align: int = 1,
         max_block: float = 0.3,
@@ -85,47 +82,19 @@ class GMML(Method):
         view: str = "auto",
         view_changes: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        grid = getattr(encoder, "grid", None)
-        if not isinstance(encoder, ImageEncoder) or not encoder.token_width or grid is None:
-            raise ValueError(f"gmml needs a vision transformer such as small:vit; {encoder.name} has no patch tokens")
-        self.encoder = encoder
-        if fill not in FILLS:
-            raise ValueError(f"fill must be one of {', '.join(FILLS)}, got '{fill}'")
+        super().__init__(encoder, "gmml", BlockCorruption(fill, share, align, max_block, alien_p, alien_share))
         if region not in ("masked", "all"):
             raise ValueError(f"region must be masked or all, got '{region}'")
-        self.fill: Fill = fill
         self.region: Literal["masked", "all"] = region
-        self.share, self.align, self.max_block = share, align, max_block
-        self.alien_p, self.alien_share = alien_p, alien_share
-        # Options that the corruption refuses are refused now, not at the first step.
-        self._corrupt(torch.zeros(2, encoder.channels, *encoder.image_size), torch.Generator())
-        self.augment = light_augment(encoder, view, view_changes or {})
+        self.augment = light_augment(self.encoder, view, view_changes, paper="gmml")
         self.taps = averaged_blocks(encoder.depth)
         self.norm = nn.LayerNorm(encoder.token_width, eps=1e-6)
-        patch = (encoder.image_size[0] // grid[0], encoder.image_size[1] // grid[1])
-        self.head = PixelHead(encoder.token_width, encoder.channels, grid, patch)
 
     def views(self, batch: Batch, progress: Progress) -> Views:
         box = batch.fields.get("box")
         assert box is None or isinstance(box, Tensor)
         images = self.augment(batch["image"], progress.generator, box)
-        clean = self.encoder.normalise(images)
-        corrupted, mask = self._corrupt(clean, progress.generator)
-        # The encoder normalises its input itself, so it gets the corrupted image in the units of an image.
-        return Views({"clean": clean, "seen": self._as_image(corrupted), "mask": mask}, batch.ids)
-
-    def _corrupt(self, clean: Float[Tensor, "n c h w"], generator: torch.Generator) -> Corrupted:
-        return gmml_corruption(
-            clean,
-            generator,
-            fill=self.fill,
-            r_max=self.share,
-            align=self.align,
-            max_block=self.max_block,
-            alien_p=self.alien_p,
-            alien_r_max=self.alien_share,
-        )
+        return Views(self.corrupted(images, progress.generator), batch.ids)
 
     def loss(self, views: Views, progress: Progress) -> Loss:
         tokens = self.features(views["seen"])
@@ -133,16 +102,7 @@ class GMML(Method):
         return Loss(total, {"corrupted": views["mask"].float().mean()}, {"embedding": tokens.mean(dim=1)})
 
     def pictures(self, views: Views) -> dict[str, Float[Tensor, "n c h w"]]:
-        clean, mask = views["clean"], views["mask"]
-        painted = self.head(self.features(views["seen"])).where(mask, clean)
-        return {
-            "augmented": self._as_image(clean),
-            "corrupted": views["seen"],
-            "repainted": self._as_image(painted),
-        }
-
-    def _as_image(self, normalised: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        return normalised * self.encoder.std + self.encoder.mean
+        return self.painted(views, self.features(views["seen"]))
 
     def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n t d"]:
         """Patch tokens of the chosen blocks, averaged, then normalised: what the head reads."""
@@ -156,10 +116,3 @@ class GMML(Method):
 def averaged_blocks(depth: int) -> tuple[int, ...]:
     """Four blocks, 0-based, evenly spaced from the middle of `depth` to its end: 5, 7, 9, 11 of 12."""
     return tuple(sorted({round(depth / 2 + depth / 2 * step / 3) - 1 for step in range(4)} - {-1}))
-
-
-def light_augment(encoder: ImageEncoder, view: str, changes: Mapping[str, Any]) -> Augment:
-    """The augmentation before corruption, in the size of the encoder's input."""
-    gentle = {"crop_scale": (0.4, 1.0)} if view == "auto" and min(encoder.image_size) <= SMALL else {}
-    own = {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
-    return Augment.preset("gmml" if view == "auto" else view, encoder.image_size, **{**gentle, **own})
