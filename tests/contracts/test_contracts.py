@@ -51,7 +51,9 @@ class Vectors(Encoder):
     def fits(self, schema: Schema) -> None:
         schema.require({"x": "vector"}, "vectors")
 
-    def forward(self, inputs: Tensor, *, keep: Any = None, masked: Any = None, taps: Any = ()) -> Encoded:
+    def forward(
+        self, inputs: Tensor, *, keep: Any = None, masked: Any = None, unplaced: Any = None, taps: Any = ()
+    ) -> Encoded:
         return Encoded(pooled=self.linear(inputs))
 
 

@@ -156,6 +156,49 @@ def test_a_transformer_of_any_image_size_masks_too() -> None:
     torch.testing.assert_close(free(x, masked=mask).tokens, plain(x, masked=mask).tokens)
 
 
+def test_unplaced_patches_know_nothing_of_where_they_are() -> None:
+    """Moved to other places, they and all other tokens are encoded as before, up to rounding."""
+    for options in ({"reg_tokens": 2}, {"no_embed_class": True}, {"dynamic_img_size": True}):
+        torch.manual_seed(0)
+        made = {"image_size": 32, "embed_dim": 24, "depth": 2, "num_heads": 2, "patch_size": 8, **options}
+        encoder = build("timm:vit_tiny_patch16_224", **made).eval()
+        x = torch.rand(2, 3, 32, 32)
+        every = torch.ones(2, 16, dtype=torch.bool)
+        turned = encoder(x.unflatten(-1, (4, 8)).flip(-2).flatten(-2), unplaced=every)
+        columns = torch.arange(16).view(4, 4).flip(1).flatten()
+        torch.testing.assert_close(turned.tokens[:, columns], encoder(x, unplaced=every).tokens)
+        torch.testing.assert_close(turned.pooled, encoder(x, unplaced=every).pooled)
+        assert (encoder(x, unplaced=every).tokens - encoder(x).tokens).abs().max() > 1e-3
+        torch.testing.assert_close(encoder(x, unplaced=~every).tokens, encoder(x).tokens)
+
+
+def test_positions_are_left_out_where_it_is_said_and_kept_elsewhere() -> None:
+    encoder = vit()
+    x, where = images(encoder), masked(vit()).where
+    model = encoder.model
+    positions = model.pos_embed.detach().clone().repeat(3, 1, 1)
+    for row, patch in where.nonzero().tolist():
+        positions[row, 3 + patch] = 0.0
+    prefix = torch.cat([model.cls_token, model.reg_token], dim=1).expand(3, -1, -1)
+    embedded = torch.cat([prefix, model.patch_embed(normalised(encoder, x))], dim=1) + positions
+    expected = model.norm(model.blocks(embedded))
+    torch.testing.assert_close(encoder(x, unplaced=where).tokens, expected[:, 3:])
+
+
+def test_small_views_have_interpolated_positions_with_every_kind_of_prefix() -> None:
+    for options in ({}, {"reg_tokens": 2}, {"no_embed_class": True}, {"class_token": False, "global_pool": "avg"}):
+        torch.manual_seed(0)
+        made = {"image_size": 32, "embed_dim": 24, "depth": 1, "num_heads": 2, "patch_size": 8, **options}
+        plain = build("timm:vit_tiny_patch16_224", **made).eval()
+        free = build("timm:vit_tiny_patch16_224", dynamic_img_size=True, **made).eval()
+        free.load_state_dict(plain.state_dict())
+        for size in ((16, 24), (32, 32), (40, 8)):
+            x = torch.rand(2, 3, *size)
+            torch.testing.assert_close(plain(x).pooled, free(x).pooled)
+    with pytest.raises(AssertionError, match="divisible"):
+        plain(torch.rand(2, 3, 12, 16))
+
+
 def test_a_mask_or_mask_token_of_another_size_is_refused() -> None:
     encoder = vit()
     x, mask = images(encoder), masked(vit())
@@ -177,6 +220,8 @@ def test_a_hierarchical_transformer_gives_map_and_tokens_and_keeps_all() -> None
         encoder(x, keep=torch.zeros(3, 1, dtype=torch.long))
     with pytest.raises(ValueError, match="cannot mask tokens"):
         encoder(x, masked=Masked(torch.zeros(3, 64, dtype=torch.bool), torch.zeros(12)))
+    with pytest.raises(ValueError, match="cannot leave out positions"):
+        encoder(x, unplaced=torch.zeros(3, 64, dtype=torch.bool))
     assert (encoder.any_tokens, vit().any_tokens) == (False, True)
 
 

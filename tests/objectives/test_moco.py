@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from autodidact.objectives import info_nce, momentum_contrast, same_slot
+from autodidact.objectives import cross_view_contrast, info_nce, momentum_contrast, same_slot
 
 
 def rows(n, seed, d=6):
@@ -71,6 +71,57 @@ def test_values_out_of_range_are_refused():
         momentum_contrast(q, k, torch.full((2, 6), float("nan"), dtype=torch.float64))
     with pytest.raises(ValueError, match="the first view holds NaN"):
         momentum_contrast(q * float("nan"), k, rows(3, 2))
+
+
+# Keys of the other view: the loss of MoCo v3 and SiT.
+
+
+def naive_across(queries, keys, t):
+    total = 0.0
+    for u, v in zip(queries, reversed(keys), strict=True):
+        for i in range(len(u)):
+            a = u[i] / math.sqrt(float(u[i] @ u[i]))
+            logits = [float(a @ b) / math.sqrt(float(b @ b)) / t for b in v]
+            total += 2 * t * (math.log(math.fsum(map(math.exp, logits))) - logits[i]) / len(u)
+    return total
+
+
+@pytest.mark.parametrize("t", [0.1, 0.2, 1.0])
+def test_the_contrast_across_views_is_its_definition(t):
+    """MoCo.contrastive_loss of moco/builder.py in facebookresearch/moco-v3 at c349e6e and SimCLR of main.py in
+    Sara-Ahmed/SiT at 7f22e9c, both views, give the same with the same gradients, to 1e-15 in float64."""
+    queries, keys = (rows(5, 0), rows(5, 1)), (rows(5, 2), rows(5, 3))
+    assert float(cross_view_contrast(queries, keys, t)) == pytest.approx(naive_across(queries, keys, t), rel=1e-12)
+
+
+def test_the_contrast_across_views_does_not_hang_on_the_order_of_views_or_batch():
+    queries, keys = (rows(5, 0), rows(5, 1)), (rows(5, 2), rows(5, 3))
+    whole = cross_view_contrast(queries, keys)
+    torch.testing.assert_close(cross_view_contrast(queries[::-1], keys[::-1]), whole)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    moved = cross_view_contrast(tuple(q[order] for q in queries), tuple(k[order] for k in keys))
+    torch.testing.assert_close(moved, whole)
+
+
+def test_aligned_views_of_images_at_right_angles_lose_what_the_closed_form_says():
+    z, t = 3 * torch.eye(6, dtype=torch.float64), 0.2
+    expected = 4 * t * math.log(1 + 5 * math.exp(-1 / t))
+    assert float(cross_view_contrast((z, z), (z, z), t)) == pytest.approx(expected, rel=1e-12)
+
+
+def test_across_views_only_queries_take_a_gradient_and_it_is_that_of_finite_differences():
+    queries, keys = [rows(3, s).requires_grad_() for s in (0, 1)], [rows(3, s).requires_grad_() for s in (2, 3)]
+    cross_view_contrast(tuple(queries), tuple(keys)).backward()
+    assert all(q.grad.abs().sum() > 0 for q in queries)
+    assert all(k.grad is None for k in keys)
+    fixed = tuple(k.detach() for k in keys)
+    assert torch.autograd.gradcheck(lambda *q: cross_view_contrast(q, fixed, 0.5), queries)
+
+
+def test_one_image_has_no_others_to_be_contrasted_with():
+    one = (rows(1, 0), rows(1, 1))
+    with pytest.raises(ValueError, match="a batch of 1 has no other image"):
+        cross_view_contrast(one, one)
 
 
 # Negatives of the own slot: the loss of BSS.

@@ -20,13 +20,17 @@ from autodidact.objectives import (
     barlow_twins,
     cosine_prediction,
     coupling,
+    cross_view_contrast,
     dcl,
     dclw,
     dclw_weights,
+    dino_loss,
     distillation,
     info_nce,
     joint_cross_entropy,
     leave_one_out,
+    masked_distillation,
+    masked_reconstruction,
     mixing_gap,
     momentum_contrast,
     nt_xent,
@@ -88,6 +92,19 @@ def swapped(z1: Tensor, z2: Tensor) -> Tensor:
     return swapped_prediction(scores, [sinkhorn(s.detach()) for s in scores])
 
 
+def self_distilled(z1: Tensor, z2: Tensor) -> Tensor:
+    """Centred, balanced, and patch by patch with masks of different sizes."""
+    centre = torch.linspace(-1, 1, z1.shape[1], dtype=z1.dtype)
+    masked = torch.stack([z2[:, 0] > 0, z2[:, 1] > 1], dim=1)
+    patches = masked_distillation(torch.stack([z1, z2], dim=1), torch.stack([z2, z1], dim=1).softmax(2), masked)
+    return dino_loss([z1, z2], [z2, z1], centre) + dino_loss([z1, z2], [z2, z1], None) + patches
+
+
+def repainted(z1: Tensor, z2: Tensor) -> Tensor:
+    """Over masks that cover more of some rows than of others, and over everything."""
+    return masked_reconstruction(z1, z2, z2 > 0.5) + masked_reconstruction(z1, z2, z2, norm="l2", region="all")
+
+
 def of_joint_labels(z1: Tensor, z2: Tensor) -> Tensor:
     """Two copies of each sample, and labels of which those that are unknown are spread unevenly."""
     labels = (2 * (z1[:, 0] > 0).long() + (z1[:, 1] > 0).long()).where(z1[:, 2] > -1, -1)
@@ -112,7 +129,10 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "leave_one_out": of_neighbours,
     "nt_xent inside slots": inside_slots,
     "momentum_contrast": among_keys,
+    "cross_view_contrast": lambda a, b: cross_view_contrast((a, b), (b.detach() + 1, a.detach() - 1)),
     "swapped_prediction": swapped,
+    "self-distillation": self_distilled,
+    "masked_reconstruction": repainted,
     "joint labels and distillation": of_joint_labels,
     "barlow_twins": lambda a, b: barlow_twins(a[:, :3], b[:, :3]),
     "barlow_twins, more dimensions than samples": barlow_twins,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from autodidact.views.jigsaw import assembled, distant_orders, ordered, tiles
+from autodidact.views.jigsaw import assembled, cut_inside, distant_orders, ordered, tile_units, tiles
 
 
 def images(n: int = 4, side: int = 12) -> torch.Tensor:
@@ -72,3 +72,27 @@ def test_numbers_of_orders_that_there_are_not_are_refused(count: int, things: in
 def test_an_image_that_the_grid_does_not_divide_is_refused() -> None:
     with pytest.raises(ValueError, match="12 x 12 pixels cannot be cut into 5 x 5"):
         tiles(images(), 5)
+
+
+def test_pieces_of_tiles_lie_anywhere_inside_them() -> None:
+    rows, columns = torch.meshgrid(torch.arange(7.0), torch.arange(5.0), indexing="ij")
+    parts = torch.stack([rows, columns]).expand(40, 9, 2, 7, 5)
+    pieces = cut_inside(parts, (4, 3), torch.Generator().manual_seed(0))
+    assert pieces.shape == (40, 9, 2, 4, 3)
+    top, left = pieces[:, :, 0, :1, :1], pieces[:, :, 1, :1, :1]
+    assert torch.equal(pieces[:, :, 0], (top + torch.arange(4.0)[:, None]).expand(-1, -1, -1, 3))
+    assert torch.equal(pieces[:, :, 1], (left + torch.arange(3.0)).expand(-1, -1, 4, -1))
+    assert (set(top.flatten().tolist()), set(left.flatten().tolist())) == ({0, 1, 2, 3}, {0, 1, 2})
+    assert torch.equal(cut_inside(parts, (7, 5), torch.Generator()), parts)
+    with pytest.raises(ValueError, match="tiles of 7 x 5 pixels hold no pieces of 8 x 5"):
+        cut_inside(parts, (8, 5), torch.Generator())
+
+
+def test_tiles_in_their_own_units_have_mean_zero_and_spread_one_and_a_flat_one_is_zero() -> None:
+    parts = tiles(images(), 3)
+    parts[0, 0] = 0.7
+    units = tile_units(parts)
+    torch.testing.assert_close(units.mean(dim=(3, 4)), torch.zeros(4, 9, 2), atol=1e-4, rtol=0)
+    spread = units.std(dim=(3, 4), correction=0)
+    torch.testing.assert_close(spread[1:], torch.ones(3, 9, 2))
+    assert spread[0, 0].max() < 1e-3

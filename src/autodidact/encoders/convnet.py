@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from autodidact.encoders.image import ImageEncoder
@@ -25,10 +25,12 @@ class Stages(ImageEncoder):
         *,
         keep: Int[Tensor, "n k"] | None = None,
         masked: Masked | None = None,
+        unplaced: Bool[Tensor, "n t"] | None = None,
         taps: Sequence[int] = (),
     ) -> Encoded:
         self.no_keep(keep)
         self.no_masked(masked)
+        self.no_unplaced(unplaced)
         self.need_tap(taps)
         # channels_last is 1.1 to 1.5 times faster on CPUs at these sizes, and needed for tensor cores on GPUs.
         x = self.normalise(inputs).contiguous(memory_format=torch.channels_last)

@@ -73,10 +73,12 @@ class HFImageEncoder(ImageEncoder):
         *,
         keep: Int[Tensor, "n k"] | None = None,
         masked: Masked | None = None,
+        unplaced: Bool[Tensor, "n t"] | None = None,
         taps: Sequence[int] = (),
     ) -> Encoded:
         self.no_keep(keep)
         self.no_masked(masked)
+        self.no_unplaced(unplaced)
         self.need_tap(taps)
         out = self.model(pixel_values=self.normalise(inputs), output_hidden_states=bool(taps))
         last = out.last_hidden_state
@@ -143,10 +145,12 @@ class HFSequenceEncoder(Encoder):
         *,
         keep: Int[Tensor, "n k"] | None = None,
         masked: Masked | None = None,
+        unplaced: Bool[Tensor, "n t"] | None = None,
         taps: Sequence[int] = (),
     ) -> Encoded:
         self.no_keep(keep)
         self.no_masked(masked)
+        self.no_unplaced(unplaced)
         self.need_tap(taps)
         ids, mask = inputs
         out = self.model(input_ids=ids, attention_mask=mask.long(), output_hidden_states=bool(taps))

@@ -14,7 +14,7 @@ from autodidact.encoders.build import build_from_spec
 from autodidact.heads import LinearHead, projector
 from autodidact.model import Ability, Encoded, Encoder, Model
 
-Tap = int | Literal["mean", "flat"] | None
+Tap = int | Literal["mean", "flat", "pooled+mean"] | None
 
 
 class EncoderModel(Model):
@@ -26,7 +26,8 @@ class EncoderModel(Model):
     primary : slot of the one that `encoder` names; by default the first.
     merge : "primary" embeds with that one alone, "concat" with all of them side by side.
     tap : what the embedding is. None: the encoder's own pooled output; "mean": mean of the last tokens or positions;
-        "flat": the last tokens side by side; a number: mean of that layer's tokens or positions.
+        "flat": the last tokens side by side; "pooled+mean": the pooled output and that mean, side by side; a number:
+        mean of that layer's tokens or positions.
     normalise : L2-normalise what each encoder gives. Side by side the cosine of two embeddings is then the mean of the
         encoders' own cosines.
     """
@@ -108,12 +109,16 @@ def read_out(encoder: Encoder, inputs: Any, tap: Tap = None) -> Float[Tensor, "n
         tapped = encoder(inputs, taps=(tap,)).taps[tap]
         return tapped.mean(dim=(2, 3)) if tapped.ndim == 4 else tapped.mean(dim=1) if tapped.ndim == 3 else tapped
     encoded: Encoded = encoder(inputs)
+    if tap in (None, "pooled+mean") and encoded.pooled is None:
+        raise ValueError(f"{encoder.name} has no pooled embedding; use tap='mean'")
     if tap is None:
-        if encoded.pooled is None:
-            raise ValueError(f"{encoder.name} has no pooled embedding; use tap='mean'")
+        assert encoded.pooled is not None
         return encoded.pooled
     tokens = _tokens(encoded, encoder)
-    return tokens.mean(dim=1) if tap == "mean" else tokens.flatten(1)
+    if tap == "flat":
+        return tokens.flatten(1)
+    mean = tokens.mean(dim=1)
+    return mean if encoded.pooled is None or tap == "mean" else torch.cat([encoded.pooled, mean], dim=1)
 
 
 def _tokens(encoded: Encoded, encoder: Encoder) -> Float[Tensor, "n t d"]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from autodidact.encoders.image import ImageEncoder
@@ -77,10 +77,12 @@ class ScatNet(ImageEncoder):
         *,
         keep: Int[Tensor, "n k"] | None = None,
         masked: Masked | None = None,
+        unplaced: Bool[Tensor, "n t"] | None = None,
         taps: Sequence[int] = (),
     ) -> Encoded:
         self.no_keep(keep)
         self.no_masked(masked)
+        self.no_unplaced(unplaced)
         self.need_tap(taps)
         x = self.norm(self.scattering(self.normalise(inputs))).contiguous(memory_format=torch.channels_last)
         tapped = {}

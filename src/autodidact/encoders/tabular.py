@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from autodidact.data.schema import Field, Kind, Schema
@@ -185,8 +185,10 @@ class TabularTransformer(TableEncoder):
         *,
         keep: Int[Tensor, "n k"] | None = None,
         masked: Masked | None = None,
+        unplaced: Bool[Tensor, "n t"] | None = None,
         taps: Sequence[int] = (),
     ) -> Encoded:
+        self.no_unplaced(unplaced)
         self.need_tap(taps)
         tokens = self.tokenise(inputs, masked)
         if keep is not None:
@@ -240,10 +242,12 @@ class TabularMLP(TableEncoder):
         *,
         keep: Int[Tensor, "n k"] | None = None,
         masked: Masked | None = None,
+        unplaced: Bool[Tensor, "n t"] | None = None,
         taps: Sequence[int] = (),
     ) -> Encoded:
         self.no_keep(keep)
         self.no_masked(masked)
+        self.no_unplaced(unplaced)
         self.need_tap(taps)
         numeric = self.scaled(inputs)
         missing = numeric.isnan()

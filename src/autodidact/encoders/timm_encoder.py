@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from autodidact.data.schema import Schema
@@ -24,7 +24,9 @@ class TimmEncoder(ImageEncoder):
 
     ``pooled`` is what timm gives its classifier (class token or average, after the last norm). Vision transformers have
     ``tokens``, ``prefix`` (class, then register tokens) and ``map``; convolutional networks have ``map``. ``taps``
-    index the blocks of a transformer (before its last norm), or the levels of a convolutional network.
+    index the blocks of a transformer (before its last norm), or the levels of a convolutional network. A vision
+    transformer also takes images of another number of whole patches, as small views are: its positions are
+    interpolated then, and there is no ``map``.
 
     Parameters
     ----------
@@ -39,6 +41,8 @@ class TimmEncoder(ImageEncoder):
         self.prefix_count = int(getattr(model, "num_prefix_tokens", 0))
         self._patches = _grid(model)
         self.any_tokens = self.plain_vit
+        if self.plain_vit and self._patches is not None:
+            model.patch_embed.strict_img_size = False
         self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         self.depth = len(getattr(model, "blocks", ())) if self.plain_vit else len(getattr(model, "feature_info", ()))
         with _evaluating(model), torch.no_grad():
@@ -55,32 +59,45 @@ class TimmEncoder(ImageEncoder):
 
         return isinstance(self.model, VisionTransformer)
 
+    @property
+    def patch_projection(self) -> nn.Module | None:
+        return self.model.patch_embed if self.plain_vit else None
+
     def forward(
         self,
         inputs: Float[Tensor, "n c h w"],
         *,
         keep: Int[Tensor, "n k"] | None = None,
         masked: Masked | None = None,
+        unplaced: Bool[Tensor, "n t"] | None = None,
         taps: Sequence[int] = (),
     ) -> Encoded:
         self.need_tap(taps)
         x = self.normalise(inputs)
         if self.plain_vit:
-            return self._vit(x, keep, masked, taps)
+            return self._vit(x, keep, masked, unplaced, taps)
         self.no_keep(keep)
         self.no_masked(masked)
+        self.no_unplaced(unplaced)
         if not taps:
             return self._encoded(self.model.forward_features(x), {})
         features, tapped = self.model.forward_intermediates(x, indices=sorted(set(taps)))
         return self._encoded(features, dict(zip(sorted(set(taps)), tapped, strict=True)))
 
-    def _vit(self, x: Tensor, keep: Tensor | None, masked: Masked | None, taps: Sequence[int]) -> Encoded:
-        model = self.model
+    def _vit(
+        self,
+        x: Tensor,
+        keep: Tensor | None,
+        masked: Masked | None,
+        unplaced: Tensor | None,
+        taps: Sequence[int],
+    ) -> Encoded:
+        model, size = self.model, x.shape[2:]
         x = model.patch_embed(x)
         if masked is not None:
             # With dynamic_img_size timm still has a map here, channels last.
             x = masked.put(x.flatten(1, -2)).reshape(x.shape)
-        x = model._pos_embed(x)
+        x = self._placed(x, size, unplaced)
         if keep is not None:
             x = torch.cat((x[:, : self.prefix_count], gather_tokens(x[:, self.prefix_count :], keep)), dim=1)
         x = model.norm_pre(model.patch_drop(x))
@@ -90,6 +107,33 @@ class TimmEncoder(ImageEncoder):
             if index in taps:
                 tapped[index] = x[:, self.prefix_count :]
         return self._encoded(model.norm(x), tapped)
+
+    def _placed(self, x: Tensor, size: Sequence[int], unplaced: Tensor | None) -> Tensor:
+        """Prefix tokens and patches with their positions, which are interpolated for images of another size."""
+        model, patches = self.model, self._patches
+        if unplaced is not None and (model.pos_embed is None or patches is None):
+            self.no_unplaced(unplaced)
+        elsewhere = x.ndim == 3 and tuple(size) != self.image_size
+        if model.pos_embed is None or patches is None or (unplaced is None and not elsewhere):
+            # With dynamic_img_size timm interpolates by itself.
+            return model._pos_embed(x)
+        from timm.layers import resample_abs_pos_embed
+
+        x = x.flatten(1, -2)
+        placed_prefix = 0 if model.no_embed_class else self.prefix_count
+        positions = resample_abs_pos_embed(
+            model.pos_embed,
+            new_size=[patches[axis] * size[axis] // self.image_size[axis] for axis in (0, 1)],
+            old_size=list(patches),
+            num_prefix_tokens=placed_prefix,
+        )
+        own = positions[:, placed_prefix:]
+        if unplaced is not None:
+            own = own.masked_fill(unplaced.to(x.device)[..., None], 0.0)
+        prefix = [token.expand(len(x), -1, -1) for token in (model.cls_token, model.reg_token) if token is not None]
+        if placed_prefix:
+            prefix = [torch.cat(prefix, dim=1) + positions[:, :placed_prefix]]
+        return model.pos_drop(torch.cat([*prefix, x + own], dim=1))
 
     def _encoded(self, features: Tensor, taps: dict[int, Tensor]) -> Encoded:
         pooled = self.model.forward_head(features, pre_logits=True)

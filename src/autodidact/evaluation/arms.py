@@ -131,7 +131,7 @@ def _random(model: EncoderModel | PredictorModel, bench: Bench) -> Callable[[int
 def _read_out(model: Model) -> ReadOut:
     """As the model embeds, where a head can read that; a layer's tap it cannot."""
     tap = getattr(model, "tap", None)
-    return tap if tap in ("mean", "flat") else "pooled"
+    return tap if tap in ("mean", "flat", "pooled+mean") else "pooled"
 
 
 def _fresh(encoder: Encoder) -> Callable[[int], Encoder]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from jaxtyping import Float
@@ -18,11 +19,12 @@ def projector(
     norm_last: bool = False,
     scale_last: bool = False,
     bias_last: bool | None = None,
+    activations: type[nn.Module] | Sequence[type[nn.Module]] = nn.ReLU,
     first: int | None = None,
 ) -> nn.Sequential:
     """The MLP between the embedding and a contrastive or redundancy-reduction loss; thrown away afterwards.
 
-    (Linear, BatchNorm, ReLU) x (layers - 1), Linear. A Linear followed by a BatchNorm has no bias, since the norm
+    (Linear, BatchNorm, activation) x (layers - 1), Linear. A Linear followed by a BatchNorm has no bias, since the norm
     would cancel it. SimCLR (2002.05709, section 4.2): two layers, out 128. Barlow Twins (2103.03230, section 2.2):
     three layers of equal width, none with a bias: ``projector(d, 8192, 8192, layers=3, bias_last=False)``.
 
@@ -36,7 +38,8 @@ def projector(
     norm_last : whether a BatchNorm without scale and shift follows the last Linear (SimSiam).
     scale_last : whether that norm has a scale all the same, still no shift (SimCLR v2).
     bias_last : whether the last Linear has a bias; by default where no norm follows it.
-    first : make only so many of the layers, from the first on, each with the norm and the ReLU that follow it; the
+    activations : between the layers: one for all, or one for each place.
+    first : make only so many of the layers, from the first on, each with the norm and activation that follow it; the
         names of the parameters stay. SimCLR v2 (2006.10029, section 2.2) fine-tunes from one of the inner layers. 0 is
         the identity.
     """
@@ -44,12 +47,15 @@ def projector(
         raise ValueError(f"a projector has at least 1 layer, got layers={layers}")
     if first is not None and not 0 <= first <= layers:
         raise ValueError(f"of {layers} layers of a projector the first 0 to {layers} can be kept, got {first}")
+    kinds = [activations] * (layers - 1) if isinstance(activations, type) else list(activations)
+    if len(kinds) != layers - 1:
+        raise ValueError(f"between {layers} layers of a projector stand {layers - 1} activations, got {len(kinds)}")
     parts: list[nn.Module] = []
-    for index in range(layers - 1):
+    for index, kind in enumerate(kinds):
         parts.append(nn.Linear(width if index == 0 else hidden, hidden, bias=norm is None))
         if norm is not None:
             parts.append(nn.BatchNorm1d(hidden))
-        parts.append(nn.ReLU(inplace=True))
+        parts.append(nn.ReLU(inplace=True) if kind is nn.ReLU else kind())
     parts.append(
         nn.Linear(width if layers == 1 else hidden, out, bias=not norm_last if bias_last is None else bias_last)
     )

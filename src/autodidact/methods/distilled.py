@@ -48,7 +48,7 @@ class Distilled(Predicting):
     temperature : of the softmax, on both sides; above 1 shows more of what the teacher thinks of the other classes.
     label_share : weight of the known labels against the teacher, in [0, 1]; SimCLRv2's equation 3.
     read_out : what the head reads: "pooled" (the encoder's own), "mean" or "flat" (its last tokens averaged, or side by
-        side).
+        side), "pooled+mean" (the first two side by side).
     view : augmentation of images by name, see `Predicting`. The teacher saw the image as it is.
     view_changes : fields of `autodidact.views.Augment` to change.
     dropout : probability on the embedding.

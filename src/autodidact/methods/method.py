@@ -101,6 +101,8 @@ class Group:
     lr_scale : factor on the learning rate.
     decay : whether weight decay applies at all.
     frozen_until : update before which the group stays as it is.
+    frozen_share : the same as a share of the whole training, in [0, 1]; 1 freezes the group for good. The later of both
+        counts.
     """
 
     name: str
@@ -108,6 +110,7 @@ class Group:
     lr_scale: float = 1.0
     decay: bool = True
     frozen_until: int = 0
+    frozen_share: float = 0.0
 
 
 @runtime_checkable

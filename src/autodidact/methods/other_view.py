@@ -1,4 +1,4 @@
-"""What methods share that predict from one view what a network says of the other, without negatives."""
+"""What methods share that predict from one view what a network, or its slow copy, says of the other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from autodidact.methods.two_views import TwoViews
 from autodidact.model import Encoder
 from autodidact.objectives import cosine_prediction
 from autodidact.schedules import cosine_ramp
-from autodidact.targets import EMATeacher
+from autodidact.targets import slow_copy
 from autodidact.views import Augment
 
 
@@ -18,7 +18,8 @@ class OtherView(TwoViews):
     """From the projection of one view, predict the target's projection of the other, both ways (BYOL, equation 2).
 
     With f the encoder with its projector, f' the target and q the predictor, the loss is
-    ``2 - 2 cos(q(f(x1)), f'(x2))`` and the same with the views exchanged, in [0, 8]. The target takes no gradient. It
+    ``2 - 2 cos(q(f(x1)), f'(x2))`` and the same with the views exchanged, in [0, 8], unless a subclass has another
+    `compared`. The target takes no gradient. It
     is a slow copy of f, or f itself where the momentum starts at 0 (SimSiam). As in the published code, each view
     passes the networks by itself, and batch norms of the target use batch statistics.
 
@@ -52,10 +53,14 @@ class OtherView(TwoViews):
     def objective(self, z1: Tensor, z2: Tensor, views: Views, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         said = self.predictor(z1), self.predictor(z2)
         wanted = self._target(views["b"], z2), self._target(views["a"], z1)
+        return self.compared(said, wanted), {}
+
+    def compared(self, said: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> Tensor:
+        """The loss of what is predicted from each view against the target's projection of the other."""
         first, second = (
             cosine_prediction(p, t, stop_gradient=self.stop_gradient) for p, t in zip(said, wanted, strict=True)
         )
-        return first + second, {}
+        return first + second
 
     def _target(self, images: Tensor, own: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
         if self.slow_encoder is None or self.slow_projector is None:
@@ -68,10 +73,3 @@ class OtherView(TwoViews):
         momentum = cosine_ramp(progress.step, progress.total, *self.momentum)
         self.slow_encoder.update(self.encoder, momentum)
         self.slow_projector.update(self.projector, momentum)
-
-
-def slow_copy(module: nn.Module, momentum: float) -> EMATeacher:
-    """A teacher whose batch norms use batch statistics, as those of its student do."""
-    teacher = EMATeacher(module, momentum)
-    teacher.module.train()
-    return teacher

@@ -12,14 +12,14 @@ from torch import Tensor
 from autodidact.catalog import unknown
 from autodidact.data.batch import Batch, Ragged
 from autodidact.data.schema import Kind, Schema
-from autodidact.encoders.kept import EncoderModel, PredictorModel
+from autodidact.encoders.kept import EncoderModel, PredictorModel, Tap
 from autodidact.encoders.program import Program
 from autodidact.methods.method import Group, Method, Progress, Views
-from autodidact.methods.two_views import augment_for
+from autodidact.methods.two_views import gentle_augment_for
 from autodidact.model import Encoder
 from autodidact.views import Augment
 
-ReadOut = Literal["pooled", "mean", "flat"]
+ReadOut = Literal["pooled", "mean", "flat", "pooled+mean"]
 
 
 class Predicting(Method):
@@ -30,7 +30,7 @@ class Predicting(Method):
     encoder : of images, tables or anything else; only images are augmented.
     schema : has a field of kind "label" with its classes, or else one of kind "target".
     read_out : what the head reads: "pooled", the encoder's own; "mean", the average of its last tokens or positions;
-        "flat", these side by side.
+        "flat", these side by side; "pooled+mean", the first two side by side.
     view : augmentation of images by name; "auto" is "weak" (crop and flip) for colour images, and for others what
         contrastive pretraining uses, without anything that a label could depend on: "tiny" up to 16 pixels a side,
         "grey" above. "none" shows the image as it is.
@@ -138,7 +138,7 @@ class Predicting(Method):
         return Views({"input": inputs, **answers}, batch.ids)
 
 
-def _width(encoder: Encoder, tap: Literal["mean", "flat"]) -> int:
+def _width(encoder: Encoder, tap: Tap) -> int:
     """Size of what is read out, by reading it out once."""
     model = EncoderModel({"encoder": encoder}, tap=tap)
     training = encoder.training
@@ -174,8 +174,6 @@ def _augment(encoder: Encoder, view: str, changes: Mapping[str, Any] | None) -> 
         if view not in ("auto", "none") or changes:
             raise ValueError(f"{encoder.name} does not read images, so there is no view '{view}' to make")
         return None
-    if view == "auto" and encoder.spec["channels"] == 3:
-        view = "weak"
     if view == "none" and not changes:
         return None
-    return augment_for(encoder, view, changes)
+    return gentle_augment_for(encoder, view, changes)

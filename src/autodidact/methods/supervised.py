@@ -37,7 +37,7 @@ class Supervised(Predicting):
     encoder : of any kind.
     schema : the source's; has a field of kind "label" with its classes, or else one of kind "target".
     read_out : what the head reads: "pooled" (the encoder's own), "mean" or "flat" (its last tokens averaged, or side by
-        side).
+        side), "pooled+mean" (the first two side by side).
     view : augmentation of images by name, see `Predicting`.
     view_changes : fields of `autodidact.views.Augment` to change, for example ``{flip: 0}``.
     label_smoothing : share of the probability that is spread over all classes, in [0, 1) (Szegedy et al., 1512.00567).

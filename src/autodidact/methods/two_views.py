@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
+from itertools import combinations, groupby
 from string import ascii_lowercase
 from typing import Any
 
@@ -21,6 +21,12 @@ from autodidact.views import Augment
 
 MOST_VIEWS = len(ascii_lowercase)
 """Views of an image are named by letters."""
+LARGE_VIEWS = 2
+"""Views of the size of the encoder's images, where there are small ones beside them."""
+SMALL_IMAGE = 64
+"""Side in pixels up to which images are too small for the crops of papers on ImageNet."""
+
+Scale = Sequence[float] | None
 
 
 def augment_for(encoder: Encoder, view: str, changes: Mapping[str, Any] | None = None) -> Augment:
@@ -33,6 +39,11 @@ def augment_for(encoder: Encoder, view: str, changes: Mapping[str, Any] | None =
         view = "simclr" if channels == 3 else ("tiny" if _smaller_side(size) <= 16 else "grey")
     size = tuple(size) if isinstance(size, list) else size
     return Augment.preset(view, size, **{k: _plain(v) for k, v in (changes or {}).items()})
+
+
+def gentle_augment_for(encoder: Encoder, view: str, changes: Mapping[str, Any] | None = None) -> Augment:
+    """As `augment_for`, but "auto" is "weak" (crop and flip) for colour images."""
+    return augment_for(encoder, "weak" if view == "auto" and encoder.spec["channels"] == 3 else view, changes)
 
 
 def augment_pair(encoder: Encoder, view: str, changes: Mapping[str, Any] | None = None) -> tuple[Augment, Augment]:
@@ -48,6 +59,76 @@ def _smaller_side(size: int | list[int]) -> int:
 
 def _plain(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def large_and_small(
+    encoder: Encoder,
+    large: tuple[Augment, Augment],
+    small: Augment,
+    *,
+    count: int,
+    size: int,
+    scales: tuple[Scale, Scale],
+    usual: tuple[tuple[float, float], tuple[float, float]],
+) -> tuple[Augment, ...]:
+    """Two large views, then small ones, of the sizes and scales of multi-crop (SwAV, 2006.09882, section 3.3).
+
+    Parameters
+    ----------
+    encoder : must take images of both sizes.
+    large, small : the augmentations, but for crop scale and size.
+    count : of small views.
+    size : side of small views in pixels; 0 for 96/224 of the image's, or half of it where images have up to 64 pixels,
+        and a whole number of patches.
+    scales : share of the image's area in large and in small views, (low, high) each. None is the usual one; where
+        images have up to 64 pixels it is that of the augmentation for large views and (0.2, 0.5) for small ones. An
+        augmentation that shows whole images keeps doing so in large views.
+    usual : the paper's scales.
+
+    Raises
+    ------
+    ValueError
+        Negative numbers, more views than there are names, a size that the encoder does not take.
+    """
+    for name, value in (("local_count", count), ("local_size", size)):
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
+    if LARGE_VIEWS + count > MOST_VIEWS:
+        raise ValueError(f"local_count is at most {MOST_VIEWS - LARGE_VIEWS}, got {count}")
+    side = min(large[0].shape)
+    tiny = side <= SMALL_IMAGE
+    wanted = tuple(given if given is None else (float(given[0]), float(given[-1])) for given in scales)
+    crops = [
+        replace(one, crop_scale=wanted[0] or (usual[0] if not tiny and one.crop_scale else one.crop_scale))
+        for one in large
+    ]
+    if not count:
+        return tuple(crops)
+    local = size or _patches(encoder, side / 2 if tiny else side * 96 / 224)
+    _check_takes(encoder, local)
+    return (*crops, *[replace(small, crop_scale=wanted[1] or ((0.2, 0.5) if tiny else usual[1]), size=local)] * count)
+
+
+def _patches(encoder: Encoder, side: float) -> int:
+    """The nearest side that is a whole number of patches, where the encoder reads patches."""
+    if not encoder.token_width or encoder.grid is None:
+        return round(side)
+    patch = min(encoder.spec["image_size"]) // min(encoder.grid)
+    return max(1, round(side / patch)) * patch
+
+
+def _check_takes(encoder: Encoder, side: int) -> None:
+    training = encoder.training
+    try:
+        with torch.no_grad():
+            encoder.eval()(torch.zeros(1, encoder.spec["channels"], side, side))
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise ValueError(
+            f"{encoder.name} takes no small views of {side} pixels ({str(error).splitlines()[0]}); set local_count=0, "
+            "another local_size, or for a vision transformer of timm dynamic_img_size=true"
+        ) from error
+    finally:
+        encoder.train(training)
 
 
 def view_names(count: int) -> str:
@@ -82,6 +163,11 @@ class SeveralViews(Method):
             for name, augment in zip(view_names(len(self.augments)), self.augments, strict=True)
         }
         return Views(made, batch.ids)
+
+    def _pooled_by_size(self, shown: Sequence[Tensor]) -> Float[Tensor, "rows d"]:
+        """Embeddings of views one after another; those of one size, side by side, pass the encoder as one batch."""
+        alike = [list(group) for _, group in groupby(shown, key=lambda view: view.shape)]
+        return torch.cat([self._pooled(torch.cat(group)) for group in alike])
 
     def _pooled(self, images: Tensor) -> Float[Tensor, "n d"]:
         pooled = self.encoder(images).pooled

@@ -91,6 +91,7 @@ class Encoder(nn.Module, ABC):
         *,
         keep: Int[Tensor, "n k"] | None = None,
         masked: Masked | None = None,
+        unplaced: Bool[Tensor, "n t"] | None = None,
         taps: Sequence[int] = (),
     ) -> Encoded:
         """Encode.
@@ -102,6 +103,8 @@ class Encoder(nn.Module, ABC):
             Where `any_tokens` is false this raises ValueError.
         masked : tokens that are replaced by a mask token before positions are added, so that the cost stays that of all
             tokens. Where `any_tokens` is false this raises ValueError.
+        unplaced : True for tokens that get no position, so that nothing but what they and the others show says where
+            they belong. Encoders other than plain vision transformers with positions of their own raise ValueError.
         taps : layers whose outputs are wanted, 0-based.
         """
 
@@ -113,6 +116,11 @@ class Encoder(nn.Module, ABC):
     def name(self) -> str:
         """What was typed to get it, such as ``timm:resnet18``."""
         return str(self.spec["name"])
+
+    @property
+    def patch_projection(self) -> nn.Module | None:
+        """The layer from patches of pixels to tokens, without their positions; None where there is none."""
+        return None
 
     @property
     def grid(self) -> tuple[int, int] | None:
@@ -133,3 +141,8 @@ class Encoder(nn.Module, ABC):
         """Raise ValueError when tokens are to be replaced and this encoder cannot."""
         if masked is not None:
             raise ValueError(f"{self.name} cannot mask tokens; use a plain vision transformer or small:tabular")
+
+    def no_unplaced(self, unplaced: Tensor | None) -> None:
+        """Raise ValueError when tokens are to have no position and this encoder cannot do without."""
+        if unplaced is not None:
+            raise ValueError(f"{self.name} cannot leave out positions; use a plain vision transformer")

@@ -5,6 +5,7 @@ from autodidact.objectives.barlow_twins import barlow_twins, barlow_twins_floor
 from autodidact.objectives.contrastive import info_nce, same_slot
 from autodidact.objectives.correlation import centred, cross_correlation, standardised
 from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
+from autodidact.objectives.dino import dino_loss, masked_distillation, teacher_assignments
 from autodidact.objectives.distillation import distillation
 from autodidact.objectives.joint_labels import (
     aggregated_logits,
@@ -13,7 +14,7 @@ from autodidact.objectives.joint_labels import (
     label_cross_entropy,
 )
 from autodidact.objectives.mixing import mixing_gap
-from autodidact.objectives.moco import momentum_contrast
+from autodidact.objectives.moco import cross_view_contrast, momentum_contrast
 from autodidact.objectives.neighbours import leave_one_out
 from autodidact.objectives.nt_xent import nt_xent
 from autodidact.objectives.prediction import cosine_prediction
@@ -31,9 +32,11 @@ __all__ = [
     "cosine_prediction",
     "coupling",
     "cross_correlation",
+    "cross_view_contrast",
     "dcl",
     "dclw",
     "dclw_weights",
+    "dino_loss",
     "distillation",
     "info_nce",
     "joint_cross_entropy",
@@ -42,6 +45,7 @@ __all__ = [
     "latent_mse",
     "latent_smooth_l1",
     "leave_one_out",
+    "masked_distillation",
     "masked_reconstruction",
     "mixing_gap",
     "momentum_contrast",
@@ -52,5 +56,6 @@ __all__ = [
     "sinkhorn",
     "standardised",
     "swapped_prediction",
+    "teacher_assignments",
     "vicreg",
 ]

@@ -1,4 +1,5 @@
-"""Momentum contrast (He et al., MoCo, arXiv 1911.05722): queries find their key among keys that take no gradient."""
+"""Momentum contrast (He et al., MoCo, arXiv 1911.05722; v3, 2104.02057): queries find their key among keys that take
+no gradient."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ from autodidact.objectives.embeddings import (
     full_precision_region,
     unit_rows,
 )
-from autodidact.objectives.shards import mean_over_rows
+from autodidact.objectives.shards import gathered, mean_over_rows, process, shard_sizes
 
 
 def momentum_contrast(
@@ -68,3 +69,48 @@ def momentum_contrast(
             negative = negative.masked_fill(~allowed, -torch.inf)
         losses = torch.cat([positive[:, None], negative], dim=1).logsumexp(1) - positive
         return mean_over_rows(losses, gather)
+
+
+def cross_view_contrast(
+    queries: tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]],
+    keys: tuple[Float[Tensor, "n d"], Float[Tensor, "n d"]],
+    temperature: float = 0.2,
+    *,
+    gather: bool = True,
+) -> Float[Tensor, ""]:
+    r"""Queries of each view among the keys of the other view, of the whole batch (MoCo v3, 2104.02057; SiT).
+
+    With unit rows :math:`u_a` (queries) and :math:`v_a` (keys) of view a::
+
+        L = 2 t [ CE(u_1 v_2^T / t, identity) + CE(u_2 v_1^T / t, identity) ]
+
+    The negatives of a query are the other images' keys of the other view alone. Where each query is its key and all
+    images are at right angles, the loss is 4 t log(1 + (N - 1) exp(-1 / t)).
+
+    Parameters
+    ----------
+    queries, keys : two tensors of shape (N, D) each, one a view, N >= 2 in all processes
+        Raw projections, row i of all from sample i; normalised here. Gradient flows into the queries only.
+    temperature : float
+        t > 0. The factor 2 t keeps the size of the gradient as it changes.
+    gather : bool
+        Under a process group, the keys of all processes are contrasted with.
+
+    Raises
+    ------
+    ValueError
+        One image in all, shapes that differ, NaN or infinite values, temperature <= 0.
+    """
+    sizes = shard_sizes(len(queries[0]), queries[0].device, gather)
+    total = sum(sizes)
+    if total < 2:
+        raise ValueError(f"cross-view contrast: a batch of {total} has no other image to contrast with")
+    own = sum(sizes[: process(gather)]) + torch.arange(len(queries[0]), device=queries[0].device)
+    others = own[:, None] != torch.arange(total, device=own.device)
+    losses = [
+        momentum_contrast(
+            query, key, torch.cat(gathered(key.detach(), sizes)), temperature, allowed=others, gather=gather
+        )
+        for query, key in zip(queries, reversed(keys), strict=True)
+    ]
+    return 2 * temperature * (losses[0] + losses[1])

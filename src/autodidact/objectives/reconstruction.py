@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from autodidact.objectives.embeddings import full_precision
+from autodidact.objectives.shards import mean_over_rows
 
 
 def masked_reconstruction(
@@ -19,6 +20,7 @@ def masked_reconstruction(
     *,
     norm: Literal["l1", "l2"] = "l1",
     region: Literal["masked", "all"] = "masked",
+    gather: bool = True,
 ) -> Float[Tensor, ""]:
     r"""Mean error over the corrupted entries (GMML, arXiv 2205.14986, section 3).
 
@@ -34,6 +36,8 @@ def masked_reconstruction(
     norm : "l1" or "l2"
     region : "masked" or "all"
         "all" averages over every entry, corrupted or not.
+    gather : bool
+        Under a process group, the mean is over the entries of all processes, which may have corrupted more or fewer.
 
     Raises
     ------
@@ -48,7 +52,7 @@ def masked_reconstruction(
     difference = full_precision(prediction) - full_precision(target)
     error = difference.abs() if norm == "l1" else difference.square()
     if region == "all" or mask is None:
-        return error.mean()
+        return mean_over_rows(error.flatten(), gather)
     try:
         inside = mask.to(torch.bool).expand_as(error)
     except RuntimeError:
@@ -56,7 +60,7 @@ def masked_reconstruction(
             f"masked_reconstruction: mask of shape {tuple(mask.shape)} does not broadcast to {tuple(error.shape)}"
         ) from None
     # where() rather than a product, so that NaN outside the mask stays outside.
-    return error.where(inside, 0.0).sum() / inside.sum().clamp(min=1)
+    return mean_over_rows(error.flatten(), gather, counted=inside.flatten())
 
 
 def latent_mse(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:

@@ -1,8 +1,9 @@
-"""What a student learns from: moving-average teachers, memories of embeddings, clusters, features of patches."""
+"""What a student learns from: moving-average teachers, slow means, memories of embeddings, clusters, patches."""
 
+from autodidact.targets.centre import Centre
 from autodidact.targets.clusters import KMeans, kmeans
 from autodidact.targets.codebook import Codebook, Reservoir
-from autodidact.targets.ema import EMATeacher
+from autodidact.targets.ema import EMATeacher, slow_copy
 from autodidact.targets.groups import combined_code, left_over, merged_groups
 from autodidact.targets.hog import hog, hog_cells, patch_hog
 from autodidact.targets.latents import unit_tokens
@@ -10,6 +11,7 @@ from autodidact.targets.patches import image_of_patches, normalised_patches, pat
 from autodidact.targets.queue import Queue
 
 __all__ = [
+    "Centre",
     "Codebook",
     "EMATeacher",
     "KMeans",
@@ -26,5 +28,6 @@ __all__ = [
     "patch_hog",
     "patch_pixels",
     "patch_statistics",
+    "slow_copy",
     "unit_tokens",
 ]

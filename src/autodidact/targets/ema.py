@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 
 class EMATeacher(nn.Module):
@@ -77,6 +78,15 @@ class EMATeacher(nn.Module):
                 k.lerp_(b.to(k), 1.0 - m)
             else:
                 k.copy_(b)
+
+
+def slow_copy(module: nn.Module, momentum: float) -> EMATeacher:
+    """A teacher whose batch norms use batch statistics, as those of its student do; it drops nothing at random."""
+    teacher = EMATeacher(module, momentum)
+    for part in teacher.module.modules():
+        if isinstance(part, _BatchNorm):
+            part.train()
+    return teacher
 
 
 def _matched(own: dict[str, Tensor], theirs: dict[str, Tensor], what: str) -> tuple[list[Tensor], list[Tensor]]:

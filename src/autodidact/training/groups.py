@@ -12,8 +12,8 @@ from autodidact.training.lars import LARS
 from autodidact.training.settings import Settings
 
 
-def optimiser(method: Method, settings: Settings) -> Optimizer:
-    """One optimiser over all groups of a method.
+def optimiser(method: Method, settings: Settings, total: int) -> Optimizer:
+    """One optimiser over all groups of a method, for a training of `total` updates.
 
     Each group becomes up to two parameter groups: one that decays and one of norms, biases and other vectors that does
     not (nor is adapted by LARS). Every parameter group carries ``group``, ``lr_scale`` and ``frozen_until``.
@@ -22,6 +22,7 @@ def optimiser(method: Method, settings: Settings) -> Optimizer:
     taken: set[int] = set()
     for group in method.groups():
         decaying, exempt = _divide(group, taken)
+        frozen_until = max(group.frozen_until, round(group.frozen_share * total))
         for parameters, decays in ((decaying, group.decay), (exempt, False)):
             if parameters:
                 entries.append(
@@ -30,7 +31,7 @@ def optimiser(method: Method, settings: Settings) -> Optimizer:
                         "weight_decay": settings.weight_decay if decays else 0.0,
                         "group": group.name,
                         "lr_scale": group.lr_scale,
-                        "frozen_until": group.frozen_until,
+                        "frozen_until": frozen_until,
                     }
                 )
                 if settings.optimizer == "lars":

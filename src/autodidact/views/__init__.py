@@ -2,7 +2,7 @@
 
 from autodidact.views.augment import PRESETS, Augment
 from autodidact.views.column_subsets import ColumnSubsets, column_subsets
-from autodidact.views.corruption import FILLS, Corrupted, gmml_corruption, gmml_mask
+from autodidact.views.corruption import FILLS, BlockCorruption, Corrupted, gmml_corruption, gmml_mask
 from autodidact.views.eval_view import eval_view
 from autodidact.views.jepa_blocks import JEPABlocks, jepa_blocks
 from autodidact.views.look import Look
@@ -26,6 +26,7 @@ __all__ = [
     "FILLS",
     "PRESETS",
     "Augment",
+    "BlockCorruption",
     "ColumnSubsets",
     "Corrupted",
     "JEPABlocks",

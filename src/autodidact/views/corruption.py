@@ -3,7 +3,8 @@ else. All images of a batch are worked on together."""
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -118,6 +119,48 @@ def gmml_corruption(
     if alien_p > 0:
         source = torch.where(pasted[:, None, None, None], images[donors], source)
     return Corrupted(torch.where(mask, source, images), mask)
+
+
+@dataclass(frozen=True)
+class BlockCorruption:
+    """Settings of `gmml_corruption`; calling it corrupts a batch.
+
+    Attributes
+    ----------
+    fill : what blocks become, one of `FILLS`.
+    share : largest share of the area that is corrupted.
+    align : blocks begin and end at multiples of this many pixels.
+    max_block : longest side of a block as a share of the image's side.
+    alien_p : probability that an image gets blocks of another image instead.
+    alien_share : `share` of those images.
+    """
+
+    fill: str
+    share: float
+    align: int
+    max_block: float
+    alien_p: float
+    alien_share: float
+
+    def __post_init__(self) -> None:
+        if self.fill not in FILLS:
+            raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {self.fill!r}")
+
+    def __call__(self, images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Corrupted:
+        return gmml_corruption(
+            images,
+            generator,
+            fill=cast(Fill, self.fill),
+            r_max=self.share,
+            align=self.align,
+            max_block=self.max_block,
+            alien_p=self.alien_p,
+            alien_r_max=self.alien_share,
+        )
+
+    def check(self, size: tuple[int, int]) -> None:
+        """Raise ValueError where images of this size cannot be corrupted so."""
+        self(torch.zeros(2, 1, *size), torch.Generator())
 
 
 def gmml_mask(

@@ -40,6 +40,36 @@ def ordered(parts: Shaped[Tensor, "n tiles *tile"], orders: Int[Tensor, "n tiles
     return parts[torch.arange(len(parts), device=parts.device)[:, None], orders.to(parts.device)]
 
 
+def cut_inside(
+    parts: Shaped[Tensor, "n tiles c tile_h tile_w"], size: tuple[int, int], generator: torch.Generator
+) -> Shaped[Tensor, "n tiles c h w"]:
+    """A smaller piece of each tile, at a random place of its own, so that edges do not go on from tile to tile.
+
+    Raises
+    ------
+    ValueError
+        A size larger than the tiles.
+    """
+    n, count, _, *given = parts.shape
+    if size[0] > given[0] or size[1] > given[1]:
+        raise ValueError(f"tiles of {given[0]} x {given[1]} pixels hold no pieces of {size[0]} x {size[1]}")
+    device = parts.device
+
+    def places(whole: int, piece: int) -> Tensor:
+        first = torch.randint(whole - piece + 1, (n, count, 1), generator=generator, device=generator.device)
+        return first.to(device) + torch.arange(piece, device=device)
+
+    rows, columns = places(given[0], size[0]), places(given[1], size[1])
+    image, tile = torch.arange(n, device=device)[:, None, None, None], torch.arange(count, device=device)[:, None, None]
+    return parts.movedim(2, -1)[image, tile, rows[..., None], columns[:, :, None]].movedim(-1, 2)
+
+
+def tile_units(parts: Float[Tensor, "n tiles c h w"]) -> Float[Tensor, "n tiles c h w"]:
+    """Every channel of every tile with mean 0 and standard deviation 1; one that is the same everywhere is 0."""
+    mean, spread = parts.mean(dim=(3, 4), keepdim=True), parts.std(dim=(3, 4), correction=0, keepdim=True)
+    return (parts - mean) / spread.clamp(min=1e-3)
+
+
 @cache
 def distant_orders(count: int, things: int) -> Int[Tensor, "count things"]:
     """Orders that differ from each other in as many places as can be, the given one first.

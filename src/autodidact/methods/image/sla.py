@@ -69,7 +69,7 @@ class SLA(Predicting):
     beta : weight of the distillation. Paper: 1.
     temperature : of the distillation. Paper: 1.
     read_out : what the head reads: "pooled" (the encoder's own), "mean" or "flat" (its last tokens averaged, or side by
-        side).
+        side), "pooled+mean" (the first two side by side).
     view : augmentation of images by name, before the transformations, see `Predicting`.
     view_changes : fields of `autodidact.views.Augment` to change.
     dropout : probability on the embedding.

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -13,13 +11,12 @@ from torch import Tensor, nn
 from autodidact.catalog import Card
 from autodidact.heads import projector
 from autodidact.methods.method import Group, Loss, Progress, Views
-from autodidact.methods.two_views import MOST_VIEWS, SeveralViews, augment_for
+from autodidact.methods.two_views import LARGE_VIEWS, SeveralViews, augment_for, large_and_small
 from autodidact.model import Encoder
 from autodidact.objectives import sinkhorn, swapped_prediction
 from autodidact.objectives.embeddings import full_precision, full_precision_region, unit_rows
 from autodidact.objectives.shards import gathered, process, shard_sizes, world_size
 from autodidact.targets import Queue
-from autodidact.views import multicrop_augments
 
 CARD = Card(
     name="swav",
@@ -34,10 +31,8 @@ CARD = Card(
     encoder="small:convnet",
 )
 
-CODED = 2
-"""Views that get a code: the large ones."""
-SMALL = 64
-"""Side in pixels up to which images are too small for the paper's small crops."""
+CODED = LARGE_VIEWS
+"""Views that get a code."""
 
 
 class SwAV(SeveralViews):
@@ -103,31 +98,22 @@ class SwAV(SeveralViews):
             raise ValueError(f"at least 2 prototypes and 1 iteration are needed, got {prototypes} and {iterations}")
         for name, count in (
             ("frozen", frozen),
-            ("local_count", local_count),
-            ("local_size", local_size),
             ("queue", queue),
             ("queue_from", queue_from),
         ):
             if count < 0:
                 raise ValueError(f"{name} must not be negative, got {count}")
-        if CODED + local_count > MOST_VIEWS:
-            raise ValueError(f"local_count is at most {MOST_VIEWS - CODED}, got {local_count}")
         self.encoder, self.temperature, self.epsilon, self.iterations = encoder, temperature, epsilon, iterations
         base = augment_for(encoder, view, view_changes)
-        side = min(base.shape)
-        small = side <= SMALL
-        own = base.crop_scale or (1.0, 1.0)
-        crops = multicrop_augments(
+        self.augments = large_and_small(
+            encoder,
+            (base, base),
             base,
-            local_size=local_size or round(side / 2 if small else side * 96 / 224),
-            global_count=CODED,
-            local_count=local_count,
-            global_scale=_pair(global_scale, own if small else (0.14, 1.0)),
-            local_scale=_pair(local_scale, (0.2, 0.5) if small else (0.05, 0.14)),
+            count=local_count,
+            size=local_size,
+            scales=(global_scale, local_scale),
+            usual=((0.14, 1.0), (0.05, 0.14)),
         )
-        # An augmentation that shows whole images keeps doing so in the large views.
-        whole = base.crop_scale is None and global_scale is None
-        self.augments = tuple(replace(c, crop_scale=None) if whole and i < CODED else c for i, c in enumerate(crops))
         self.projector = projector(encoder.width, hidden or encoder.width, dimensions)
         self.prototypes = nn.Linear(dimensions, prototypes, bias=False)
         self._unit_prototypes()
@@ -137,9 +123,7 @@ class SwAV(SeveralViews):
 
     def loss(self, views: Views, progress: Progress) -> Loss:
         shown = list(views.named.values())
-        # Views of one size pass the encoder as one batch.
-        alike = [list(group) for _, group in groupby(shown, key=lambda view: view.shape)]
-        h = torch.cat([self._pooled(torch.cat(group)) for group in alike])
+        h = self._pooled_by_size(shown)
         projected = self.projector(h)
         with full_precision_region(h.device):
             z = unit_rows(full_precision(projected))
@@ -188,7 +172,3 @@ class SwAV(SeveralViews):
     @torch.no_grad()
     def _unit_prototypes(self) -> None:
         self.prototypes.weight.copy_(unit_rows(self.prototypes.weight))
-
-
-def _pair(given: Any, otherwise: tuple[float, float]) -> tuple[float, float]:
-    return otherwise if given is None else (float(given[0]), float(given[1]))

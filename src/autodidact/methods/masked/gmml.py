@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from autodidact.catalog import Card
 from autodidact.data.batch import Batch
 from autodidact.encoders.kept import EncoderModel
-from autodidact.heads import PixelHead
-from autodidact.methods.masked_patches import image_transformer, light_augment
-from autodidact.methods.method import Loss, Method, Progress, Views
+from autodidact.methods.masked_patches import light_augment
+from autodidact.methods.method import Loss, Progress, Views
+from autodidact.methods.repainting import Repainting
 from autodidact.model import Encoder, Model
 from autodidact.objectives import masked_reconstruction
-from autodidact.views import gmml_corruption
-from autodidact.views.corruption import FILLS, Corrupted, Fill
+from autodidact.views import BlockCorruption
+from autodidact.views.corruption import Fill
 
 CARD = Card(
     name="gmml",
@@ -34,7 +34,7 @@ CARD = Card(
 )
 
 
-class GMML(Method):
+class GMML(Repainting):
     """Group masked model learning (arXiv 2205.14986, section 3).
 
     Blocks of a lightly augmented image are replaced by noise, or with probability `alien_p` by the same blocks of
@@ -72,7 +72,7 @@ class GMML(Method):
         self,
         encoder: Encoder,
         *,
-        fill: Literal["noise", "zeros", "self", "alien"] = "noise",
+        fill: Fill = "noise",
         share: float = 0.75,
         align: int = 1,
         max_block: float = 0.3,
@@ -82,43 +82,19 @@ class GMML(Method):
         view: str = "auto",
         view_changes: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__()
-        self.encoder = encoder = image_transformer(encoder, "gmml")
-        if fill not in FILLS:
-            raise ValueError(f"fill must be one of {', '.join(FILLS)}, got '{fill}'")
+        super().__init__(encoder, "gmml", BlockCorruption(fill, share, align, max_block, alien_p, alien_share))
         if region not in ("masked", "all"):
             raise ValueError(f"region must be masked or all, got '{region}'")
-        self.fill: Fill = fill
         self.region: Literal["masked", "all"] = region
-        self.share, self.align, self.max_block = share, align, max_block
-        self.alien_p, self.alien_share = alien_p, alien_share
-        # Options that the corruption refuses are refused now, not at the first step.
-        self._corrupt(torch.zeros(2, encoder.channels, *encoder.image_size), torch.Generator())
-        self.augment = light_augment(encoder, view, view_changes, paper="gmml")
+        self.augment = light_augment(self.encoder, view, view_changes, paper="gmml")
         self.taps = averaged_blocks(encoder.depth)
         self.norm = nn.LayerNorm(encoder.token_width, eps=1e-6)
-        self.head = PixelHead(encoder.token_width, encoder.channels, encoder.patches, encoder.patch)
 
     def views(self, batch: Batch, progress: Progress) -> Views:
         box = batch.fields.get("box")
         assert box is None or isinstance(box, Tensor)
         images = self.augment(batch["image"], progress.generator, box)
-        clean = self.encoder.normalise(images)
-        corrupted, mask = self._corrupt(clean, progress.generator)
-        # The encoder normalises its input itself, so it gets the corrupted image in the units of an image.
-        return Views({"clean": clean, "seen": self.encoder.as_image(corrupted), "mask": mask}, batch.ids)
-
-    def _corrupt(self, clean: Float[Tensor, "n c h w"], generator: torch.Generator) -> Corrupted:
-        return gmml_corruption(
-            clean,
-            generator,
-            fill=self.fill,
-            r_max=self.share,
-            align=self.align,
-            max_block=self.max_block,
-            alien_p=self.alien_p,
-            alien_r_max=self.alien_share,
-        )
+        return Views(self.corrupted(images, progress.generator), batch.ids)
 
     def loss(self, views: Views, progress: Progress) -> Loss:
         tokens = self.features(views["seen"])
@@ -126,13 +102,7 @@ class GMML(Method):
         return Loss(total, {"corrupted": views["mask"].float().mean()}, {"embedding": tokens.mean(dim=1)})
 
     def pictures(self, views: Views) -> dict[str, Float[Tensor, "n c h w"]]:
-        clean, mask = views["clean"], views["mask"]
-        painted = self.head(self.features(views["seen"])).where(mask, clean)
-        return {
-            "augmented": self.encoder.as_image(clean),
-            "corrupted": views["seen"],
-            "repainted": self.encoder.as_image(painted),
-        }
+        return self.painted(views, self.features(views["seen"]))
 
     def features(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n t d"]:
         """Patch tokens of the chosen blocks, averaged, then normalised: what the head reads."""
