@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from autodidact.data.batch import Batch, Ragged
@@ -25,6 +25,7 @@ from autodidact.training.checkpoint import Checkpoint
 from autodidact.training.descent import Descent, NonFinite
 from autodidact.training.feed import Feed, epoch_length, seeded
 from autodidact.training.groups import optimiser as build_optimiser
+from autodidact.training.recompute import recompute, restore
 from autodidact.training.settings import Settings
 
 
@@ -63,6 +64,7 @@ class Learner(L.LightningModule):
         self._context: Mapping[str, Any] | None = None
         self._restored: Checkpoint | None = None
         self._micro = 0
+        self._recomputed: list[nn.Module] = []
 
     # What Lightning calls.
 
@@ -91,10 +93,16 @@ class Learner(L.LightningModule):
             self._restored = None
         elif self.settings.average:
             self.average = {name: value.clone() for name, value in self.method.state_dict().items()}
+        networks = [self.method.get_submodule(slot) for slot in self.method.slots]
+        if self.settings.recompute:
+            self._recomputed = [part for network in networks for part in recompute(network)]
         if self.settings.compile:
-            for slot in self.method.slots:
-                self.method.get_submodule(slot).compile()
+            for network in networks:
+                network.compile()
         self.method.train()
+
+    def on_train_end(self) -> None:
+        restore(self._recomputed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         started = time.perf_counter()
