@@ -294,7 +294,7 @@ class DependencyViT(ImageEncoder):
         messages = x.new_ones(n, start)
         tapped = {}
         for number, block in enumerate(self.blocks, start=1):
-            pruner = self.pruners.get(str(number), None)
+            pruner = self.pruners[str(number)] if str(number) in self.pruners else None  # noqa: SIM401 - no dictionary
             x, messages, mask = block(x, messages, want_mask=sent is not None or pruner is not None)
             if sent is not None:
                 sent.append(Sent(mask, messages, index))

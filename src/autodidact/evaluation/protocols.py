@@ -121,7 +121,8 @@ PROTOCOLS = {
             "groups",
             ("label",),
             "The linear probe's accuracy in every group of the test rows, the worst group, and the gap between best "
-            "and worst; where there are more than 5 classes also the share of rows whose class is among the 5 likeliest.",
+            "and worst; where there are more than 5 classes also the share of rows whose "
+            "class is among the 5 likeliest.",
             None,
             2_000,
             look_at_classes,
@@ -153,7 +154,8 @@ PROTOCOLS = {
             "copies",
             ("label",),
             "Mean average precision of finding the image of which a cropped, noisy, blurred or pale one is a copy, "
-            "among all test images and up to 2,000 further ones; nothing is trained or chosen, and labels are not used.",
+            "among all test images and up to 2,000 further ones; nothing is trained or chosen, and labels "
+            "are not used.",
             None,
             2_000,
             look_for_copies,
