@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torch.nn.functional import normalize
 
@@ -146,3 +147,17 @@ def _batch(images):
 def test_options_out_of_range_are_refused(digits, options, said):
     with pytest.raises(ValueError, match=said):
         made(digits, **options)
+
+
+def test_it_goes_once_over_a_stream_of_images_of_unknown_number(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        Image.fromarray(rng.integers(0, 255, (16, 16), dtype=np.uint8)).save(tmp_path / f"{number}.png")
+    stream = open_source(f"hf-stream:{tmp_path}", image_size=16, buffer=8, progress=False)
+    assert stream.streaming
+    torch.manual_seed(0)
+    encoder = build("small:convnet?width=4", schema=stream.schema, image_size=16)
+    method = SEER(encoder, prototypes=10, dimensions=8, queue=16, frozen=0)
+    train(method, stream, Settings(steps=3, batch_size=8, optimizer="lars", lr=0.3), quiet=True)
+    assert [len(queue.embeddings) for queue in method.queues] == [16, 16]
+    torch.testing.assert_close(method.prototypes.weight.norm(dim=1), torch.ones(10))

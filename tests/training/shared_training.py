@@ -1,4 +1,4 @@
-"""Trains DCL or Barlow Twins on fixed views with any number of processes; run by test_two_processes.py.
+"""Trains DCL, Barlow Twins or SEER on fixed views with any number of processes; run by test_two_processes.py.
 
 Usage: python shared_training.py METHOD PROCESSES FOLDER
 """
@@ -15,6 +15,7 @@ from autodidact.data import ArraySource, Batch, Field, Schema
 from autodidact.encoders import build
 from autodidact.methods.image.barlow_twins import BarlowTwins
 from autodidact.methods.image.dcl import DCL
+from autodidact.methods.image.seer import SEER
 from autodidact.methods.method import Progress, Views
 from autodidact.training import Settings, train
 
@@ -29,15 +30,31 @@ class FixedBarlowTwins(BarlowTwins):
         return Views({"a": batch["image"], "b": batch["image"].flip(-1)}, batch.ids)
 
 
+class FixedSEER(SEER):
+    def views(self, batch: Batch, progress: Progress) -> Views:
+        image = batch["image"]
+        return Views({"a": image, "b": image.flip(-1), "c": image[..., 2:10, 2:10]}, batch.ids)
+
+
+METHODS = {
+    "dcl": FixedDCL,
+    "barlow_twins": lambda encoder: FixedBarlowTwins(encoder, dimensions=16),
+    # Its queue is longer than the training: what the processes push into it balances all later codes.
+    "seer": lambda encoder: FixedSEER(
+        encoder, prototypes=12, dimensions=8, frozen=1, queue=256, marginal=0.5, local_count=1, local_size=8
+    ),
+}
+
+
 def main(name: str, processes: int, folder: Path) -> None:
     torch.set_num_threads(1)
     images = np.random.default_rng(0).random((64, 1, 12, 12)).astype(np.float32)
     source = ArraySource("noise", {"image": images}, Schema(image=Field("image", (1, 12, 12))), np.arange(64))
     torch.manual_seed(0)
     encoder = build("small:convnet", schema=source.schema, image_size=12, width=8)
-    method = FixedDCL(encoder) if name == "dcl" else FixedBarlowTwins(encoder, dimensions=16)
+    method = METHODS[name](encoder)
     # Barlow Twins' loss is a sum, so its gradients are large: a rate at which rounding is not blown up step by step.
-    rate = 0.05 if name == "dcl" else 1e-4
+    rate = 1e-4 if name == "barlow_twins" else 0.05
     settings = Settings(
         steps=4, batch_size=32, optimizer="sgd", lr=rate, accelerator="cpu", devices=processes, checkpoint_steps=1
     )

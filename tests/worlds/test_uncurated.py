@@ -64,7 +64,7 @@ def test_groups_look_as_their_conditions_say_and_follow_from_the_seed(garments):
 
 
 def test_dials_out_of_range_and_colour_images_are_refused(garments):
-    with pytest.raises(ValueError, match="got 1.5"):
+    with pytest.raises(ValueError, match=r"got 1\.5"):
         curated(garments, share=1.5)
     with pytest.raises(ValueError, match=r"got -1.* and 0\.2"):
         pool(garments, exponent=-1.0)

@@ -52,7 +52,7 @@ def run(
     view: str,
     view_changes: Mapping[str, Any],
 ) -> dict[str, float]:
-    """Train an encoder on labels of the curated set, by SEER on its images alone or on those of the pool, or not at all;
+    """Train an encoder on labels of the curated set, by SEER on its images alone or on those of the pool, or not;
     then a linear probe on the same labels of the curated set for all, and figures by group on a balanced test set.
 
     Pool and curated set are equally large and are made of different garments. ``validation`` is the probe's accuracy on
@@ -124,9 +124,9 @@ def _gain(better: str, than: str, figure: str) -> Callable[[Figures], float]:
 CLAIM = Claim(
     name="seer",
     number=41,
-    statement="With a linear probe on the same curated labels, an encoder trained by SEER on an uncurated pool is better in "
-    "its worst group than one trained on the curated labels. (The data is made so that the pool has what the curated set "
-    "lacks.)",
+    statement="With a linear probe on the same curated labels, an encoder trained by SEER on an uncurated pool is "
+    "better in its worst group than one trained on the curated labels. (The data is made so that the pool has what the "
+    "curated set lacks.)",
     run=run,
     arms={
         "supervised": {"learn": "labels"},
@@ -254,8 +254,8 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "The direction is built into the data: in the curated set a class that is not in the studio is always on the same "
-        "surface, in the pool and in the test on any. Real people, incomes and places are not in it, nor is any network "
-        "of SEER's size; none of the paper's figures on them is shown.",
+        "The direction is built into the data: in the curated set a class that is not in the studio is always on the "
+        "same surface, in the pool and in the test on any. Real people, incomes and places are not in it, nor is any "
+        "network of SEER's size; none of the paper's figures on them is shown.",
     ),
 )

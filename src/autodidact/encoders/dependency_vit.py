@@ -164,7 +164,7 @@ class TokenPruner(nn.Module):
         """
         count = min(self.left(tokens), messages.shape[1])
         worth = self.worth(mask, messages).detach()
-        kept = worth.argsort(dim=1, descending=True, stable=True)[:, :count].sort(dim=1).values
+        kept = worth.topk(count, dim=1).indices.sort(dim=1).values
         place = gather_tokens(mask.detach(), kept).argmax(dim=1)
         own = torch.arange(count, device=kept.device).expand_as(kept)
         return kept, place.scatter(1, kept, own)
