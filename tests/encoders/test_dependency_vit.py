@@ -150,6 +150,18 @@ def test_tokens_that_are_left_out_from_the_start_send_and_receive_nothing():
     torch.testing.assert_close(again.tokens, part.tokens.flip(1))
 
 
+def test_images_of_other_sizes_have_positions_between_those_learned():
+    made = vit()
+    small, wide = made(images()[:, :, :9, :8]), made(torch.rand(2, 1, 16, 24))
+    assert small.map.shape == (3, 12, 2, 2)
+    assert wide.map.shape == (2, 12, 4, 6)
+    between = made._positions((2, 2)).view(2, 2, 12)
+    learned = made.positions.view(4, 4, 12)
+    # Halved, each new place lies in the middle of four.
+    torch.testing.assert_close(between[0, 1], learned[0:2, 2:4].mean(dim=(0, 1)))
+    assert made.parse(torch.rand(2, 1, 16, 24)).parent.shape == (2, 24)
+
+
 @pytest.mark.parametrize("tokens_at_start", [64, 196, 49, 3, 1])
 def test_each_event_leaves_exactly_its_share_of_the_tokens_at_the_start(tokens_at_start):
     pruners = [TokenPruner(1 - 0.16 * event) for event in (1, 2, 3, 4)]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 
 from autodidact.catalog import Card
 from autodidact.encoders.image import ImageEncoder
@@ -185,7 +186,8 @@ class DependencyViT(ImageEncoder):
 
     **Lite.** With `prune`, patches are dropped on the way. Where patches are asked for, each dropped one gets what the
     patch that it depended on has become; the mean is of those that are left. `keep` (masked methods) leaves patches out
-    from the start, and pruning then counts from their number.
+    from the start, and pruning then counts from their number. Images of another size than the encoder's, as in
+    multi-crop methods, have positions between those learned; what does not fill a patch at their edge is cut off.
 
     No code of the authors has been published. Their bias of the message controller is unknown: at 0 every block would
     halve what a token says, so that little is left of it after a few blocks; here it starts at `opening`. Which score
@@ -275,15 +277,26 @@ class DependencyViT(ImageEncoder):
 
     def parse(self, inputs: Float[Tensor, "n c h w"]) -> Parsed:
         sent = self.dependencies(inputs)
-        _n, count = len(inputs), self.positions.shape[1]
+        count = sent[0].mask.shape[1]
         masks = torch.stack([_among_all(block.mask, block.index, count) for block in sent])
         received = masks[len(sent) // 2 :].mean(dim=0).sum(dim=2)
         saliency = received / received.amax(dim=1, keepdim=True).clamp(min=1e-12)
         parent = dependency_tree(masks.mean(dim=0).transpose(1, 2), saliency.argmax(dim=1))
         return Parsed(saliency.float(), parent, parts_of(parent))
 
+    def _positions(self, grid: tuple[int, int]) -> Float[Tensor, "1 t d"]:
+        """Positions of a grid: between those of the encoder's own where that is another."""
+        if grid == self.grid:
+            return self.positions
+        assert self.grid is not None
+        own = self.positions.transpose(1, 2).unflatten(2, self.grid)
+        made = functional.interpolate(own, grid, mode="bilinear", align_corners=False)
+        return made.flatten(2).transpose(1, 2)
+
     def _encoded(self, inputs: Tensor, keep: Tensor | None, taps: Sequence[int], sent: list[Sent] | None) -> Encoded:
-        x = self.embed(self.normalise(inputs)).flatten(2).transpose(1, 2) + self.positions
+        embedded = self.embed(self.normalise(inputs))
+        grid = (embedded.shape[2], embedded.shape[3])
+        x = embedded.flatten(2).transpose(1, 2) + self._positions(grid)
         n, count, _ = x.shape
         if keep is not None:
             x = gather_tokens(x, keep)
@@ -307,7 +320,7 @@ class DependencyViT(ImageEncoder):
         x = self.norm(x)
         pooled = (x * messages[..., None]).mean(dim=1)
         tokens = gather_tokens(x, place) if self.pruners else x
-        spatial = tokens.transpose(1, 2).unflatten(2, self.map_shape[1:]) if start == count else None  # type: ignore[index]
+        spatial = tokens.transpose(1, 2).unflatten(2, grid) if start == count else None
         return Encoded(pooled=pooled, tokens=tokens, map=spatial, taps=tapped)
 
 
