@@ -69,7 +69,7 @@ def run(
     network = fresh_encoder(encoder, known, seed, MEAN, STD)
     torch.manual_seed(seed)
     settings = Settings(steps=steps, batch_size=batch, lr=lr, weight_decay=1e-4, warmup=0.05, seed=seed)
-    views = {"view": view, "view_changes": dict(view_changes)}
+    views: dict[str, Any] = {"view": view, "view_changes": dict(view_changes)}
     model: Model
     if learn == "labels":
         taught = Supervised(network, schema=known.schema, **views)
@@ -101,10 +101,10 @@ def _figures(
     near = nearest(seen, seen, 11)[1][:, 1:]
     precise = by_group(precision_at(near, labels_of(test), 10), groups, GROUPS)
     generator = torch.Generator().manual_seed(seed)
-    corrupted = [
-        right(Edited(test, "image", lambda images, kind=kind: distort(images, kind, 2, generator))).mean()
-        for kind in CORRUPTIONS
-    ]
+
+    def seen_through(kind: Distortion) -> float:
+        return float(right(Edited(test, "image", lambda images: distort(images, kind, 2, generator))).mean())
+
     return {
         "validation": 100 * float(right(validation).mean()),
         "test": 100 * float(np.mean(list(found.means.values()))),
@@ -112,7 +112,7 @@ def _figures(
         "gap": 100 * found.gap,
         "P@10 gap": 100 * precise.gap,
         "P@10 worst": 100 * precise.worst,
-        "corrupted": 100 * float(np.mean(corrupted)),
+        "corrupted": 100 * float(np.mean([seen_through(kind) for kind in CORRUPTIONS])),
         **{group: 100 * mean for group, mean in found.means.items()},
     }
 

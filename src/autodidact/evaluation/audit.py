@@ -146,7 +146,7 @@ def look_for_copies(sight: Sight) -> dict[str, float]:
     frozen = sight.frozen
     bank = _centred(frozen, np.concatenate([frozen.test, frozen.labelled, frozen.unlabelled]))
     chosen = np.sort(np.random.default_rng(frozen.seed).permutation(len(frozen.test))[:QUERIES])
-    found = {}
+    found: dict[str, float] = {}
     for kind in COPIES:
         ranks = [
             reciprocal_ranks(_centred(frozen, _distorted(sight, kind, strength)[chosen]), bank, chosen).mean()

@@ -35,9 +35,9 @@ class Condition:
 
 CONDITIONS = {
     "studio": Condition(),
-    "wall": Condition("brick", 0.7, 25.0, 0.0),
-    "lawn": Condition("grass", 0.6, -40.0, 0.15),
-    "path": Condition("gravel", 0.5, 60.0, 0.2),
+    "wall": Condition("brick", 0.9, 25.0, 0.0),
+    "lawn": Condition("grass", 0.85, -40.0, 0.15),
+    "path": Condition("gravel", 0.8, 60.0, 0.2),
 }
 GROUPS = tuple(CONDITIONS)
 MAJORITY = GROUPS[0]
@@ -152,7 +152,7 @@ def _rendered(garments: Float[Tensor, "n h w"], how: Condition, rng: np.random.G
     # A pixel is the garment's as far as it is bright: soft edges, and holes where it is black.
     solid = (4 * garment).clamp(0, 1)
     surface = textures(n, SIDE, rng, (how.surface,)).float()[:, 0] / 255 if how.surface else torch.zeros(n, SIDE, SIDE)
-    behind = 0.1 + 0.5 * surface
+    behind = 0.1 + 0.35 * surface
     picture = behind * (1 - solid) + (0.1 + how.contrast * 0.9 * garment) * solid
     bar = round(how.cover * SIDE)
     if bar:
