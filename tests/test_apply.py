@@ -16,7 +16,7 @@ from autodidact.data import ArraySource, Field, Schema, open_source
 from autodidact.data.ids import row_ids
 from autodidact.encoders import build
 from autodidact.encoders.kept import EncoderModel, PredictorModel
-from autodidact.model import Model
+from autodidact.model import Model, load_model
 from autodidact.verbs.apply import apply, embed
 from autodidact.verbs.opened import open_data
 
@@ -186,3 +186,43 @@ def test_what_cannot_be_done_is_said_in_one_line(
 def test_images_of_other_channels_are_refused(model: EncoderModel, options: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="built for images of 1 channels, these have 3"):
         embed(model, np.zeros((4, 8, 8, 3), dtype=np.uint8), **options)
+
+
+@pytest.fixture
+def finder() -> EncoderModel:
+    torch.manual_seed(0)
+    name = "small:dependency_vit?width=12&depth=2&heads=3&patch=2"
+    return EncoderModel({"encoder": build(name, image_size=8, channels=1)}).eval()
+
+
+def test_parsed_images_have_saliency_parent_and_part_of_every_patch(
+    folder: Path, finder: EncoderModel, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    written = apply(finder, folder, ability="parse", out=tmp_path / "p.parquet", batch_size=2, **options)
+    table = pq.read_table(written)
+    assert table.column_names == ["id", "name", "saliency", "parent", "part"]
+    assert sorted(table.column("name").to_pylist()) == sorted(NAMES)
+    source = open_data(finder, folder, quiet=True)
+    with torch.no_grad():
+        wanted = finder.parse(source.batch(np.arange(len(source))))
+    for name, values in wanted.items():
+        np.testing.assert_allclose(np.array(table.column(name).to_pylist()), values.numpy(), rtol=1e-5)
+    assert {tuple(sorted(row)).count(-1) for row in table.column("parent").to_pylist()} == {1}
+    array = apply(finder, folder, ability="parse", out=tmp_path / "p.npy", **options)
+    np.testing.assert_allclose(np.load(array), wanted["saliency"].numpy(), rtol=1e-5)
+
+
+def test_a_model_keeps_parsing_when_it_is_saved_and_with_a_head(finder: EncoderModel, tmp_path: Path) -> None:
+    batch = open_source("digits", progress=False).batch(np.arange(4))
+    predictor = PredictorModel(finder.encoder, classes=("a", "b")).eval()
+    assert finder.abilities == ("embed", "parse")
+    assert predictor.abilities == ("embed", "predict", "parse")
+    for name, model in (("encoder", finder), ("predictor", predictor)):
+        again = load_model(model.save(tmp_path / name))
+        for column, values in again.parse(batch).items():  # type: ignore[operator]
+            assert torch.equal(values, finder.parse(batch)[column])
+
+
+def test_other_models_do_not_parse(model: EncoderModel, folder: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="cannot parse; it can embed"):
+        apply(model, folder, ability="parse", **options)

@@ -55,8 +55,14 @@ def convnet() -> nn.Module:
     return build("small:convnet", image_size=8, channels=1, width=4)
 
 
+def parser() -> nn.Module:
+    name = "small:dependency_vit?width=12&depth=3&heads=3&prune=[1]"
+    return build(name, image_size=8, channels=1, patch=2)
+
+
 MODELS: dict[str, Callable[[], EncoderModel | PredictorModel]] = {
     "resnet": lambda: EncoderModel({"encoder": resnet()}),
+    "parser": lambda: EncoderModel({"encoder": parser()}),
     "colour resnet": lambda: EncoderModel({"encoder": build("timm:test_resnet", image_size=64)}),
     "radar resnet": lambda: EncoderModel({"encoder": build("timm:test_resnet", image_size=64, channels=2)}),
     "vit": lambda: EncoderModel({"encoder": vit()}),
@@ -85,6 +91,8 @@ EXPORTS = [
     ("classifier", "timm"),
     ("classifier", "torch"),
     ("regressor", "timm"),
+    ("parser", "torch"),
+    ("parser", "onnx"),
     ("table", "torch"),
     ("table", "onnx"),
     ("table and image", "torch"),

@@ -11,10 +11,11 @@ import time
 import pytest
 
 import autodidact
-from autodidact.catalog import Card, card, cards, options, target
+from autodidact.catalog import Card, card, cards, options, target, trained
 from autodidact.catalog.cards import ROOT, literals
 from autodidact.claims import NAMES
 from autodidact.data.schema import Kind
+from autodidact.encoders.build import SMALL
 from autodidact.methods.method import Method
 from autodidact.model.model import Ability
 from autodidact.recipes.stages import Recipe
@@ -144,3 +145,19 @@ def test_a_verb_is_reached_after_the_room_of_the_same_name_was_imported():
 def test_an_unknown_name_of_the_package_is_an_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'pretrian'"):
         autodidact.pretrian  # noqa: B018
+
+
+def test_an_encoder_among_the_cards_is_built_by_its_name_and_what_trains_it_is_said():
+    encoders = [each for each in cards().values() if each.kind == "encoder"]
+    assert [each.name for each in encoders] == ["dependency_vit"]
+    for each in encoders:
+        assert f"small:{each.name}" in SMALL
+        assert {"width", "depth", "prune"} <= set(options(each))
+        with pytest.raises(ValueError, match=f"of kind encoder.*any method trains it: --encoder small:{each.name}"):
+            trained(each.name)
+
+
+def test_a_recipe_and_a_method_can_be_trained_and_a_meter_says_only_what_it_is():
+    assert (trained("simclr").name, trained("simcore").kind) == ("simclr", "recipe")
+    with pytest.raises(ValueError, match=r"'rankme' is of kind meter, not something to pretrain with$"):
+        trained("rankme")

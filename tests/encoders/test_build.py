@@ -59,6 +59,7 @@ def inputs_of(encoder: Encoder) -> torch.Tensor | Rows:
         ("small:scatnet?blocks=1&width=8&stem=4", {"image_size": (20, 14), "channels": 2, "orientations": 3}),
         ("small:scatnet", {"image_size": 16, "channels": 1, "blocks": 0, "standardise": False}),
         ("small:vit", {"image_size": 28, "channels": 1, "width": 32, "depth": 2, "heads": 2, "registers": 1}),
+        ("small:dependency_vit?width=12&heads=3&prune=[2,4]", {"image_size": (16, 24), "channels": 2}),
         ("small:tabular", {"schema": TABLE, "statistics": RANGES, "pool": "flat"}),
         ("small:mlp", {"schema": TABLE, "statistics": RANGES, "width": 16}),
         ("timm:resnet18", {"image_size": 28, "channels": 1}),

@@ -34,6 +34,7 @@ from autodidact.objectives import (
     mixing_gap,
     momentum_contrast,
     nt_xent,
+    power_law,
     same_slot,
     sinkhorn,
     swapped_prediction,
@@ -190,6 +191,7 @@ def worker(rank: int, folder: str) -> None:
         found[f"coupling/{split}"] = coupling(x1, x2)
         found[f"alone/{split}"] = float(nt_xent(x1, x2, gather=False))
         found[f"codes/{split}"] = sinkhorn(x1, 0.5)
+        found[f"skewed codes/{split}"] = sinkhorn(x1, 0.5, marginal=power_law(4, 1.0))
         found[f"shared/{split}"] = from_first(x1[:2] + rank)
         spectrum = Spectrum().update(x1).all_reduce()
         found[f"spectrum/{split}"] = (spectrum.count, spectrum.mean, spectrum.scatter)
@@ -235,6 +237,8 @@ def test_each_process_gets_the_weights_and_couplings_of_its_own_pairs(ranks: lis
 def test_each_process_gets_the_codes_of_its_own_rows(ranks: list[dict[str, Any]], split: str) -> None:
     whole = sinkhorn(batch(sum(SPLITS[split]))[0], 0.5)
     torch.testing.assert_close(torch.cat([found[f"codes/{split}"] for found in ranks]), whole)
+    skewed = sinkhorn(batch(sum(SPLITS[split]))[0], 0.5, marginal=power_law(4, 1.0))
+    torch.testing.assert_close(torch.cat([found[f"skewed codes/{split}"] for found in ranks]), skewed)
 
 
 @pytest.mark.parametrize("split", SPLITS)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autodidact.objectives import sinkhorn, swapped_prediction
+from autodidact.objectives import power_law, sinkhorn, swapped_prediction
 
 
 def scores(n, k, seed=0, dtype=torch.float64):
@@ -106,3 +106,58 @@ def test_values_out_of_range_are_refused():
         swapped_prediction([scores(3, 3)], [scores(3, 3)])
     with pytest.raises(ValueError, match="temperature"):
         swapped_prediction([scores(3, 3)] * 2, [scores(3, 3)], 0.0)
+
+
+def test_many_iterations_bring_the_prototypes_to_their_shares_within_a_thousandth():
+    s = scores(400, 20)
+    assert (sinkhorn(s, 0.05, 50).mean(0) - 1 / 20).abs().max() < 1e-3
+    shares = power_law(20, 1.0).double()
+    assert (sinkhorn(s, 0.05, 50, marginal=shares).mean(0) - shares).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("iterations", [1, 4])
+def test_sinkhorn_with_shares_is_its_definition(iterations):
+    s, shares = scores(6, 4), [0.5, 0.25, 0.2, 0.05]
+    q = [[math.exp(float(v) / 0.1) for v in row] for row in s]
+    for _ in range(iterations):
+        for j, share in enumerate(shares):
+            total = math.fsum(row[j] for row in q)
+            for row in q:
+                row[j] *= share / total
+        for row in q:
+            total = math.fsum(row)
+            row[:] = [value / total for value in row]
+    found = sinkhorn(s, 0.1, iterations, marginal=torch.tensor(shares, dtype=torch.float64))
+    torch.testing.assert_close(found, torch.tensor(q, dtype=torch.float64), rtol=1e-10, atol=1e-12)
+    # Only the proportions of the shares count, and equal ones change nothing.
+    torch.testing.assert_close(sinkhorn(s, 0.1, iterations, marginal=7 * torch.tensor(shares).double()), found)
+    torch.testing.assert_close(sinkhorn(s, 0.1, iterations, marginal=torch.ones(4)), sinkhorn(s, 0.1, iterations))
+
+
+def test_a_power_law_has_shares_in_the_proportions_of_the_ranks_powers():
+    torch.testing.assert_close(power_law(3, 1.0), torch.tensor([6 / 11, 3 / 11, 2 / 11]))
+    torch.testing.assert_close(power_law(5, 0.0), torch.full((5,), 0.2))
+    with pytest.raises(ValueError, match="exponent >= 0, got 3 and -1"):
+        power_law(3, -1.0)
+
+
+def test_scores_of_a_thousand_are_safe_in_float32():
+    s = 1000 * scores(16, 8, dtype=torch.float32)
+    codes = sinkhorn(s, 0.03, 10)
+    assert torch.isfinite(codes).all()
+    torch.testing.assert_close(codes.sum(1), torch.ones(16))
+    torch.testing.assert_close(codes.double(), sinkhorn(s.double(), 0.03, 10), rtol=0, atol=0.02)
+
+
+def test_identical_views_with_hard_codes_reach_the_least_cross_entropy():
+    hard = torch.eye(4, dtype=torch.float64)
+    s = (20 * hard).requires_grad_()
+    loss = swapped_prediction([s, s, s], [hard, hard], 0.1)
+    assert float(loss.detach()) < 1e-12
+    loss.backward()
+    assert s.grad.abs().max() < 1e-12
+
+
+def test_shares_that_are_not_positive_are_refused():
+    with pytest.raises(ValueError, match="shares of the prototypes must be positive"):
+        sinkhorn(scores(3, 2), marginal=torch.tensor([1.0, 0.0]))

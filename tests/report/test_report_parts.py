@@ -17,6 +17,8 @@ from report_runs import CLASSES, image_source, table_source
 from torch import Tensor
 
 from autodidact.data import ArraySource, Batch, Field, Schema
+from autodidact.encoders import build
+from autodidact.encoders.kept import EncoderModel
 from autodidact.model import Model, load_model
 from autodidact.model.model import embed
 from autodidact.report import cloud, geometry
@@ -25,6 +27,7 @@ from autodidact.report.geometry import in_own_span, maps, shape_of
 from autodidact.report.looks import SIDE, columns, looks, thumbnail
 from autodidact.report.markup import duration, number, text, visible
 from autodidact.report.neighbours import queries, without_self
+from autodidact.report.parts import parts, tree_picture
 from autodidact.report.rehearsal import rehearsed, scene
 from autodidact.report.run_folder import read_run
 from autodidact.report.samples import Samples, embedded
@@ -325,3 +328,23 @@ def test_metrics_that_are_not_numbers_are_left_out_of_the_curves(
         file.write("9,knn,nan\n9,loss,inf\n9,lo")
     curves = read_run(run).trainings[0].curves
     assert all(np.isfinite([value for _, value in points]).all() for points in curves.values())
+
+
+def test_parts_are_shown_of_models_that_find_them():
+    torch.manual_seed(0)
+    name = "small:dependency_vit?width=12&depth=2&heads=3&patch=2"
+    finder = EncoderModel({"encoder": build(name, image_size=8, channels=1)}).eval()
+    shown = parts(finder, image_source())
+    assert shown.count("<figcaption>saliency</figcaption>") == shown.count("<figcaption>parts</figcaption>") == 8
+    other = EncoderModel({"encoder": build("small:convnet", image_size=8, channels=1, width=4)})
+    assert parts(other, image_source()) == ""
+
+
+def test_a_tree_is_drawn_with_a_white_root_and_lines_to_the_parents():
+    drawn = tree_picture(torch.ones(1, 8, 8), (2, 2), torch.tensor([-1, 0, 0, 1]), torch.tensor([0, 1, 2, 1]))
+    assert drawn.shape == (88, 88, 3)
+    assert drawn[5, 5].tolist() == [255, 255, 255]
+    assert drawn[5, 80].tolist() == drawn[80, 80].tolist() != drawn[80, 5].tolist()
+    # From the middle of the second patch to that of the first, and down from it to the fourth.
+    assert drawn[22, 44].tolist() == drawn[44, 66].tolist() == [20, 20, 20]
+    assert drawn[66, 44].tolist() != [20, 20, 20]

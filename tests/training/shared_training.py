@@ -1,4 +1,4 @@
-"""Trains DCL, Barlow Twins or SiT on fixed views with any number of processes; run by test_two_processes.py.
+"""Trains DCL, Barlow Twins, SiT or SEER on fixed views with any number of processes; run by test_two_processes.py.
 
 Usage: python shared_training.py METHOD PROCESSES FOLDER
 """
@@ -15,6 +15,7 @@ from autodidact.data import ArraySource, Batch, Field, Schema
 from autodidact.encoders import build
 from autodidact.methods.image.barlow_twins import BarlowTwins
 from autodidact.methods.image.dcl import DCL
+from autodidact.methods.image.seer import SEER
 from autodidact.methods.masked.sit import SiT
 from autodidact.methods.method import Method, Progress, Views
 from autodidact.training import Settings, train
@@ -39,12 +40,23 @@ class FixedSiT(SiT):
         return Views({"clean": both, "seen": both.where(~mask, 0.0), "mask": mask.expand_as(both)}, batch.ids)
 
 
+class FixedSEER(SEER):
+    def views(self, batch: Batch, progress: Progress) -> Views:
+        image = batch["image"]
+        return Views({"a": image, "b": image.flip(-1), "c": image[..., 2:10, 2:10]}, batch.ids)
+
+
 def made(name: str, source: ArraySource) -> Method:
     if name == "sit":
         vit = build("small:vit?width=8&depth=1&heads=2&patch=4", schema=source.schema, image_size=12)
         # In float64: class tokens that are nearly alike make batch norm blow up what is rounded.
         return FixedSiT(vit, hidden=16, dimensions=8, momentum=0.9).double()
     encoder = build("small:convnet", schema=source.schema, image_size=12, width=8)
+    if name == "seer":
+        # Its queue is longer than the training: what the processes push into it balances all later codes.
+        return FixedSEER(
+            encoder, prototypes=12, dimensions=8, frozen=1, queue=256, marginal=0.5, local_count=1, local_size=8
+        )
     return FixedDCL(encoder) if name == "dcl" else FixedBarlowTwins(encoder, dimensions=16)
 
 

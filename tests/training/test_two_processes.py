@@ -33,7 +33,7 @@ def trained(method: str, processes: int, folder: Path) -> tuple[dict[str, torch.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", ["dcl", "barlow_twins", "sit"])
+@pytest.mark.parametrize("method", ["dcl", "barlow_twins", "sit", "seer"])
 def test_weights_statistics_and_losses_of_two_processes_equal_those_of_one(method: str, tmp_path: Path) -> None:
     """Four SGD updates with batch norm in encoder or projector: the weights hold every gradient on the way."""
     one, first = trained(method, 1, tmp_path / "one")

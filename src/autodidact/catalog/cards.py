@@ -12,7 +12,7 @@ from autodidact.catalog.card import Card
 from autodidact.catalog.nearest import unknown
 from autodidact.catalog.signature import ROOT, Option, options_of
 
-ROOMS = ("methods", "recipes", "measures", "schedules")
+ROOMS = ("methods", "recipes", "encoders", "measures", "schedules")
 _OPENING = "CARD = Card("
 
 
@@ -43,10 +43,19 @@ def literals(text: str) -> list[dict[str, Any]]:
 
 
 def card(name: str) -> Card:
-    """The card of a method or recipe; an unknown name raises ValueError with the nearest one."""
+    """The card of a name; an unknown one raises ValueError with the nearest."""
     if name not in cards():
         raise unknown("method", name, cards())
     return cards()[name]
+
+
+def trained(name: str) -> Card:
+    """The card of a method or recipe; what is something else raises ValueError that says how it is used."""
+    found = card(name)
+    if found.kind not in ("method", "recipe"):
+        how = f"; any method trains it: --encoder small:{name}" if found.kind == "encoder" else ""
+        raise ValueError(f"'{name}' is of kind {found.kind}, not something to pretrain with{how}")
+    return found
 
 
 def target(of: Card) -> Any:

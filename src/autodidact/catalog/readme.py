@@ -20,6 +20,12 @@ from autodidact.catalog.signature import REQUIRED, docstring_of
 from autodidact.catalog.speed import speed_page
 from autodidact.catalog.tables import markdown_table as _table
 
+USED = {
+    "method": ("autodidact pretrain {name} --data DATA --out runs/{name}", "--method."),
+    "recipe": ("autodidact pretrain {name} --data DATA --out runs/{name}", "--method."),
+    "encoder": ("autodidact pretrain METHOD --data DATA --encoder small:{name}", "--encoder."),
+}
+"""Kind of a card -> how it is used, and what its options start with."""
 PAGES = Path("docs/methods")
 KEYS = ("name", "number", "statement", "metric", "arms", "difference", "margin", "verdict", "seeds", "seconds")
 
@@ -117,10 +123,10 @@ def page(card: Card, result: Mapping[str, Any] | None) -> str:
     facts += [("install", f"`pip install 'autodidact[{card.extra}]'`")] if card.extra else []
     facts += [("source", f"[`{card.module}`](../../src/{card.module.replace('.', '/')}.py)")]
     parts = [f"# {card.title}", card.summary, _table(("", ""), facts), _prose(card)]
-    if card.kind in ("method", "recipe"):
-        parts.append(f"```sh\nautodidact pretrain {card.name} --data DATA --out runs/{card.name}\n```")
+    if card.kind in USED:
+        parts.append(f"```sh\n{USED[card.kind][0].format(name=card.name)}\n```")
     if known := options(card):
-        prefix = "--method." if card.kind in ("method", "recipe") else ""
+        prefix = USED[card.kind][1] if card.kind in USED else ""
         rows = [
             (f"`{prefix}{name}`", f"`{option.annotation}`", _default(option.default), option.doc.replace("``", "`"))
             for name, option in known.items()

@@ -19,6 +19,7 @@ SHOWN = {
     "json": "FILE",
     "baselines": "A,B,...",
     "label_from": "WHERE",
+    "group": "WHERE",
 }
 
 
@@ -42,6 +43,9 @@ def run(argv: Sequence[str]) -> None:
         f"{about['figures']} on {about['tested']} test rows; {about['labelled']} of {about['train']} labels, "
         f"{len(table.seeds('pretrained', table.metrics[0]))} draws, 95 % intervals",
     )
+    if about.get("groups_too_small"):
+        small = ", ".join(f"{name} ({about['groups'][name]} rows)" for name in about["groups_too_small"])
+        print(f"\nnot counted for the worst group and the gap, with fewer than {about['group_min']} rows: {small}")
     print_differences(table, [("pretrained", arm) for arm in table.arms if arm != "pretrained"])
     if given["json"]:
         print(f"\nwritten to {given['json']}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -12,9 +13,12 @@ if TYPE_CHECKING:
 
 
 def print_table(table: Table, title: str) -> None:
-    """The table under a title that says what its figures are."""
+    """The table under a title that says what its figures are; turned where it is too wide for the terminal."""
     print(title)
-    print(table.text())
+    shown = table.text()
+    if max(map(len, shown.splitlines())) > shutil.get_terminal_size((120, 24)).columns:
+        shown = table.text(turned=len(table.metrics) > len(table.arms))
+    print(shown)
 
 
 def print_differences(table: Table, pairs: Iterable[tuple[str, str]]) -> None:

@@ -13,6 +13,12 @@ from autodidact.catalog import Card, card, cards, options, unknown
 from autodidact.catalog.signature import REQUIRED
 
 INDENT = 4
+HOW = {
+    "method": "options, as --method.NAME VALUE",
+    "recipe": "options, as --method.NAME VALUE",
+    "encoder": "options of --encoder small:{name}, as --encoder.NAME VALUE",
+}
+"""Kind of a card -> what its options are called and how they are given."""
 
 
 class Quiet(argparse.ArgumentParser):
@@ -23,7 +29,7 @@ class Quiet(argparse.ArgumentParser):
 
 
 def run(argv: Sequence[str]) -> None:
-    """List the methods, or describe one."""
+    """List the methods, recipes and encoders, or describe one."""
     about = "List the methods, or describe one with its options."
     parser = Quiet(prog="autodidact methods", description=about, allow_abbrev=False)
     parser.add_argument("name", nargs="?", metavar="NAME", help="a method, to see its card and options; default all")
@@ -59,7 +65,12 @@ def table() -> str:
         else:
             lines += [start.rstrip(), *textwrap.wrap(summary, width, initial_indent="    ", subsequent_indent="    ")]
     return "\n".join(
-        [*lines, "", "autodidact methods NAME describes one; autodidact pretrain NAME --data DATA uses it."]
+        [
+            *lines,
+            "",
+            "autodidact methods NAME describes one; autodidact pretrain NAME --data DATA uses it, with an encoder "
+            "by --encoder small:NAME.",
+        ]
     )
 
 
@@ -89,7 +100,7 @@ def page(of: Card) -> str:
         if fact:
             lines += textwrap.wrap(fact, width, initial_indent=f"{name:<9}", subsequent_indent=" " * 9)
     if known := options(of):
-        how = "options, as --method.NAME VALUE" if of.kind in ("method", "recipe") else "arguments"
+        how = HOW.get(of.kind, "arguments").format(name=of.name)
         lines += ["", f"{how} (those marked * matter most):"]
     for name, option in known.items():
         default = "" if option.default is REQUIRED else f" = {option.default!r}"

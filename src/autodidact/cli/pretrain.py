@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autodidact.catalog import card, options
+from autodidact.catalog import options, trained
 from autodidact.catalog.signature import Option, options_of
 from autodidact.cli.parser import Parser
 from autodidact.cli.words import DATA, ENCODER, LABELS
@@ -164,7 +164,4 @@ def method_options(method: str) -> dict[str, Option]:
         if not Path(f"{path}.py").is_file():
             raise FileNotFoundError(f"no such file: {path}.py")
         return {n: option for n, option in options_of(Path(f"{path}.py"), cls).items() if not option.positional}
-    known = card(method)
-    if known.kind not in ("method", "recipe"):
-        raise ValueError(f"'{method}' is a {known.kind}, not something to pretrain with")
-    return options(known)
+    return options(trained(method))

@@ -17,6 +17,7 @@ from autodidact.model import Encoder
 SMALL = (
     "small:convnet",
     "small:convpool",
+    "small:dependency_vit",
     "small:mlp",
     "small:resnet",
     "small:scatnet",
@@ -44,6 +45,7 @@ def build(
         - ``timm:NAME``, any image model of timm at any size and number of channels;
         - ``hf:ID`` or ``hf:FOLDER``, a model of transformers for images or sequences;
         - ``small:convnet``, ``small:vit``, ``small:convpool``, ``small:scatnet``: for small images;
+        - ``small:dependency_vit``: a vision transformer that says which patch depends on which;
         - ``small:resnet``: a residual network of any width, with selective kernels if wanted, for images of any size;
         - ``small:tabular``, ``small:mlp``: for tables;
 
@@ -134,6 +136,10 @@ def _class(name: str) -> Callable[..., Encoder]:
         from autodidact.encoders.resnet import ResNet
 
         return ResNet
+    if name == "small:dependency_vit":
+        from autodidact.encoders.dependency_vit import DependencyViT
+
+        return DependencyViT
     if name == "small:scatnet":
         from autodidact.encoders.scatnet import ScatNet
 

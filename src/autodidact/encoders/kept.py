@@ -52,7 +52,7 @@ class EncoderModel(Model):
         if merge not in ("primary", "concat"):
             raise ValueError(f"merge must be primary or concat, got {merge!r}")
         self.merge, self.tap, self.normalise = merge, tap, normalise
-        self.abilities: tuple[Ability, ...] = ("embed",)
+        self.abilities: tuple[Ability, ...] = ("embed", *_of(encoders[self.primary]))
         self.encoders = nn.ModuleDict(encoders)
 
     @property
@@ -97,6 +97,10 @@ class EncoderModel(Model):
             parts = [torch.nn.functional.normalize(part.float()) for part in parts]
         return torch.cat(list(parts), dim=1).float()
 
+    def parse(self, batch: Batch) -> dict[str, Tensor]:
+        """Of the primary encoder's tokens ``saliency``, ``parent`` and ``part``, see `autodidact.model.Parsed`."""
+        return _parsed(self.encoder, batch)
+
     def tokens(self, batch: Batch) -> Float[Tensor, "n t d"]:
         """The primary encoder's tokens (patches, columns, time steps); without tokens, the positions of its map."""
         encoded = self.encoder(self.encoder.prepare(batch.fields))
@@ -119,6 +123,15 @@ def read_out(encoder: Encoder, inputs: Any, tap: Tap = None) -> Float[Tensor, "n
         return tokens.flatten(1)
     mean = tokens.mean(dim=1)
     return mean if encoded.pooled is None or tap == "mean" else torch.cat([encoded.pooled, mean], dim=1)
+
+
+def _of(encoder: Encoder) -> tuple[Ability, ...]:
+    """Abilities of a model that are its encoder's."""
+    return ("parse",) if encoder.finds_parts else ()
+
+
+def _parsed(encoder: Encoder, batch: Batch) -> dict[str, Tensor]:
+    return dict(vars(encoder.parse(encoder.prepare(batch.fields))))
 
 
 def _tokens(encoded: Encoded, encoder: Encoder) -> Float[Tensor, "n t d"]:
@@ -193,7 +206,7 @@ class PredictorModel(Model):
             raise ValueError("a predictor needs at least two classes, or at least one regression value")
         self.classes, self.outputs = tuple(classes), outputs
         self.head_args = dict(head or {})
-        self.abilities: tuple[Ability, ...] = ("embed", "predict")
+        self.abilities: tuple[Ability, ...] = ("embed", "predict", *_of(encoder))
         self.encoder, self.tap, self.width = encoder, tap, width or encoder.width
         self.neck_args = None if neck is None else dict(neck)
         self.neck = nn.Sequential() if neck is None else projector(**neck)
@@ -236,6 +249,10 @@ class PredictorModel(Model):
     def predict(self, batch: Batch) -> Float[Tensor, "n classes"] | Float[Tensor, " n"]:
         """Probabilities of the classes, which sum to 1; or the value in the target's unit, one a row for one output."""
         return self.respond(self.encoder.prepare(batch.fields))[1]
+
+    def parse(self, batch: Batch) -> dict[str, Tensor]:
+        """Of the encoder's tokens ``saliency``, ``parent`` and ``part``, see `autodidact.model.Parsed`."""
+        return _parsed(self.encoder, batch)
 
     def respond(self, inputs: Any) -> tuple[Float[Tensor, "n d"], Float[Tensor, "n classes"] | Float[Tensor, " n"]]:
         """Embeddings and answers of an encoder's inputs, encoded once."""

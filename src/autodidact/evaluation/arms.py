@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import numpy as np
+from jaxtyping import Float32
 
 from autodidact.catalog import unknown
 from autodidact.data.source import Source
 from autodidact.encoders.kept import EncoderModel, PredictorModel
-from autodidact.evaluation.embeddings import Embeddings, Featurise, embedder
+from autodidact.evaluation.embeddings import Change, Embeddings, Featurise, embedder, of_changed
 from autodidact.evaluation.hidden import Hidden
 from autodidact.evaluation.random_encoder import random_encoder, random_model
 from autodidact.evaluation.raw import has_raw, raw_features
@@ -23,10 +24,16 @@ BASELINES = ("raw", "random", "scratch")
 
 @dataclass(frozen=True)
 class Sides:
-    """Embeddings of the training and of the test rows."""
+    """Embeddings of the training and of the test rows.
+
+    Attributes
+    ----------
+    changed : from a change of images to embeddings of all test rows, their images changed.
+    """
 
     train: Embeddings
     test: Embeddings
+    changed: Callable[[Change], Float32[np.ndarray, "m d"]]
 
 
 @dataclass(frozen=True)
@@ -69,12 +76,17 @@ class Bench:
 
     def sides(self, featurise: Featurise, title: str) -> Sides:
         """Embeddings by one function; it is shown no answers."""
-        return Sides(
-            *(
-                Embeddings(featurise, Hidden(part), batch_size=self.batch_size, quiet=self.quiet, title=title)
-                for part in (self.train, self.test)
-            )
-        )
+
+        def rows(part: Source, of: Featurise) -> Embeddings:
+            return Embeddings(of, Hidden(part), batch_size=self.batch_size, quiet=self.quiet, title=title)
+
+        def changed(change: Change) -> Float32[np.ndarray, "m d"]:
+            field = self.test.schema.first("image")
+            if field is None:
+                raise ValueError(f"only images can be changed, and '{self.test.name}' has none")
+            return rows(self.test, of_changed(featurise, change, field)).at(np.arange(len(self.test)))
+
+        return Sides(rows(self.train, featurise), rows(self.test, featurise), changed)
 
 
 def pretrained(model: Model, bench: Bench, name: str = "pretrained") -> Arm:

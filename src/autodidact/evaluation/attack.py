@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from jaxtyping import Float32, Int64
-from torch import Tensor
 
 from autodidact.data.source import Edited, Source
-from autodidact.evaluation.embeddings import Embeddings, embedder
+from autodidact.evaluation.embeddings import Change, Embeddings, embedder
 from autodidact.evaluation.frozen import Frozen
 from autodidact.evaluation.hidden import Hidden
 from autodidact.evaluation.knn import knn
 from autodidact.model import Model
-
-Change = Callable[[Tensor], Tensor]
 
 
 class Victim:

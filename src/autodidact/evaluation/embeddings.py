@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -13,8 +14,11 @@ from tqdm import tqdm
 from autodidact.data.batch import Batch
 from autodidact.data.source import Positions, Source
 from autodidact.model import Model
+from autodidact.views import eval_view
 
 Featurise = Callable[[Batch], Float[Tensor, "n d"]]
+Change = Callable[[Tensor], Tensor]
+"""From images to images of the same type and size."""
 
 
 class Embeddings:
@@ -55,6 +59,20 @@ class Embeddings:
         if self._rows is None:
             return np.empty((0, 0), dtype=np.float32)
         return self._rows[positions]
+
+
+def of_changed(featurise: Featurise, change: Change, field: str) -> Featurise:
+    """What `featurise` makes of images that were changed. Where images of several sizes lie on canvases, each is
+    brought to the size of the canvas first, so that the change is as strong for all."""
+
+    def changed(batch: Batch) -> Float[Tensor, "n d"]:
+        images, box = batch[field], batch.fields.get("box")
+        if isinstance(box, Tensor):
+            images = eval_view(images, tuple(images.shape[-2:]), box=box)
+        fields = {name: value for name, value in batch.fields.items() if name != "box"}
+        return featurise(replace(batch, fields={**fields, field: change(images)}))
+
+    return changed
 
 
 def embedder(model: Model, device: str | torch.device = "cpu") -> Featurise:

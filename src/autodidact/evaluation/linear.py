@@ -39,8 +39,14 @@ class Probe:
 
     def predict(self, rows: Float32[np.ndarray, "m d"]) -> Int64[np.ndarray, " m"]:
         """The most likely class of every row."""
-        logits = rows @ self.weight[self.present].T + self.bias[self.present]
-        return self.present[logits.argmax(1)]
+        return self.present[self._logits(rows).argmax(1)]
+
+    def ranked(self, rows: Float32[np.ndarray, "m d"], count: int) -> Int64[np.ndarray, "m k"]:
+        """So many classes of every row (or all that had labels), the most likely first."""
+        return self.present[np.argsort(-self._logits(rows), axis=1, kind="stable")[:, :count]]
+
+    def _logits(self, rows: Float32[np.ndarray, "m d"]) -> Float64[np.ndarray, "m p"]:
+        return rows @ self.weight[self.present].T + self.bias[self.present]
 
 
 def linear(frozen: Frozen) -> Int64[np.ndarray, " m"]:

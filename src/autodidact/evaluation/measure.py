@@ -13,6 +13,7 @@ from autodidact.data.source import Positions, Source
 from autodidact.data.splits import label_fraction
 from autodidact.encoders.kept import PredictorModel
 from autodidact.evaluation.arms import Arm, Bench
+from autodidact.evaluation.audit import Groups, Sight, Truth
 from autodidact.evaluation.finetune import Tuning, choose_rate, distill, finetune, outputs
 from autodidact.evaluation.frozen import Frozen
 from autodidact.evaluation.hidden import Hidden
@@ -36,12 +37,14 @@ class Measurement:
     answer : name of the field that is predicted, "label" or "target".
     labels : the budget, as `autodidact.data.label_fraction` takes it.
     tuning : how networks are trained.
+    groups : of the test rows, for protocols that report by group.
     """
 
     bench: Bench
     answer: str
     labels: str | float
     tuning: Tuning = field(default_factory=Tuning)
+    groups: Groups | None = None
 
     def __post_init__(self) -> None:
         schema = self.bench.train.schema
@@ -56,8 +59,16 @@ class Measurement:
         return label_fraction(self.bench.train, self.labels, seed, self.answer)
 
     def metrics(self, protocol: Protocol) -> list[str]:
-        """Columns of the table that a protocol fills: its name (accuracy), or "NAME r2" and "NAME rmse"."""
+        """Columns of the table that a protocol of one prediction fills: its name (accuracy), or "NAME r2" and "NAME
+        rmse"."""
         return [protocol.name] if self.kind == "label" else [f"{protocol.name} r2", f"{protocol.name} rmse"]
+
+    def done(self, table: Table, arm: Arm, protocol: Protocol, seed: int) -> bool:
+        """Whether the table holds the figures of an arm, a protocol and a draw. Those of a protocol with several of
+        them are written together, so any one tells."""
+        if protocol.look is None:
+            return all(table.has(arm.name, metric, seed) for metric in self.metrics(protocol))
+        return any(table.has(arm.name, metric, seed) for metric in table.metrics if _belongs(metric, protocol))
 
     def run(
         self,
@@ -84,10 +95,9 @@ class Measurement:
             draw = _Draw(self, seed, table)
             for arm in arms.values():
                 for protocol in self.fitting(arm, protocols):
-                    if all(table.has(arm.name, metric, seed) for metric in self.metrics(protocol)):
+                    if self.done(table, arm, protocol, seed):
                         continue
-                    predicted = draw.predict(arm, protocol, seeds[0])
-                    for metric, value in zip(self.metrics(protocol), self.score(predicted), strict=True):
+                    for metric, value in self._figures(draw, arm, protocol, seeds[0]).items():
                         if not table.has(arm.name, metric, seed):
                             table.add(arm.name, metric, seed, value)
                         say(f"{arm.name}, {metric}, draw {seed}: {value:.4f}")
@@ -97,8 +107,16 @@ class Measurement:
     @staticmethod
     def fitting(arm: Arm, protocols: Sequence[Protocol]) -> list[Protocol]:
         """Those of the protocols that an arm is measured by."""
-        found = [p for p in protocols if (arm.frozen if p.frozen else arm.network) is not None]
+        found = [p for p in protocols if (arm.frozen if p.embeds else arm.network) is not None]
         return found or ([] if arm.network is None else [PROTOCOLS["finetune"]])
+
+    def _figures(self, draw: _Draw, arm: Arm, protocol: Protocol, first_seed: int) -> dict[str, float]:
+        if protocol.look is not None and protocol.score is not None:
+            seen = protocol.look(draw.sight(arm, protocol))
+            figures = protocol.score(seen, Truth(self.truth.astype(np.int64), self.groups))
+            return {f"{protocol.name} {name}": value for name, value in figures.items()}
+        predicted = draw.predict(arm, protocol, first_seed)
+        return dict(zip(self.metrics(protocol), self.score(predicted), strict=True))
 
     def score(self, predicted: np.ndarray[Any, Any]) -> list[float]:
         """Accuracy; or R2 and root mean squared error, in the target's unit."""
@@ -106,6 +124,10 @@ class Measurement:
             return [accuracy(torch.from_numpy(predicted), torch.from_numpy(self.truth))]
         error = float(((predicted - self.truth.astype(np.float64)) ** 2).mean())
         return [1 - error / float(self.truth.astype(np.float64).var()), error**0.5]
+
+
+def _belongs(metric: str, protocol: Protocol) -> bool:
+    return metric.startswith(f"{protocol.name} ")
 
 
 class _Draw:
@@ -131,6 +153,12 @@ class _Draw:
         bench = self.of.bench
         said = outputs(model, Hidden(bench.test), batch_size=bench.batch_size, accelerator=self.of.tuning.accelerator)
         return said.argmax(1).astype(np.int64) if self.of.classes else said
+
+    def sight(self, arm: Arm, protocol: Protocol) -> Sight:
+        """What a protocol with several figures looks at."""
+        assert arm.frozen is not None
+        frozen = self._frozen(arm, np.sort(self.others[: protocol.unlabelled]))
+        return Sight(frozen, arm.frozen(self.seed).changed)
 
     def _frozen(self, arm: Arm, unlabelled: Positions) -> Frozen:
         assert arm.frozen is not None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 from typing import Protocol as Shape
 
@@ -11,6 +11,20 @@ import numpy as np
 
 from autodidact.catalog import unknown
 from autodidact.data.schema import Kind
+from autodidact.evaluation.audit import (
+    Look,
+    Score,
+    look_at_classes,
+    look_for_copies,
+    look_for_neighbours,
+    look_through_corruption,
+    look_with_few_labels,
+    score_copies,
+    score_corruption,
+    score_each,
+    score_groups,
+    score_neighbours,
+)
 from autodidact.evaluation.frozen import Frozen
 from autodidact.evaluation.knn import knn
 from autodidact.evaluation.linear import linear
@@ -30,8 +44,13 @@ class Protocol:
     name : what is typed.
     answers : kinds of answers that it can learn.
     about : one sentence: what it does, and how its settings are chosen without a test label.
-    frozen : from a draw of labels to predictions, for protocols on frozen embeddings; None where networks are trained.
+    frozen : from a draw of labels to predictions, for protocols on frozen embeddings; None where networks are trained,
+        and where it has more than one figure.
     unlabelled : most unlabelled rows that it uses; which of them is drawn once, the same for every arm.
+    look, score : of a protocol with several figures what it looks at, without an answer of a test row; and from that
+        and the answers to figures by name.
+    needs : field -> kind that the data must have beside its labels.
+    by_group : whether it makes no sense without groups of the test rows.
     """
 
     name: str
@@ -39,6 +58,15 @@ class Protocol:
     about: str
     frozen: Callable[[Frozen], np.ndarray[Any, Any]] | None
     unlabelled: int
+    look: Look | None = None
+    score: Score | None = None
+    needs: Mapping[str, Kind] = field(default_factory=dict)
+    by_group: bool = False
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it works on frozen embeddings."""
+        return self.frozen is not None or self.look is not None
 
 
 PROTOCOLS = {
@@ -88,6 +116,61 @@ PROTOCOLS = {
             "nothing is chosen.",
             None,
             20_000,
+        ),
+        Protocol(
+            "groups",
+            ("label",),
+            "The linear probe's accuracy in every group of the test rows, the worst group, and the gap between best "
+            "and worst; where there are more than 5 classes also the share of rows whose "
+            "class is among the 5 likeliest.",
+            None,
+            2_000,
+            look_at_classes,
+            score_groups,
+            by_group=True,
+        ),
+        Protocol(
+            "retrieval",
+            ("label",),
+            "Share of a test row's 1, 5, 10 and 50 nearest other test rows that carry its label, by group where groups "
+            "are given; nothing is trained or chosen.",
+            None,
+            2_000,
+            look_for_neighbours,
+            score_neighbours,
+        ),
+        Protocol(
+            "corruption",
+            ("label",),
+            "kNN and linear probe of clean images on test images with noise, blur and little contrast, each at three "
+            "strengths.",
+            None,
+            2_000,
+            look_through_corruption,
+            score_corruption,
+            {"image": "image"},
+        ),
+        Protocol(
+            "copies",
+            ("label",),
+            "Mean average precision of finding the image of which a cropped, noisy, blurred or pale one is a copy, "
+            "among all test images and up to 2,000 further ones; nothing is trained or chosen, and labels "
+            "are not used.",
+            None,
+            2_000,
+            look_for_copies,
+            score_copies,
+            {"image": "image"},
+        ),
+        Protocol(
+            "fewshot",
+            ("label",),
+            "The linear probe on 1, 2, 5, 10 and 20 labels a class, as many as the budget has; a draw of labels gives "
+            "one such set.",
+            None,
+            2_000,
+            look_with_few_labels,
+            score_each,
         ),
     )
 }

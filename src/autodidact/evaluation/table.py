@@ -183,9 +183,11 @@ class Table:
         half = f" ± {high - mean:.{digits}f}" if math.isfinite(high) else ""
         return f"{mean:.{digits}f}{half}"
 
-    def text(self, digits: int = 3) -> str:
-        """Aligned plain text: mean ± half of the 95 % interval, "-" where there is no figure."""
-        return "\n".join(_aligned(self._grid(digits)))
+    def text(self, digits: int = 3, *, turned: bool = False) -> str:
+        """Aligned plain text: mean ± half of the 95 % interval, "-" where there is no figure. `turned` puts the metrics
+        below each other, and the arms side by side."""
+        grid = self._grid(digits)
+        return "\n".join(_aligned([list(row) for row in zip(*grid, strict=True)] if turned else grid))
 
     def markdown(self, digits: int = 3) -> str:
         """The same as a Markdown table."""

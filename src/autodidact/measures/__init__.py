@@ -2,6 +2,7 @@
 
 from autodidact.measures.agreement import accuracy, cluster_purity, rank_correlation
 from autodidact.measures.collapse import collapse_verdict, per_dimension_std
+from autodidact.measures.dependency_tree import dependency_tree, foreground, parts_of
 from autodidact.measures.intervals import Interval, mean_interval, paired_interval
 from autodidact.measures.lidar import lidar
 from autodidact.measures.neighbours import knn_predict, nearest
@@ -17,14 +18,17 @@ __all__ = [
     "alignment",
     "cluster_purity",
     "collapse_verdict",
+    "dependency_tree",
     "effective_rank",
     "flow",
+    "foreground",
     "knn_predict",
     "lidar",
     "mean_interval",
     "misalignment",
     "nearest",
     "paired_interval",
+    "parts_of",
     "per_dimension_std",
     "rank_correlation",
     "rankme",

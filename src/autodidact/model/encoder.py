@@ -58,6 +58,22 @@ class Masked(NamedTuple):
         return torch.where(self.where[..., None], self.by.to(tokens.dtype), tokens)
 
 
+@dataclass
+class Parsed:
+    """What an encoder says of how the parts of a sample hang together.
+
+    Attributes
+    ----------
+    saliency : how much of the others depends on each token, at most 1.
+    parent : index of the token on which each depends; -1 for the root. Always one root, and no cycle.
+    part : index of the child of the root below which each token hangs; the root's own for the root.
+    """
+
+    saliency: Float[Tensor, "n t"]
+    parent: Int[Tensor, "n t"]
+    part: Int[Tensor, "n t"]
+
+
 class Encoder(nn.Module, ABC):
     """A network from the fields of a sample to embeddings.
 
@@ -68,6 +84,7 @@ class Encoder(nn.Module, ABC):
     token_width : size of a token; 0 where there are no tokens.
     depth : number of layers that `taps` can name.
     any_tokens : whether it encodes any set of its tokens: takes `keep` and `masked`.
+    finds_parts : whether `parse` says how the tokens depend on each other.
     map_shape : channels, rows and columns of the spatial map; None where there is none.
     spec : JSON-ready settings from which `autodidact.encoders.build_from_spec` makes the same network again.
     """
@@ -77,6 +94,7 @@ class Encoder(nn.Module, ABC):
     token_width: int = 0
     depth: int = 0
     any_tokens: bool = False
+    finds_parts: bool = False
     map_shape: tuple[int, int, int] | None = None
     spec: dict[str, Any]
 
@@ -107,6 +125,10 @@ class Encoder(nn.Module, ABC):
             they belong. Encoders other than plain vision transformers with positions of their own raise ValueError.
         taps : layers whose outputs are wanted, 0-based.
         """
+
+    def parse(self, inputs: Any) -> Parsed:
+        """How the tokens of each sample depend on each other; ValueError where the encoder does not say that."""
+        raise ValueError(f"{self.name} does not find parts; use small:dependency_vit")
 
     @abstractmethod
     def fits(self, schema: Schema) -> None:

@@ -18,7 +18,7 @@ import autodidact
 from autodidact.catalog import model_kinds
 from autodidact.data.batch import Batch
 
-Ability = Literal["embed", "predict", "generate", "score", "search", "act"]
+Ability = Literal["embed", "predict", "parse", "generate", "score", "search", "act"]
 
 WEIGHTS, SETTINGS = "model.safetensors", "model.json"
 
@@ -27,7 +27,8 @@ class Model(nn.Module, ABC):
     """Something that can be used: saved, loaded, applied.
 
     A kind of model is a subclass that says how to build itself from its settings, and has a method for each ability
-    that it declares. Every ability takes a `Batch` and returns a tensor, or a list of text, with a row a sample.
+    that it declares. Every ability takes a `Batch` and returns a tensor, a list of text, or several of these by name,
+    with a row a sample.
 
     Attributes
     ----------

@@ -19,7 +19,7 @@ from autodidact.objectives.neighbours import leave_one_out
 from autodidact.objectives.nt_xent import nt_xent
 from autodidact.objectives.prediction import cosine_prediction
 from autodidact.objectives.reconstruction import latent_mse, latent_smooth_l1, masked_reconstruction
-from autodidact.objectives.swav import sinkhorn, swapped_prediction
+from autodidact.objectives.swav import power_law, sinkhorn, swapped_prediction
 from autodidact.objectives.triplet import pair_triplets
 from autodidact.objectives.vicreg import VICRegTerms, vicreg
 
@@ -51,6 +51,7 @@ __all__ = [
     "momentum_contrast",
     "nt_xent",
     "pair_triplets",
+    "power_law",
     "rankme",
     "same_slot",
     "sinkhorn",

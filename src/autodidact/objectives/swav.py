@@ -12,9 +12,29 @@ from autodidact.objectives.embeddings import check_finite, check_temperature, fu
 from autodidact.objectives.shards import gathered, mean_over_rows, world_size
 
 
+def power_law(count: int, exponent: float) -> Float[Tensor, " k"]:
+    """Shares k^-exponent for k = 1 ... count, divided by their sum: the `marginal` of prototypes for data with few
+    frequent and many rare kinds.
+
+    Parameters
+    ----------
+    count : of the shares, >= 1.
+    exponent : >= 0; 0 makes them all alike.
+    """
+    if count < 1 or exponent < 0:
+        raise ValueError(f"a power law needs a count >= 1 and an exponent >= 0, got {count} and {exponent}")
+    shares = torch.arange(1, count + 1, dtype=torch.float64) ** -exponent
+    return (shares / shares.sum()).float()
+
+
 @torch.no_grad()
 def sinkhorn(
-    scores: Float[Tensor, "n k"], epsilon: float = 0.05, iterations: int = 3, *, gather: bool = True
+    scores: Float[Tensor, "n k"],
+    epsilon: float = 0.05,
+    iterations: int = 3,
+    *,
+    marginal: Float[Tensor, " k"] | None = None,
+    gather: bool = True,
 ) -> Float[Tensor, "n k"]:
     r"""Soft assignments of samples to prototypes that use all prototypes alike (section 3.1, equations 3 to 5).
 
@@ -31,19 +51,24 @@ def sinkhorn(
         > 0; small ones give one prototype a sample, large ones all of them equally. Paper: 0.05.
     iterations : int
         >= 1. Paper: 3.
+    marginal : tensor of shape (K,), optional
+        Share of the samples that each prototype is to get, > 0; only their proportions count. Default: all alike.
+        Columns then sum to N times the share nearly.
     gather : bool
         Under a process group, balance over the samples of all processes; each gets the rows of its own.
 
     Raises
     ------
     ValueError
-        epsilon <= 0, iterations < 1, NaN or infinite scores.
+        epsilon <= 0, iterations < 1, shares that are not positive, NaN or infinite scores.
     """
     check_temperature("sinkhorn", epsilon, "epsilon")
     if iterations < 1:
         raise ValueError(f"sinkhorn: iterations must be at least 1, got {iterations}")
     if scores.device.type == "cpu":
         check_finite("sinkhorn: the scores", scores)
+    if marginal is not None and not bool((marginal > 0).all()):
+        raise ValueError("sinkhorn: the shares of the prototypes must be positive")
     processes = world_size(gather)
     log_q = full_precision(scores) / epsilon
     for _ in range(iterations):
@@ -51,6 +76,8 @@ def sinkhorn(
         if processes > 1:
             mass = torch.stack(gathered(mass[None], [1] * processes)).logsumexp(0)[0]
         log_q = log_q - mass
+        if marginal is not None:
+            log_q = log_q + marginal.to(log_q.dtype).log()
         log_q = log_q - log_q.logsumexp(1, keepdim=True)
     return log_q.exp()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from autodidact.catalog import Card, card, target, unknown
+from autodidact.catalog import Card, target, trained, unknown
 from autodidact.data import channel_statistics, table_statistics
 from autodidact.data.schema import Kind
 from autodidact.data.source import Source
@@ -41,9 +41,7 @@ def find(name: str) -> tuple[type[Method] | type[Recipe], Card | None]:
     """
     if ".py:" in name:
         return _own(name), None
-    known = card(name)
-    if known.kind not in ("method", "recipe"):
-        raise ValueError(f"'{name}' is a {known.kind}, not something to pretrain with")
+    known = trained(name)
     return target(known), known
 
 

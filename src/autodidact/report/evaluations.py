@@ -22,8 +22,15 @@ NAMES = {
     "regress": "ridge regression",
     "finetune": "fine-tuning",
     "finetune+distill": "fine-tuning, then distillation",
+    "groups": "linear probe by group,",
+    "retrieval": "neighbours,",
+    "corruption": "corrupted images,",
+    "copies": "copies found,",
+    "fewshot": "linear probe,",
 }
 """What a person reads for the names of arms and protocols."""
+MANY = 8
+"""Metrics that stand side by side; more stand below each other."""
 LEAD = "What the model is worth once a few labels are given: means over seeds, ± half of their 95 % intervals."
 
 
@@ -44,9 +51,10 @@ def _file(path: Path) -> str:
 
 
 def grid(found: Table) -> str:
-    """Arms by metrics; the best of each metric is marked where larger is better, as for all shares between 0 and 1."""
+    """Arms by metrics; the best of each metric is marked where larger is better, as for all shares between 0 and 1
+    but gaps."""
     shares = {
-        metric: not metric.endswith("rmse")
+        metric: not metric.endswith(("rmse", " gap"))
         and all(0 <= v <= 1 for arm in found.arms for v in found.values(arm, metric))
         for metric in found.metrics
     }
@@ -55,10 +63,15 @@ def grid(found: Table) -> str:
         for metric in found.metrics
     }
     rows = [
-        (text(_said(arm), 60), *(_cell(found, arm, metric, best[metric], shares[metric]) for metric in found.metrics))
-        for arm in found.arms
+        ("", *(text(_said(metric), 60) for metric in found.metrics)),
+        *(
+            (text(_said(a), 60), *(_cell(found, a, metric, best[metric], shares[metric]) for metric in found.metrics))
+            for a in found.arms
+        ),
     ]
-    return table(("", *(text(_said(metric), 60) for metric in found.metrics)), rows, label="Results", kind="results")
+    if len(found.metrics) > max(MANY, len(found.arms)):
+        rows = list(zip(*rows, strict=True))
+    return table(rows[0], rows[1:], label="Results", kind="results")
 
 
 def _said(name: str) -> str:

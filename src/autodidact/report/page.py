@@ -20,6 +20,7 @@ from autodidact.report.headline import headline, title
 from autodidact.report.markup import text
 from autodidact.report.neighbours import neighbours
 from autodidact.report.particulars import next_steps, settings
+from autodidact.report.parts import parts as parts_found
 from autodidact.report.rehearsal import Rehearsed, rehearsed
 from autodidact.report.run_folder import RunFolder, read_run
 from autodidact.report.samples import embedded, first_stream
@@ -86,6 +87,9 @@ def page(run: RunFolder, source: Source | None = None) -> str:
             form, known = shape, cards().get(run.method)
             taught = known is not None and known.taught_by_labels
             parts.append(having.try_("the map could not be drawn", lambda: cloud(some, form, taught_by_labels=taught)))
+    if source is not None and model is not None:
+        data, able = source, model
+        parts.append(having.try_("the parts could not be shown", lambda: parts_found(able, data)))
     parts += [next_steps(run, model), settings(run, [*(source.notes if source is not None else ()), *run.notes])]
     body = "".join(part for part in parts if part)
     style = files("autodidact.report").joinpath("report.css").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from autodidact.data.batch import Batch, Ragged
@@ -26,6 +26,7 @@ from autodidact.training.checkpoint import Checkpoint
 from autodidact.training.descent import Descent, NonFinite
 from autodidact.training.feed import Feed, epoch_length, seeded
 from autodidact.training.groups import optimiser as build_optimiser
+from autodidact.training.recompute import recompute, restore
 from autodidact.training.settings import Settings
 from autodidact.training.tokens import Rehearsal, counted_tokens, outer_encoders
 
@@ -71,6 +72,7 @@ class Learner(L.LightningModule):
         self._micro = 0
         self._refreshed = -1
         self._encoders: list[Encoder] = []
+        self._recomputed: list[nn.Module] = []
 
     def _plan(self, total: int) -> None:
         """Take note of how many updates there are; 0 while that is not known."""
@@ -119,12 +121,18 @@ class Learner(L.LightningModule):
             self._restored = None
         elif self.settings.average:
             self.average = {name: value.clone() for name, value in self.method.state_dict().items()}
+        networks = [self.method.get_submodule(slot) for slot in self.method.slots]
+        if self.settings.recompute:
+            self._recomputed = [part for network in networks for part in recompute(network)]
         if self.settings.compile:
-            for slot in self.method.slots:
-                self.method.get_submodule(slot).compile()
+            for network in networks:
+                network.compile()
         else:
             self._encoders = outer_encoders(self.method)
         self.method.train()
+
+    def on_train_end(self) -> None:
+        restore(self._recomputed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         started = time.perf_counter()

@@ -32,6 +32,8 @@ class Settings:
     nodes : number of machines.
     accelerator : "auto", "cpu" or "gpu".
     compile : compile the encoders with torch.compile.
+    recompute : keep only the inputs of the encoders' blocks, and compute their insides again in the backward pass: the
+        same result in much less memory and about a third more time, for large encoders.
     deterministic : use deterministic algorithms only, where a faster one is not.
     workers : processes that read data; 0 reads in the training process, which is fastest from the packed cache.
     seed : seed of data order, views and dropout.
@@ -59,6 +61,7 @@ class Settings:
     nodes: int = 1
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     compile: bool = False
+    recompute: bool = False
     deterministic: bool = False
     workers: int = 0
     seed: int = 0
@@ -108,5 +111,5 @@ class Settings:
 
     def identity(self) -> dict[str, Any]:
         """The settings that change the result; a resumed run must have the same ones."""
-        indifferent = {"checkpoint_seconds", "checkpoint_steps", "monitor_steps", "loggers", "workers"}
+        indifferent = {"checkpoint_seconds", "checkpoint_steps", "monitor_steps", "loggers", "workers", "recompute"}
         return {name: value for name, value in asdict(self).items() if name not in indifferent}

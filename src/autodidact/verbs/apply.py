@@ -49,11 +49,14 @@ def apply(
     ----------
     run : run folder, model folder, or a model.
     data : anything that `autodidact.data.open_source` accepts, or a source; labels are not needed.
-    ability : "embed", "predict", or another that the model declares.
+    ability : "embed", "predict", "parse" (on which patch each patch of an image depends; for small:dependency_vit), or
+        another that the model declares.
     out : file to write; without one the values are returned. ``.parquet``: a row a sample, with the columns ``id``,
         ``name`` (the file name, or the row) and the values: ``embedding`` as a list of fixed size; of a classifier
-        ``class`` and ``probabilities``; of a regression ``value``. ``.npy``: the values as one array, and beside it
-        ``NAME.names.csv`` with the columns ``row``, ``id``, ``name``; of a classifier the probabilities.
+        ``class`` and ``probabilities``; of a regression ``value``; of parsed images ``saliency``, ``parent`` and
+        ``part``, lists over the patches, row by row. ``.npy``: the values as one array, and beside it
+        ``NAME.names.csv`` with the columns ``row``, ``id``, ``name``; of a classifier the probabilities, of parsed
+        images the saliency.
     split : part of the data, see `autodidact.data.open_source`.
     batch_size : samples in one call of the model.
     device : "auto", "cpu" or "gpu".
@@ -132,6 +135,8 @@ def _columns(model: Model, batch: Batch, ability: str) -> dict[str, Any]:
     """What the model says of a batch, as columns."""
     with torch.inference_mode():
         said = getattr(model, ability)(batch)
+    if isinstance(said, Mapping):
+        return {name: values.cpu() if isinstance(values, torch.Tensor) else values for name, values in said.items()}
     if isinstance(said, torch.Tensor):
         said = said.float().cpu() if said.is_floating_point() else said.cpu()
     if ability == "embed":

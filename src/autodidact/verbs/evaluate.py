@@ -15,10 +15,12 @@ import torch
 
 import autodidact
 from autodidact.data import Source, fingerprint, label_budget, split
+from autodidact.data.grouping import groups_of
 from autodidact.data.labels import Task
 from autodidact.data.schema import Schema
 from autodidact.evaluation.arms import BASELINES, Arm, Bench, pretrained
 from autodidact.evaluation.arms import baselines as make_baselines
+from autodidact.evaluation.audit import Groups
 from autodidact.evaluation.finetune import Tuning
 from autodidact.evaluation.measure import Measurement
 from autodidact.evaluation.protocols import Protocol, choose
@@ -45,6 +47,8 @@ def evaluate(
     baselines: str | Sequence[str] = BASELINES,
     label_from: str | None = None,
     task: Task = "auto",
+    group: str | None = None,
+    group_min: int = 30,
     tuning: Tuning | None = None,
     batch_size: int = 256,
     device: str = "auto",
@@ -64,8 +68,8 @@ def evaluate(
     data : labelled data, see `autodidact.data.open_source`.
     labels : how many labels may be used: "1%" of every class, "2-per-class", "100%", or a share such as 0.01.
     protocols : names, as a sequence or separated by commas: "knn", "linear", "propagate", "finetune",
-        "finetune+distill" for classes; "regress", "finetune", "finetune+distill" for a number. Default "knn,linear" or
-        "regress".
+        "finetune+distill", and with several figures each "groups", "retrieval", "corruption", "copies", "fewshot", for
+        classes; "regress", "finetune", "finetune+distill" for a number. Default "knn,linear" or "regress".
     seeds : number of draws of labels.
     first_seed : the first of their seeds.
     test : test data, coded like `data`. Without it a fifth of `data` is held out, decided by a hash of each sample and
@@ -75,6 +79,9 @@ def evaluate(
     label_from : where labels come from: a column of a table, a file for a folder of images; default as in pretraining,
         else the class folders.
     task : "classes" or "number", where the values leave a doubt.
+    group : what groups the test rows are in, for "groups" and "retrieval": a field of kind label or group, a
+        categorical column of a table, or FILE[:FILE_COLUMN][:COLUMN] for a CSV or Parquet file that names the samples.
+    group_min : test rows that a group needs to count for the worst group and the gap; smaller ones are marked.
     tuning : how networks are trained by "finetune", "finetune+distill" and the baseline "scratch".
     batch_size : samples in one call of the network.
     device : "auto", "cpu" or "gpu".
@@ -86,17 +93,21 @@ def evaluate(
     Returns
     -------
     Table
-        Arms x protocols x draws. Accuracies; of a number "PROTOCOL r2" and "PROTOCOL rmse".
+        Arms x protocols x draws. Accuracies; of a number "PROTOCOL r2" and "PROTOCOL rmse"; of a protocol with several
+        figures "PROTOCOL FIGURE".
 
     Raises
     ------
     ValueError
-        No labels or only one class, an unknown or unfitting protocol or baseline, data that does not fit the model.
+        No labels or only one class, no such group, an unknown or unfitting protocol or baseline, data that does
+        not fit the model.
     """
     if seeds < 1:
         raise ValueError(f"at least one draw of labels is needed, got seeds={seeds}")
     # A mistyped budget is told before anything is read.
     label_budget(labels)
+    if group_min < 1:
+        raise ValueError(f"a group needs at least 1 row to be judged by, got group_min={group_min}")
     started = time.monotonic()
     model, folder = open_run(run)
     model.can("embed")
@@ -109,6 +120,10 @@ def evaluate(
     chosen = choose(
         names_of(protocols) or (["knn", "linear"] if classes else ["regress"]), "label" if classes else "target"
     )
+    for protocol in chosen:
+        source.schema.require(protocol.needs, f"protocol '{protocol.name}'")
+        if protocol.by_group and group is None:
+            raise ValueError(f"protocol '{protocol.name}' needs to know the groups: --group FIELD, or FILE:COLUMN")
     train, held = _sides(model, folder, source, test, answer, known, task, cache, quiet)
 
     tuning = replace(tuning or Tuning(), accelerator="gpu" if where == "cuda" else "cpu")
@@ -116,7 +131,8 @@ def evaluate(
     arms = {**make_baselines(names_of(baselines), model, bench), "pretrained": pretrained(model, bench)}
     if "scratch" in arms:
         arms["scratch"] = arms.pop("scratch")
-    measurement = Measurement(bench, answer, labels, tuning)
+    groups = None if group is None else _groups(held, group, test if test is not None else data, group_min)
+    measurement = Measurement(bench, answer, labels, tuning, groups)
     draws = list(range(first_seed, first_seed + seeds))
     facts = _facts(run, data, test, measurement, chosen, arms, draws)
     table, path = _table(folder, model, measurement, facts, fresh)
@@ -132,6 +148,13 @@ def evaluate(
         table.about["seconds"] = round(table.about.get("seconds", 0.0) + time.monotonic() - started, 1)
     save(table)
     return table
+
+
+def _groups(held: Source, group: str, data: str | Path | Source, least: int) -> Groups:
+    beside = None if isinstance(data, Source) else Path(data).expanduser()
+    if beside is not None and not beside.is_dir():
+        beside = beside.parent
+    return Groups(*groups_of(held, group, beside), least)
 
 
 def names_of(given: str | Sequence[str] | None) -> list[str]:
@@ -194,8 +217,19 @@ def _facts(
         "tested": len(of.bench.test),
         "figures": "accuracy" if of.classes else "R2; root mean squared error in the target's unit",
         "protocols": {name: protocol.about for name, protocol in used.items()},
+        **({} if of.groups is None else _group_facts(of.groups)),
         "tuning": asdict(of.tuning),
         "versions": versions(),
+    }
+
+
+def _group_facts(groups: Groups) -> dict[str, Any]:
+    counts = {name: int((groups.codes == code).sum()) for code, name in enumerate(groups.names)}
+    return {
+        "groups": {name: count for name, count in counts.items() if count},
+        "groups_too_small": [name for name, count in counts.items() if 0 < count < groups.least],
+        "group_min": groups.least,
+        "without_group": int((groups.codes < 0).sum()),
     }
 
 
@@ -216,6 +250,7 @@ def _table(
         of.answer,
         str(of.labels),
         sorted(asdict(of.tuning).items()),
+        *(() if of.groups is None else (of.groups.codes.tolist(), of.groups.names, of.groups.least)),
     )
     digest.update(repr(said).encode())
     budget = str(of.labels).replace("%", "pc").replace("/", "-")

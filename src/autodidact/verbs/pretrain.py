@@ -195,7 +195,7 @@ def claim_folder(folder: Path, config: Mapping[str, Any], *, fresh: bool, force:
 
 
 def _same_run(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    free = {"checkpoint_seconds", "checkpoint_steps", "monitor_steps", "loggers", "workers"}
+    free = {"checkpoint_seconds", "checkpoint_steps", "monitor_steps", "loggers", "workers", "recompute"}
     old = {**before, **before.get("settings", {})}
     new = {**now, **now["settings"]}
     different = [

@@ -10,6 +10,7 @@ from torch import Tensor
 from autodidact.data import ArraySource, Field, Source, open_source
 from autodidact.data.ids import row_ids
 from autodidact.data.schema import Schema
+from autodidact.worlds.textures import textures
 
 KINDS = ("relevant", "garments", "digits", "textures", "shapes")
 PICTURES = ("brick", "grass", "gravel", "moon", "coins", "camera", "text", "page")
@@ -46,7 +47,7 @@ def open_set(relevant: Source, garments: Source, rows: int, *, share: float, see
         relevant.batch(np.arange(count))["image"],
         garments.batch(rng.integers(0, len(garments), len(left[0])))["image"],
         _digits(len(left[1]), side, rng),
-        _textures(len(left[2]), side, rng),
+        textures(len(left[2]), side, rng, PICTURES),
         _shapes(len(left[3]), side, rng),
     ]
     order = rng.permutation(rows)
@@ -66,18 +67,6 @@ def _digits(rows: int, side: int, rng: np.random.Generator) -> Tensor:
     digits = open_source("digits", progress=False)
     small = digits.batch(rng.integers(0, len(digits), rows))["image"].float() / 255
     return _pixels(torch.nn.functional.interpolate(small, (side, side), mode="bilinear")[:, 0])
-
-
-def _textures(rows: int, side: int, rng: np.random.Generator) -> Tensor:
-    from skimage import data
-
-    pictures = [getattr(data, name)() for name in PICTURES]
-    cut = []
-    for which in rng.integers(0, len(pictures), rows):
-        picture = pictures[which]
-        top, left = (rng.integers(0, edge - 2 * side) for edge in picture.shape[:2])
-        cut.append(picture[top : top + 2 * side : 2, left : left + 2 * side : 2])
-    return torch.from_numpy(np.stack(cut)).to(torch.uint8)[:, None]
 
 
 def _shapes(rows: int, side: int, rng: np.random.Generator) -> Tensor:

@@ -1,0 +1,270 @@
+"""DependencyViT: who sends what to whom, who is dropped, and the tree that follows."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from autodidact.encoders import build
+from autodidact.encoders.dependency_vit import DependencyBlock, DependencyViT, ReversedAttention, TokenPruner
+
+SMALL = {"width": 12, "depth": 3, "heads": 3, "patch": 4}
+
+
+def attention(width=12, heads=3, seed=0):
+    torch.manual_seed(seed)
+    made = ReversedAttention(width, heads).double()
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.normal_(std=0.5)
+    return made
+
+
+def tokens(n=2, t=5, d=12, seed=1):
+    return torch.randn(n, t, d, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+
+
+def vit(**options) -> DependencyViT:
+    torch.manual_seed(0)
+    made = build("small:dependency_vit", image_size=16, channels=1, **{**SMALL, **options})
+    with torch.no_grad():
+        for block in made.blocks:
+            block.attention.qkv.weight.normal_(std=0.4)
+            block.attention.select.weight.normal_(std=0.3)
+            block.scale1.fill_(1.0)
+    return made.eval()
+
+
+def images(n=3, seed=0):
+    return torch.rand(n, 1, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def naive(made, x, before):
+    """Steps 1 to 6 of the sheet, one number at a time."""
+    n, t, d = x.shape
+    h, c = made.heads, d // made.heads
+    q, k, v = (x @ w.T for w in made.qkv.weight.chunk(3))
+    select = x @ made.select.weight.T + made.select.bias
+    out, after = torch.zeros_like(x), torch.zeros(n, t, dtype=x.dtype)
+    mask = torch.zeros(n, t, t, dtype=x.dtype)
+    for b in range(n):
+        for i in range(t):
+            s = 1 / (1 + math.exp(-float(made.control(x[b, i]))))
+            after[b, i] = float(before[b, i]) * s
+            chosen = [math.exp(float(select[b, i, g]) / made.tau) for g in range(h)]
+            for g in range(h):
+                cut = slice(g * c, (g + 1) * c)
+                ways = [math.exp(float(q[b, i, cut] @ k[b, j, cut]) / math.sqrt(c)) for j in range(t)]
+                for j in range(t):
+                    sent = ways[j] / sum(ways) * chosen[g] / sum(chosen) * float(after[b, i])
+                    mask[b, j, i] += sent
+                    out[b, j, cut] += sent * v[b, i, cut]
+    return made.out(out), after, mask
+
+
+def test_it_equals_four_loops_in_float64():
+    made, x = attention(), tokens()
+    before = torch.rand(2, 5, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        found, wanted = made(x, before, want_mask=True), naive(made, x, before)
+    for one, two in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-10, atol=1e-12)
+
+
+def test_what_a_token_sends_over_all_heads_and_receivers_sums_to_its_messages():
+    _, messages, mask = attention()(tokens(), torch.ones(2, 5, dtype=torch.float64), want_mask=True)
+    torch.testing.assert_close(mask.sum(dim=1), messages, rtol=0, atol=1e-12)
+    assert (mask >= 0).all()
+
+
+def test_with_even_heads_open_messages_and_no_transposition_it_is_a_heads_th_of_plain_attention():
+    made, x = attention(), tokens()
+    with torch.no_grad():
+        made.select.weight.zero_()
+        made.select.bias.zero_()
+        made.control[-1].weight.zero_()
+        made.control[-1].bias.fill_(100.0)
+    forward, selected, v = made.attention(x)
+    torch.testing.assert_close(selected, torch.full_like(selected, 1 / 3))
+    q, k, values = made.qkv(x).view(2, 5, 3, 3, 4).permute(2, 0, 3, 1, 4)
+    plain = nn.functional.scaled_dot_product_attention(q, k, values)
+    torch.testing.assert_close(forward @ v, plain)
+    own = (forward * selected[..., None]) @ v
+    torch.testing.assert_close(own, plain / 3)
+    received, messages, _ = made(x, torch.ones(2, 5, dtype=torch.float64))
+    torch.testing.assert_close(messages, torch.ones(2, 5, dtype=torch.float64))
+    turned = forward.transpose(-2, -1) @ v / 3
+    torch.testing.assert_close(received, made.out(turned.transpose(1, 2).flatten(2)))
+
+
+def test_another_order_of_the_tokens_gives_the_same_in_that_order():
+    torch.manual_seed(0)
+    block = DependencyBlock(12, 3, mlp_ratio=2.0, tau=0.1, opening=0.0, layer_scale=1.0).double()
+    x, before = tokens(), torch.rand(2, 5, dtype=torch.float64)
+    order = torch.tensor([3, 0, 4, 1, 2])
+    found, messages, mask = block(x, before, True)
+    turned, turned_messages, turned_mask = block(x[:, order], before[:, order], True)
+    torch.testing.assert_close(turned, found[:, order])
+    torch.testing.assert_close(turned_messages, messages[:, order])
+    torch.testing.assert_close(turned_mask, mask[:, order][:, :, order])
+
+
+def test_messages_never_grow_with_depth_and_stay_above_zero():
+    made = vit(opening=0.0, depth=5)
+    spoken = [block.messages for block in made.dependencies(images())]
+    assert all((messages > 0).all() and (messages <= 1).all() for messages in spoken)
+    assert all((later <= earlier).all() for earlier, later in itertools.pairwise(spoken))
+
+
+def test_the_gradient_reaches_controllers_and_selectors():
+    made = vit().train()
+    made(images()).pooled.square().sum().backward()
+    for block in made.blocks:
+        for part in (block.attention.select, block.attention.control[0], block.attention.control[-1]):
+            assert part.weight.grad.norm() > 0
+
+
+def test_the_embedding_is_the_mean_of_the_last_tokens_weighed_by_their_messages():
+    made = vit()
+    encoded = made(images(), taps=(2,))
+    messages = made.dependencies(images())[-1].messages
+    torch.testing.assert_close(encoded.tokens, made.norm(encoded.taps[2]))
+    torch.testing.assert_close(encoded.pooled, (encoded.tokens * messages[..., None]).mean(dim=1))
+    assert torch.equal(encoded.map.flatten(2).transpose(1, 2), encoded.tokens)
+
+
+def test_tokens_that_are_left_out_from_the_start_send_and_receive_nothing():
+    made = vit()
+    keep = torch.tensor([[0, 3, 9], [15, 2, 4], [1, 5, 6]])
+    whole = made(images(), keep=torch.arange(16).expand(3, -1))
+    torch.testing.assert_close(whole.pooled, made(images()).pooled)
+    part = made(images(), keep=keep)
+    assert part.tokens.shape == (3, 3, 12)
+    assert part.map is None
+    again = made(images(), keep=keep.flip(1))
+    torch.testing.assert_close(again.pooled, part.pooled)
+    torch.testing.assert_close(again.tokens, part.tokens.flip(1))
+
+
+def test_images_of_other_sizes_have_positions_between_those_learned():
+    made = vit()
+    small, wide = made(images()[:, :, :9, :8]), made(torch.rand(2, 1, 16, 24))
+    assert small.map.shape == (3, 12, 2, 2)
+    assert wide.map.shape == (2, 12, 4, 6)
+    between = made._positions((2, 2)).view(2, 2, 12)
+    learned = made.positions.view(4, 4, 12)
+    # Halved, each new place lies in the middle of four.
+    torch.testing.assert_close(between[0, 1], learned[0:2, 2:4].mean(dim=(0, 1)))
+    assert made.parse(torch.rand(2, 1, 16, 24)).parent.shape == (2, 24)
+
+
+@pytest.mark.parametrize("tokens_at_start", [64, 196, 49, 3, 1])
+def test_each_event_leaves_exactly_its_share_of_the_tokens_at_the_start(tokens_at_start):
+    pruners = [TokenPruner(1 - 0.16 * event) for event in (1, 2, 3, 4)]
+    left = [max(1, math.floor(tokens_at_start * share + 1e-9)) for share in (0.84, 0.68, 0.52, 0.36)]
+    assert [pruner.left(tokens_at_start) for pruner in pruners] == left
+
+
+def test_a_lite_network_drops_what_its_score_says_and_the_others_keep_their_messages():
+    for score in ("received", "sent"):
+        made = vit(depth=6, prune=[1, 3], prune_score=score, opening=0.0)
+        sent = made.dependencies(images())
+        assert [block.mask.shape[1] for block in sent] == [16, 13, 13, 10, 10, 10]
+        for before, after in ((0, 1), (2, 3)):
+            block = sent[before]
+            worth = block.mask.sum(dim=2) if score == "received" else block.messages
+            for row in range(3):
+                stays = block.index[row][worth[row].argsort(descending=True)[: sent[after].index.shape[1]]]
+                assert set(stays.tolist()) == set(sent[after].index[row].tolist())
+                at = {int(token): m for token, m in zip(block.index[row], block.messages[row], strict=True)}
+                kept = torch.stack([at[int(token)] for token in sent[after].index[row]])
+                assert (sent[after].messages[row] <= kept).all()
+
+
+def test_pruned_and_put_back_tokens_are_where_they_were_and_dropped_ones_are_their_parents():
+    pruner = TokenPruner(0.5)
+    mask = torch.zeros(1, 4, 4)
+    # Token 1 sent to 2, token 3 sent to 0 and a little to 1, which is dropped itself.
+    mask[0, 2, 1], mask[0, 0, 3], mask[0, 1, 3], mask[0, 0, 2], mask[0, 2, 0] = 0.9, 0.5, 0.6, 0.4, 0.3
+    kept, place = pruner(mask, torch.ones(1, 4), 4)
+    assert kept.tolist() == [[0, 2]]
+    assert place.tolist() == [[0, 1, 1, 0]]
+    made = vit(prune=[1], depth=2)
+    whole, sent = made(images()), made.dependencies(images())
+    for row in range(3):
+        last = made.norm(made(images(), taps=(1,)).taps[1])[row]
+        for token in range(16):
+            if token in sent[1].index[row]:
+                continue
+            wanted = sent[1].index[row][sent[0].mask[row][sent[1].index[row], token].argmax()]
+            assert torch.equal(whole.tokens[row, token], whole.tokens[row, wanted])
+        torch.testing.assert_close(last, whole.tokens[row])
+    left = sent[1].index
+    weighed = torch.stack([whole.tokens[row][left[row]] * sent[1].messages[row][:, None] for row in range(3)])
+    torch.testing.assert_close(whole.pooled, weighed.mean(dim=1))
+
+
+@pytest.mark.parametrize("options", [{}, {"prune": [1, 2], "prune_score": "sent"}])
+def test_every_image_has_a_tree_whose_root_is_the_most_salient_token(options):
+    made = vit(**options)
+    parsed = made.parse(images())
+    assert parsed.saliency.amax(dim=1).tolist() == [1.0] * 3
+    assert (parsed.saliency >= 0).all()
+    for parent, saliency, part in zip(parsed.parent, parsed.saliency, parsed.part, strict=True):
+        root = int(saliency.argmax())
+        assert (parent < 0).nonzero().tolist() == [[root]]
+        for token in range(16):
+            node, above = token, []
+            while parent[node] >= 0:
+                above.append(node)
+                node = int(parent[node])
+                assert len(above) <= 16
+            assert node == root
+            assert int(part[token]) == (above[-1] if above else root)
+
+
+def test_saliency_is_the_mass_received_in_the_later_half_of_the_blocks():
+    made = vit(depth=4)
+    sent = made.dependencies(images())
+    received = (sent[2].mask + sent[3].mask).sum(dim=2)
+    torch.testing.assert_close(made.parse(images()).saliency, received / received.amax(dim=1, keepdim=True))
+
+
+def test_a_single_patch_is_its_own_root():
+    made = vit(patch=16, prune=[1])
+    parsed = made.parse(images())
+    assert parsed.parent.tolist() == [[-1]] * 3
+    assert made(images()).pooled.shape == (3, 12)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"heads": 5}, "multiple of heads"),
+        ({"depth": 0}, "depth of at least 1"),
+        ({"tau": 0.0}, "tau must be positive"),
+        ({"prune": [3]}, "behind blocks 1 to 2 of 3, not \\[3\\]"),
+        ({"prune": [0]}, "behind blocks 1 to 2"),
+        ({"prune": [1, 2], "prune_ratio": 0.5}, "2 times 0.5 of the tokens would leave none"),
+        ({"prune": [1], "prune_ratio": 1.0}, "would leave none"),
+        ({"patch": 5}, "not divisible by the patch size 5"),
+        ({"prune_scor": "sent"}, "did you mean 'prune_score'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        vit(**options)
+
+
+def test_a_score_that_does_not_exist_is_refused(wrong_types):
+    with pytest.raises(ValueError, match="'received' or 'sent', got 'size'"):
+        vit(prune_score="size")
+
+
+def test_other_encoders_say_that_they_find_no_parts():
+    with pytest.raises(ValueError, match="small:convnet does not find parts; use small:dependency_vit"):
+        build("small:convnet", image_size=8, channels=1).parse(torch.rand(1, 1, 8, 8))
