@@ -3,14 +3,21 @@
 from autodidact.measures.agreement import accuracy, cluster_purity, rank_correlation
 from autodidact.measures.collapse import collapse_verdict, per_dimension_std
 from autodidact.measures.intervals import Interval, mean_interval, paired_interval
+from autodidact.measures.jepa_dynamics import FeatureDynamics
 from autodidact.measures.lidar import lidar
+from autodidact.measures.linear_network import LinearNetwork
 from autodidact.measures.neighbours import knn_predict, nearest
+from autodidact.measures.paired_features import LearningOrder, PairedFeatures, learning_order, paired_features
 from autodidact.measures.predictor_dynamics import PredictorDynamics, flow, misalignment
 from autodidact.measures.spectrum import Spectrum, effective_rank, rankme
 from autodidact.measures.sphere import alignment, uniformity
 
 __all__ = [
+    "FeatureDynamics",
     "Interval",
+    "LearningOrder",
+    "LinearNetwork",
+    "PairedFeatures",
     "PredictorDynamics",
     "Spectrum",
     "accuracy",
@@ -20,10 +27,12 @@ __all__ = [
     "effective_rank",
     "flow",
     "knn_predict",
+    "learning_order",
     "lidar",
     "mean_interval",
     "misalignment",
     "nearest",
+    "paired_features",
     "paired_interval",
     "per_dimension_std",
     "rank_correlation",
