@@ -2,6 +2,7 @@
 
 from autodidact.measures.agreement import accuracy, cluster_purity, rank_correlation
 from autodidact.measures.collapse import collapse_verdict, per_dimension_std
+from autodidact.measures.forgetting import Retention, retention
 from autodidact.measures.intervals import Interval, mean_interval, paired_interval
 from autodidact.measures.jepa_dynamics import FeatureDynamics
 from autodidact.measures.lidar import lidar
@@ -19,6 +20,7 @@ __all__ = [
     "LinearNetwork",
     "PairedFeatures",
     "PredictorDynamics",
+    "Retention",
     "Spectrum",
     "accuracy",
     "alignment",
@@ -37,5 +39,6 @@ __all__ = [
     "per_dimension_std",
     "rank_correlation",
     "rankme",
+    "retention",
     "uniformity",
 ]

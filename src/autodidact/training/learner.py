@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ from autodidact.data.source import Source
 from autodidact.methods.method import Loss, Method, Progress
 from autodidact.model import Model
 from autodidact.objectives.embeddings import NotFinite
-from autodidact.schedules import schedule
+from autodidact.schedules import Course
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.checkpoint import Checkpoint
 from autodidact.training.descent import Descent, NonFinite
@@ -34,24 +35,35 @@ class Learner(L.LightningModule):
     Attributes
     ----------
     method, source, settings : what is trained, on what, and how.
-    updates : updates done.
-    total : updates of the whole training.
+    data : digest of the source's samples.
+    updates : updates done, those of a training that it goes on from among them.
+    total : updates at the end of the training.
+    first, begun : updates done when this training began, and when it began with this source.
     last_loss, last_batch : of the newest update, for the monitors.
     meter : honest units spent: samples, updates, backward passes, seconds.
     """
 
-    def __init__(self, method: Method, source: Source, settings: Settings) -> None:
+    def __init__(
+        self,
+        method: Method,
+        source: Source,
+        settings: Settings,
+        carried: Checkpoint | None = None,
+        course: Course | None = None,
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.method = method
         self.source, self.settings = source, settings
         self.epoch_steps = epoch_length(source, method.batching, settings.batch_size)
-        self.total = settings.steps or (settings.epochs or 0) * self.epoch_steps
-        if self.total == 0:
+        own = settings.steps or (settings.epochs or 0) * self.epoch_steps
+        if own == 0:
             raise ValueError(_nothing_to_do(source, settings))
-        warmup = min(self.total - 1, round(settings.warmup * self.total))
-        self._multiplier = schedule(settings.schedule, warmup)
-        self.updates = 0
+        self.data = _samples_digest(source)
+        self.first, self.begun = self._after(carried)
+        self.total = self.first + own
+        self._course = course or settings.plan().course(self.total)
+        self.updates = self.first
         self.draws = 0
         self.meter: dict[str, float] = {"samples": 0, "updates": 0, "backwards": 0, "seconds": 0.0}
         self.last_loss: Loss | None = None
@@ -61,7 +73,7 @@ class Learner(L.LightningModule):
         self.optimiser: Optimizer
         self.average: dict[str, Tensor] = {}
         self._context: Mapping[str, Any] | None = None
-        self._restored: Checkpoint | None = None
+        self._restored = carried
         self._micro = 0
 
     # What Lightning calls.
@@ -83,13 +95,13 @@ class Learner(L.LightningModule):
 
     def train_dataloader(self) -> Any:
         pin = self.device.type == "cuda"
-        return self.feed().loader(self.updates, self.total, self.settings.workers, pin)
+        return self.feed().loader(self.updates - self.begun, self.total - self.begun, self.settings.workers, pin)
 
     def on_train_start(self) -> None:
         if self._restored is not None:
             self._load(self._restored)
             self._restored = None
-        elif self.settings.average:
+        if self.settings.average and not self.average:
             self.average = {name: value.clone() for name, value in self.method.state_dict().items()}
         if self.settings.compile:
             for slot in self.method.slots:
@@ -101,7 +113,7 @@ class Learner(L.LightningModule):
         progress = self.progress()
         if self._micro == 0:
             every = self.method.refresh_every
-            if (every and self.updates % every == 0) or (self.updates == 0 and self._refreshes()):
+            if (every and self.updates % every == 0) or (self.updates == self.first and self._refreshes()):
                 self.method.refresh(self.sweep, progress)
         self._seed(seeded(self.settings.seed, "global", self.updates, self._micro, self.global_rank))
         last = self._micro == self.settings.accumulate - 1
@@ -149,11 +161,12 @@ class Learner(L.LightningModule):
     def progress(self) -> Progress:
         generator = torch.Generator()
         generator.manual_seed(seeded(self.settings.seed, "views", self.updates, self._micro, self.global_rank))
-        return Progress(self.updates, self.total, self.updates // max(1, self.epoch_steps), generator)
+        epoch = (self.updates - self.begun) // max(1, self.epoch_steps)
+        return Progress(self.updates, self.total, epoch, generator)
 
     def set_rates(self) -> None:
         """Learning rate of every parameter group for the coming update."""
-        rate = self.settings.lr * self._multiplier(self.updates, self.total)
+        rate = self.settings.lr * self._course(self.updates)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["lr_scale"]
 
@@ -206,6 +219,26 @@ class Learner(L.LightningModule):
 
     # Checkpoints.
 
+    def _after(self, carried: Checkpoint | None) -> tuple[int, int]:
+        """Updates done before this training, and before this source: it goes on in data that the other one saw last."""
+        if carried is None:
+            return 0, 0
+        before = carried.progress["settings"]["optimizer"]
+        if before != self.settings.optimizer:
+            raise ValueError(
+                f"a training with {self.settings.optimizer} cannot go on from one with {before}: their states differ"
+            )
+        theirs = checkpoints.by_prefix(carried.tensors, "method")
+        for name, value in self.method.state_dict().items():
+            if name not in theirs or theirs[name].shape != value.shape:
+                had = f"is {tuple(theirs[name].shape)}" if name in theirs else "is absent"
+                raise ValueError(
+                    f"a training cannot go on from one of another method: {name} is {tuple(value.shape)} here, and "
+                    f"{had} there (does the method keep something for each sample?)"
+                )
+        done = int(carried.progress["updates"])
+        return done, int(carried.progress["begun"]) if carried.progress.get("data") == self.data else done
+
     def snapshot(self) -> Checkpoint:
         """Everything from which training goes on exactly."""
         tensors, scalars = checkpoints.optimiser_tensors(self.optimiser)
@@ -214,6 +247,9 @@ class Learner(L.LightningModule):
         progress = {
             "updates": self.updates,
             "total": self.total,
+            "first": self.first,
+            "begun": self.begun,
+            "data": self.data,
             "draws": self.draws,
             "meter": self.meter,
             "optimiser": scalars,
@@ -230,6 +266,8 @@ class Learner(L.LightningModule):
         ]
         if len(self.source) != saved.progress["samples"]:
             different.append(f"the data had {saved.progress['samples']} samples, has {len(self.source)}")
+        if self.first != saved.progress.get("first", 0):
+            different.append(f"it began after {saved.progress.get('first', 0)} updates, now after {self.first}")
         if different:
             raise ValueError("this run was started differently: " + "; ".join(different) + " (use --fresh --force)")
         self.updates = int(saved.progress["updates"])
@@ -243,6 +281,11 @@ class Learner(L.LightningModule):
         self.average = {name: tensor.to(self.device) for name, tensor in average.items()}
         self.draws = int(saved.progress["draws"])
         self.meter = dict(saved.progress["meter"])
+
+
+def _samples_digest(source: Source) -> str:
+    told = source.name.encode() if source.streaming else source.ids.tobytes()
+    return hashlib.blake2b(told, digest_size=8).hexdigest()
 
 
 def _nothing_to_do(source: Source, settings: Settings) -> str:
