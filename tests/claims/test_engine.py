@@ -11,6 +11,7 @@ import pytest
 from autodidact.claims import Claim, Statement, claim_named, run_claim
 from autodidact.claims.engine import verdict_of
 from autodidact.compare.arms import digest
+from autodidact.evaluation.curves import Curves
 
 CALLS: list[tuple[str, float, int]] = []
 
@@ -199,3 +200,16 @@ def test_a_statement_about_all_arms_is_judged_where_all_have_run(tmp_path):
 def test_few_seeds_of_an_unknown_arm_or_none_at_all_are_an_error(few, said):
     with pytest.raises(ValueError, match=said):
         claim(few=few)
+
+
+def test_a_claim_that_draws_writes_its_picture_beside_its_result(tmp_path):
+    def draws(by_seed):
+        points = [(seed + 1, figures["method"]["score"]) for seed, figures in enumerate(by_seed)]
+        return [Curves("Scores", "seed", "score", {"method": points}, log_x=True)]
+
+    result = judged(claim(draws=draws), tmp_path, json=tmp_path / "toy.json", seeds=2)
+    (panel,) = result["curves"]
+    assert panel["lines"]["method"][1] == [2, pytest.approx(result["arms"]["method"][1])]
+    assert (tmp_path / "toy.svg").read_text().count("Scores") == 2
+    assert judged(claim(), tmp_path, json=tmp_path / "plain.json")["curves"] == []
+    assert not (tmp_path / "plain.svg").exists()

@@ -31,7 +31,7 @@ WRONG = {
     "no value": (["pretrain", "dcl", "--data", "digits", "--lr"], "--lr takes a number, got nothing"),
     "choice": (
         ["pretrain", "dcl", "--schedule", "cosin"],
-        "--schedule takes cosine, linear or constant, got 'cosin'; did you mean 'cosine'?",
+        "--schedule takes cosine, linear, constant, repeated_cosine, wsd or infinite, got 'cosin'; did you mean",
     ),
     "method choice": (
         ["pretrain", "g_simclr", "--method.fill", "repat"],

@@ -79,7 +79,7 @@ def test_a_table_has_no_images_to_scan(run):
 def test_a_data_protocol_is_not_asked_of_a_model():
     with pytest.raises(ValueError, match="protocol 'poison' looks at data alone: ask for it without a run"):
         choose(["knn", "poison"], "label")
-    with pytest.raises(ValueError, match="no protocol was asked for; on data alone there are poison"):
+    with pytest.raises(ValueError, match="no protocol was asked for; on data alone there are poison, learning_order"):
         choose_data([])
 
 
@@ -88,3 +88,53 @@ def test_names_of_protocols_are_unique_and_each_says_what_it_does():
     for name, protocol in DATA_PROTOCOLS.items():
         assert protocol.name == name
         assert protocol.about.endswith(".")
+
+
+def test_the_order_of_learning_is_said_written_and_drawn_for_a_folder_of_images(run, folder, tmp_path):
+    words = ("--protocol", "learning_order", "--json", "found.json", "--picture", "order.svg", "--quiet")
+    code, out, err = run("evaluate", "--data", "photos", *words)
+    assert (code, err) == (0, "")
+    assert out.startswith("120 pairs of 'photos': two views of an image ('simclr', 16 x 16 pixels)")
+    found = json.loads((tmp_path / "found.json").read_text())["learning_order"]
+    figures = found["table"]["figures"]["1"]
+    assert figures["mae place"]["0"] == 1
+    assert {"lambda", "rho", "jepa left", "mae left"} <= set(figures)
+    drawn = (tmp_path / "order.svg").read_text()
+    assert drawn.startswith("<svg xmlns=")
+    assert "var(" not in drawn
+    assert "MAE: growth of features" in drawn
+
+
+def test_the_order_of_learning_of_a_table_is_that_of_its_rows_in_time(run, tmp_path):
+    """A slow channel of moderate covariance beside one of noise that lasts: an MAE learns them the other way round."""
+    rng = np.random.default_rng(0)
+    slow, noisy = np.zeros(6000), np.zeros(6000)
+    for t in range(1, 6000):
+        slow[t] = 0.95 * slow[t - 1] + rng.normal()
+        noisy[t] = 0.95 * noisy[t - 1] + rng.normal()
+    noisy += 2.5 * noisy.std() * rng.normal(size=6000)
+    lines = [f"{a},{b}" for a, b in zip(slow, noisy, strict=True)]
+    (tmp_path / "series.csv").write_text("\n".join(["slow,noisy", *lines]))
+    code, out, _ = run("evaluate", "--data", "series.csv", "--protocol", "learning_order", "--quiet")
+    assert code == 0
+    assert "each row and the next one, as steps in time" in out
+    assert "a JEPA only shrinks, or leaves out, 1 of 2 features: 2 (noisy, slow)" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--protocol", "poison", "--picture", "a.svg"), "nothing to draw"),
+        (("--protocol", "learning_order", "--picture", "a.png"), "must end in .svg"),
+    ],
+)
+def test_a_picture_is_an_svg_of_what_there_is_to_draw(run, words, said):
+    code, _, err = run("evaluate", "--data", "digits", *words)
+    assert code == 2
+    assert said in err
+
+
+def test_a_picture_of_a_run_is_refused(run):
+    code, _, err = run("evaluate", "runs/x", "--data", "digits", "--picture", "a.svg")
+    assert code == 2
+    assert "there is autodidact report" in err

@@ -17,6 +17,7 @@ from autodidact.data import (
     EpisodeBatching,
     Field,
     RandomBatching,
+    ReplayBatching,
     SameBatching,
     Schema,
     WholeBatching,
@@ -248,3 +249,38 @@ def test_clusters_within_classes_leave_the_predicted_share_of_same_class_pairs()
     random = collision_share(RandomBatching().plan(source, 64, 0), classes)
     assert guided == pytest.approx((64 / 8 - 1) / 63)
     assert random == pytest.approx(1 / 8, abs=0.005)
+
+
+def test_a_replaying_plan_has_every_new_sample_once_and_earlier_ones_at_their_share():
+    source = source_of([0] * 50)
+    rule = ReplayBatching(30, 0.3)
+    plan = rule.plan(source, 10, seed=1)
+    assert len(plan) == rule.steps(source, 10) == 4
+    assert all((batch >= 30).sum() == 3 and len(batch) == 10 for batch in plan)
+    new = np.concatenate([batch[batch < 30] for batch in plan])
+    assert len(np.unique(new)) == len(new) == 28
+    earlier = np.concatenate([batch[batch >= 30] for batch in plan])
+    assert len(np.unique(earlier)) == 12
+    assert all(np.array_equal(a, b) for a, b in zip(plan, rule.plan(source, 10, seed=1), strict=True))
+
+
+def test_few_earlier_samples_come_again_in_turn():
+    earlier = np.concatenate(
+        [batch[batch >= 40] for batch in ReplayBatching(40, 0.5).plan(source_of([0] * 44), 8, seed=0)]
+    )
+    assert np.bincount(earlier)[40:].tolist() == [10] * 4
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: ReplayBatching(0, 0.5), "new must be at least 1"),
+        (lambda: ReplayBatching(5, 1.0), r"share lie in \(0, 1\)"),
+        (lambda: ReplayBatching(10, 0.5).plan(source_of([0] * 10), 4, 0), "none beside the 10 new ones"),
+        (lambda: ReplayBatching(5, 0.9).plan(source_of([0] * 10), 2, 0), "has no new one"),
+        (lambda: ReplayBatching(5, 0.1).plan(source_of([0] * 10), 20, 0), "larger than the data"),
+    ],
+)
+def test_a_replay_that_cannot_be_is_refused(call, said):
+    with pytest.raises(ValueError, match=said):
+        call()

@@ -11,6 +11,7 @@ from torch import nn
 
 from autodidact.encoders import build
 from autodidact.encoders.dependency_vit import DependencyBlock, DependencyViT, ReversedAttention, TokenPruner
+from autodidact.model import Masked
 
 SMALL = {"width": 12, "depth": 3, "heads": 3, "patch": 4}
 
@@ -44,7 +45,7 @@ def images(n=3, seed=0):
 
 
 def naive(made, x, before):
-    """Steps 1 to 6 of the sheet, one number at a time."""
+    """Steps of section 3.1, one number at a time."""
     n, t, d = x.shape
     h, c = made.heads, d // made.heads
     q, k, v = (x @ w.T for w in made.qkv.weight.chunk(3))
@@ -268,3 +269,22 @@ def test_a_score_that_does_not_exist_is_refused(wrong_types):
 def test_other_encoders_say_that_they_find_no_parts():
     with pytest.raises(ValueError, match="small:convnet does not find parts; use small:dependency_vit"):
         build("small:convnet", image_size=8, channels=1).parse(torch.rand(1, 1, 8, 8))
+
+
+def test_a_masked_token_is_the_mask_token_at_its_place_and_an_unplaced_one_has_no_place():
+    made = vit()
+    where = torch.zeros(3, 16, dtype=torch.bool)
+    where[:, 5] = True
+    by = torch.randn(made.token_width, generator=torch.Generator().manual_seed(1))
+    other = images().clone()
+    other[:, :, 4:8, 4:8] = 0.5
+    shown = [made(each, masked=Masked(where, by)).tokens for each in (images(), other)]
+    torch.testing.assert_close(*shown)
+    assert not torch.allclose(made(images()).tokens, made(other).tokens)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(2))
+    tiles = images().unflatten(2, (4, 4)).unflatten(4, (4, 4)).permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+    mixed = tiles[:, order].unflatten(1, (4, 4)).permute(0, 3, 1, 4, 2, 5).flatten(4, 5).flatten(2, 3)
+    nowhere = torch.ones(3, 16, dtype=torch.bool)
+    torch.testing.assert_close(
+        made(mixed, unplaced=nowhere).tokens, made(images(), unplaced=nowhere).tokens[:, order], atol=1e-5, rtol=1e-4
+    )

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from autodidact.schedules import SCHEDULES, Schedule, cosine_ramp, linear_ramp, schedule
+from autodidact.schedules import COURSES, Schedule, cosine_ramp, linear_ramp, schedule
 
 
 def test_the_warm_up_rises_evenly_from_above_zero_to_one() -> None:
@@ -40,7 +40,7 @@ def test_constant_stays_at_one_after_the_warm_up() -> None:
 
 
 @given(
-    name=st.sampled_from(SCHEDULES),
+    name=st.sampled_from(COURSES),
     total=st.integers(1, 300),
     share=st.floats(0, 1),
     final=st.floats(0, 1),

@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from autodidact.views import PRESETS, Augment, Look, ViewParameters, eval_view, multicrop, multicrop_augments
+from autodidact.views import PRESETS, Augment, Look, ViewParameters, eval_view
 from autodidact.views.noise import standard_noise
 
 EVERYTHING = Augment(
@@ -224,21 +224,6 @@ def test_the_evaluation_view_is_the_resized_image_normalised() -> None:
 def test_the_evaluation_view_at_its_own_size_is_the_image_itself() -> None:
     images = torch.randint(0, 256, (3, 2, 20, 26), generator=_generator(), dtype=torch.uint8)
     torch.testing.assert_close(eval_view(images, (20, 26)), images / 255)
-
-
-def test_multicrop_makes_large_and_small_views_of_their_own_scales() -> None:
-    augments = multicrop_augments(
-        Augment.preset("simclr", 32), local_size=12, local_count=3, global_scale=(0.5, 1.0), local_scale=(0.05, 0.1)
-    )
-    images = torch.rand(4, 3, 40, 40, generator=_generator())
-    assert [tuple(view.shape[2:]) for view in multicrop(images, augments, _generator())] == [(32, 32)] * 2 + [
-        (12, 12)
-    ] * 3
-    shares = [augment.draw(500, 100, 100, _generator()).crop[:, 2:].prod(1) / 1e4 for augment in augments]
-    assert float(shares[0].min()) > 0.48
-    assert float(shares[-1].max()) < 0.11
-    with pytest.raises(ValueError, match="at least one view"):
-        multicrop_augments(augments[0], global_count=0, local_count=0)
 
 
 def test_an_unknown_recipe_is_answered_with_the_nearest() -> None:

@@ -157,7 +157,7 @@ def _result(result: Mapping[str, Any]) -> str:
         (f"`{arm}`", f"{fmean(values):.4g}", ", ".join(f"{value:.4g}" for value in values))
         for arm, values in result["arms"].items()
     ]
-    parts = [result["statement"], _table(("arm", f"{result['metric']}, mean", "by seed"), means)]
+    parts = [result["statement"], *_picture(result), _table(("arm", f"{result['metric']}, mean", "by seed"), means)]
     rows = [
         (
             entry["role"],
@@ -179,6 +179,11 @@ def _result(result: Mapping[str, Any]) -> str:
     )
     parts += list(result.get("notes", ()))
     return "\n\n".join(parts)
+
+
+def _picture(result: Mapping[str, Any]) -> list[str]:
+    titles = [panel["title"] for panel in result.get("curves", ())]
+    return [f"![{'; '.join(titles)}](../../results/{result['name']}.svg)"] if titles else []
 
 
 def _side(entry: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from autodidact.catalog import unknown
+from autodidact.evaluation.curves import Curves
 
 Scale = Literal["laptop", "gpu", "tiny"]
 SCALES: tuple[Scale, ...] = ("laptop", "gpu", "tiny")
@@ -72,6 +73,8 @@ class Claim:
     few : arms that run on the first so many of the reported seeds only, for statements beside the main one: where the
         main question needs many seeds, the work goes there.
     version : raised by hand when a change outside the claim's file changes what it measures.
+    draws : the figures of all seeds -> the panels of a picture, which is written beside the result and shown on the
+        method's page; None for no picture. A curve's points are figures like any others.
     notes : what was tried before the settings were frozen, and why the verdict is what it is.
     """
 
@@ -91,6 +94,7 @@ class Claim:
     seeds: range = range(5)
     few: Mapping[str, int] = field(default_factory=dict)
     version: int = 1
+    draws: Callable[[Sequence[Figures]], Sequence[Curves]] | None = None
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

@@ -30,6 +30,7 @@ from autodidact.claims.claim import SCALES, Claim, Figures, Scale, Statement
 from autodidact.compare.arms import SECONDS, cell_path, digest, run_arms
 from autodidact.compare.workers import Workers
 from autodidact.data.cores import cores
+from autodidact.evaluation.curves import Curves
 from autodidact.measures import mean_interval
 from autodidact.model.model import write_aside
 
@@ -69,7 +70,7 @@ def run_claim(
     first_seed : the reported seeds are this one and those after it. Default: that of the committed result, mostly 0.
     scale : "laptop" is the registered experiment; "gpu" is larger, for an accelerator; "tiny" only tries out the
         machinery in seconds, and its verdict means nothing.
-    json : file to which the result is written.
+    json : file to which the result is written; a claim that draws writes its picture beside it, as ``.svg``.
     cache : folder of finished work; default ``$AUTODIDACT_CACHE/claims`` or ``~/.cache/autodidact/claims``.
     jobs : processes, of one thread each; 0 for two where there are two cores, and for one at scale "gpu". Networks of
         this size leave most of an accelerator idle: with NVIDIA's MPS running, a process for each core shares it well.
@@ -81,8 +82,8 @@ def run_claim(
     dict, JSON-ready
         number, name, statement, metric, arms (arm -> values by seed, fewer for arms that run on few seeds), difference
         (mean, low, high), margin, direction, verdict, seeds, tuning_seeds, seconds, versions; also scale, budget,
-        statements (each with its own values, interval and verdict), figures, settings (what was frozen, with its hash)
-        and notes.
+        statements (each with its own values, interval and verdict), figures, curves, settings (what was frozen, with
+        its hash) and notes.
 
     Raises
     ------
@@ -92,7 +93,7 @@ def run_claim(
     work_force, reported = _asked(name, seeds, first_seed, scale, cache, jobs, quiet)
     result = _run(work_force, reported, tune)
     if json is not None:
-        _write(Path(json), result)
+        _write_result(Path(json), result)
     return result
 
 
@@ -138,7 +139,7 @@ def run_claims(
             failed.append(f"{name}: {error}")
             return
         if json is not None:
-            _write(Path(json) / f"{name}.json", results[name])
+            _write_result(Path(json) / f"{name}.json", results[name])
 
     with Workers("autodidact.claims.engine:work", _jobs(jobs, scale)) as workers:
         for work_force, _ in asked.values():
@@ -203,6 +204,16 @@ def freeze(name: str, *, scale: Scale = "laptop", cache: str | Path | None = Non
 
 def _jobs(asked: int, scale: Scale) -> int:
     return asked or (1 if scale == "gpu" else min(2, cores()))
+
+
+def _write_result(path: Path, result: Mapping[str, Any]) -> None:
+    """The result, and beside it the picture of a claim that draws one, under the same name."""
+    _write(path, result)
+    if panels := [Curves(**panel) for panel in result["curves"]]:
+        from autodidact.report.figures import picture
+
+        told = "; ".join(panel.title for panel in panels)
+        write_aside(path.with_suffix(".svg"), picture(panels, told).encode())
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
@@ -452,6 +463,7 @@ def _judged(
         "budget": claim.budget.format(**claim.settings(scale)),
         "statements": statements,
         "figures": {name: _listed(claim, by_seed, name) for name in names},
+        "curves": [panel.plain() for panel in claim.draws(by_seed)] if claim.draws else [],
         "settings": {"shared": _plain(claim.settings(scale)), "frozen": frozen},
         "versions": _versions(),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",

@@ -17,6 +17,7 @@ SHOWN = {
     "test": "DATA",
     "labels": "BUDGET",
     "json": "FILE",
+    "picture": "FILE.svg",
     "baselines": "A,B,...",
     "label_from": "WHERE",
     "group": "WHERE",
@@ -32,6 +33,8 @@ def run(argv: Sequence[str]) -> None:
         return
     if not given.get("run") or given["data"] is None:
         raise ValueError("evaluate needs a run and labelled data: autodidact evaluate RUN --data DATA")
+    if given.pop("picture") is not None:
+        raise ValueError("--picture draws what a protocol finds in data alone; of a run there is autodidact report")
     from autodidact.evaluation.finetune import Tuning
     from autodidact.verbs.evaluate import evaluate
 
@@ -68,11 +71,11 @@ def _examine(given: dict[str, Any]) -> None:
     for name, value in given.items():
         if name not in used and name not in ("run", "protocol") and value != left_alone[name]:
             raise ValueError(f"--{name.replace('_', '-')} is of no use to protocol '{given['protocol']}'")
-    own = {name: given[name] for name in ("data", "json", "quiet")}
+    own = {name: given[name] for name in ("data", "json", "picture", "quiet")}
     for examination in examine(protocols=given["protocol"], **own).values():
         print(examination.text)
-    if given["json"]:
-        print(f"\nwritten to {given['json']}")
+    for file in filter(None, (given["json"], given["picture"])):
+        print(f"\nwritten to {file}")
 
 
 def make_parser() -> Parser:
@@ -81,10 +84,12 @@ def make_parser() -> Parser:
     parser = Parser("evaluate", "[RUN] --data DATA [options]", summary_of(MODULE, "evaluate"))
     parser.positional("run", "run folder or model folder; none for a protocol that looks at data alone")
     parser.option(own["data"], doc=f"labelled data: {DATA}", shown="DATA")
-    alone = options_of("autodidact.verbs.examine", "examine")["protocols"].doc
+    of_data = options_of("autodidact.verbs.examine", "examine")
+    alone = of_data["protocols"].doc
     protocols = replace(own["protocols"], name="protocol", annotation="str | None")
     parser.option(protocols, doc=f"{protocols.doc} Without a run, of data alone: {alone}", shown="A,B,...")
     parser.options(own, but=("run", "data", "protocols", "tuning"), docs={"label_from": LABELS}, shown=SHOWN)
+    parser.option(of_data["picture"], shown=SHOWN["picture"])
     group = parser.add_argument_group("training of whole networks: finetune, finetune+distill and the baseline scratch")
     for option in options_of("autodidact.evaluation.finetune", "Tuning").values():
         if option.name != "accelerator":

@@ -174,6 +174,49 @@ class SameBatching(Batching):
 
 
 @dataclass(frozen=True)
+class ReplayBatching(Batching):
+    """Every new sample once an epoch, in batches of which a share is drawn from earlier samples. Sheet 16.
+
+    Parameters
+    ----------
+    new : how many samples are new; they come first in the source, and all others are earlier ones.
+    share : of each batch that is earlier samples, in (0, 1); rounded to whole samples, at least one. Earlier samples
+        come in random order, each once before any comes again.
+    """
+
+    new: int
+    share: float
+
+    def __post_init__(self) -> None:
+        if self.new < 1 or not 0 < self.share < 1:
+            raise ValueError(f"new must be at least 1 and share lie in (0, 1), got {self.new} and {self.share}")
+
+    def plan(self, source: Source, size: int, seed: int) -> Plan:
+        count, own = len(source) - self.new, self._own(size)
+        if count < 1:
+            raise ValueError(f"'{source.name}' has {len(source)} samples, none beside the {self.new} new ones")
+        _enough(self.new, own, source)
+        rng = np.random.default_rng(seed)
+        batches = _cut(rng.permutation(self.new), own, drop_last=True)
+        laps = -(-len(batches) * (size - own) // count)
+        earlier = self.new + np.concatenate([rng.permutation(count) for _ in range(laps)])
+        return [
+            rng.permutation(np.concatenate([batch, again]))
+            for batch, again in zip(batches, _cut(earlier, size - own, drop_last=True), strict=False)
+        ]
+
+    def steps(self, source: Source, size: int) -> int:
+        _enough(self.new, self._own(size), source)
+        return self.new // self._own(size)
+
+    def _own(self, size: int) -> int:
+        own = size - max(1, round(self.share * size))
+        if own < 1:
+            raise ValueError(f"a batch of {size} with a share of {self.share} earlier samples has no new one")
+        return own
+
+
+@dataclass(frozen=True)
 class WholeBatching(Batching):
     """All samples in every step, once an epoch (one graph, one small table). Sheets 46, 56."""
 

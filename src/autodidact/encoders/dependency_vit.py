@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -16,7 +16,7 @@ from autodidact.encoders.image import ImageEncoder
 from autodidact.encoders.small_vit import default_patch
 from autodidact.heads.transformer import initialise
 from autodidact.measures.dependency_tree import dependency_tree, parts_of
-from autodidact.model import Encoded
+from autodidact.model import Encoded, Masked
 from autodidact.model.encoder import Parsed
 from autodidact.views import gather_tokens, scatter_tokens
 
@@ -211,6 +211,7 @@ class DependencyViT(ImageEncoder):
     """
 
     finds_parts = True
+    any_tokens = True
 
     def __init__(
         self,
@@ -264,15 +265,21 @@ class DependencyViT(ImageEncoder):
         self.depth, self.map_shape = depth, (width, rows, columns)
 
     def forward(
-        self, inputs: Float[Tensor, "n c h w"], *, keep: Int[Tensor, "n k"] | None = None, taps: Sequence[int] = ()
+        self,
+        inputs: Float[Tensor, "n c h w"],
+        *,
+        keep: Int[Tensor, "n k"] | None = None,
+        masked: Masked | None = None,
+        unplaced: Bool[Tensor, "n t"] | None = None,
+        taps: Sequence[int] = (),
     ) -> Encoded:
         self.need_tap(taps)
-        return self._encoded(inputs, keep, taps, None)
+        return self._encoded(self._placed(inputs, masked, unplaced), keep, taps, None)
 
     def dependencies(self, inputs: Float[Tensor, "n c h w"]) -> list[Sent]:
         """Who sent how much to whom, block by block."""
         found: list[Sent] = []
-        self._encoded(inputs, None, (), found)
+        self._encoded(self._placed(inputs, None, None), None, (), found)
         return found
 
     def parse(self, inputs: Float[Tensor, "n c h w"]) -> Parsed:
@@ -293,10 +300,22 @@ class DependencyViT(ImageEncoder):
         made = functional.interpolate(own, grid, mode="bilinear", align_corners=False)
         return made.flatten(2).transpose(1, 2)
 
-    def _encoded(self, inputs: Tensor, keep: Tensor | None, taps: Sequence[int], sent: list[Sent] | None) -> Encoded:
+    def _placed(
+        self, inputs: Float[Tensor, "n c h w"], masked: Masked | None, unplaced: Bool[Tensor, "n t"] | None
+    ) -> Float[Tensor, "n d h w"]:
+        """Embedded patches with their positions, on their grid."""
         embedded = self.embed(self.normalise(inputs))
         grid = (embedded.shape[2], embedded.shape[3])
-        x = embedded.flatten(2).transpose(1, 2) + self._positions(grid)
+        tokens, positions = embedded.flatten(2).transpose(1, 2), self._positions(grid)
+        if masked is not None:
+            tokens = masked.put(tokens)
+        if unplaced is not None:
+            positions = positions.masked_fill(unplaced[..., None], 0.0)
+        return (tokens + positions).transpose(1, 2).unflatten(2, grid)
+
+    def _encoded(self, placed: Tensor, keep: Tensor | None, taps: Sequence[int], sent: list[Sent] | None) -> Encoded:
+        grid = (placed.shape[2], placed.shape[3])
+        x = placed.flatten(2).transpose(1, 2)
         n, count, _ = x.shape
         if keep is not None:
             x = gather_tokens(x, keep)

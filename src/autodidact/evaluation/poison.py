@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from autodidact.data.folder import evenly
 from autodidact.data.source import Positions, Source
+from autodidact.evaluation.curves import Curves
 from autodidact.measures.frequencies import (
     PLANES,
     SIDES,
@@ -98,6 +99,10 @@ class PoisonScan:
         if self.skipped:
             lines.append(f"{len(self.skipped):,} images were not looked at; the first: {self.skipped[0]['reason']}")
         return "\n".join(lines)
+
+    def curves(self) -> list[Curves]:
+        """Nothing to draw."""
+        return []
 
     def plain(self) -> dict[str, Any]:
         """JSON-ready: all of it, with every suspicious image."""

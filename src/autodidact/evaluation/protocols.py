@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from typing import Protocol as Shape
@@ -25,8 +25,10 @@ from autodidact.evaluation.audit import (
     score_groups,
     score_neighbours,
 )
+from autodidact.evaluation.curves import Curves
 from autodidact.evaluation.frozen import Frozen
 from autodidact.evaluation.knn import knn
+from autodidact.evaluation.learning_order import find_learning_order
 from autodidact.evaluation.linear import linear
 from autodidact.evaluation.poison import scan_for_poison
 from autodidact.evaluation.propagate import propagate
@@ -186,6 +188,9 @@ class Examination(Shape):
     def plain(self) -> dict[str, Any]:
         """JSON-ready."""
 
+    def curves(self) -> Sequence[Curves]:
+        """Panels of a picture; none where there is nothing to draw."""
+
 
 @dataclass(frozen=True)
 class DataProtocol:
@@ -194,7 +199,7 @@ class DataProtocol:
     Attributes
     ----------
     name : what is typed.
-    needs : field -> kind that the data must have.
+    needs : field -> kind that the data must have; any one of them is enough.
     about : one sentence: what it looks for.
     examine : from a source, and whether to be quiet, to what was found.
     """
@@ -214,6 +219,13 @@ DATA_PROTOCOLS = {
             "Looks for images that carry the same faint pattern at single frequencies; its thresholds were set on "
             "other clean sets than those on which its false alarms were counted.",
             scan_for_poison,
+        ),
+        DataProtocol(
+            "learning_order",
+            {"image": "image", "numeric": "numeric"},
+            "Says which linear features of two views of the images, or of successive rows of a table, a JEPA and an "
+            "MAE would learn first, by the theory of deep linear networks; nothing is chosen.",
+            find_learning_order,
         ),
     )
 }

@@ -3,16 +3,25 @@
 from autodidact.measures.agreement import accuracy, cluster_purity, rank_correlation
 from autodidact.measures.collapse import collapse_verdict, per_dimension_std
 from autodidact.measures.dependency_tree import dependency_tree, foreground, parts_of
+from autodidact.measures.forgetting import Retention, retention
 from autodidact.measures.intervals import Interval, mean_interval, paired_interval
+from autodidact.measures.jepa_dynamics import FeatureDynamics
 from autodidact.measures.lidar import lidar
+from autodidact.measures.linear_network import LinearNetwork
 from autodidact.measures.neighbours import knn_predict, nearest
+from autodidact.measures.paired_features import LearningOrder, PairedFeatures, learning_order, paired_features
 from autodidact.measures.predictor_dynamics import PredictorDynamics, flow, misalignment
 from autodidact.measures.spectrum import Spectrum, effective_rank, rankme
 from autodidact.measures.sphere import alignment, uniformity
 
 __all__ = [
+    "FeatureDynamics",
     "Interval",
+    "LearningOrder",
+    "LinearNetwork",
+    "PairedFeatures",
     "PredictorDynamics",
+    "Retention",
     "Spectrum",
     "accuracy",
     "alignment",
@@ -23,14 +32,17 @@ __all__ = [
     "flow",
     "foreground",
     "knn_predict",
+    "learning_order",
     "lidar",
     "mean_interval",
     "misalignment",
     "nearest",
+    "paired_features",
     "paired_interval",
     "parts_of",
     "per_dimension_std",
     "rank_correlation",
     "rankme",
+    "retention",
     "uniformity",
 ]

@@ -12,9 +12,10 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from autodidact.catalog import Card
-from autodidact.data import Field, Source, Store, open_source, united
+from autodidact.data import Field, Source, Store, united
 from autodidact.measures.neighbours import nearest
 from autodidact.model import Model
+from autodidact.recipes.further import opened_like
 from autodidact.recipes.names import MethodSpec, method_of, named_method
 from autodidact.recipes.stages import Recipe, Site, Stage, training
 from autodidact.selection import Coreset, check_directions, select_by_rounds
@@ -246,24 +247,4 @@ def opened_pool(pool: Source | str | None, target: Source, *, quiet: bool = Fals
     """
     if pool is None or pool == "":
         raise ValueError("a pool to select from is needed: --method.pool DATA, named as the data itself is")
-    image = target.schema.get("image")
-    if not isinstance(pool, Source):
-        height, width = image.shape[1:] if image is not None and image.shape else (0, 0)
-        pool = open_source(
-            pool,
-            labels="none",
-            canvas=(height, width) if height else None,
-            like=target.schema,
-            cache=cache,
-            progress=not quiet,
-        )
-    if pool.streaming or not len(pool):
-        raise ValueError(
-            f"the pool '{pool.name}' is {'a stream' if pool.streaming else 'empty'}: nothing to select from"
-        )
-    theirs = pool.schema.get("image")
-    if image is not None and theirs is not None and theirs.shape != image.shape:
-        raise ValueError(
-            f"images of the pool are {theirs.shape}, those of '{target.name}' {image.shape}; make them alike"
-        )
-    return pool
+    return opened_like(pool, target, "pool", labels="none", quiet=quiet, cache=cache)

@@ -24,8 +24,11 @@ from autodidact.methods.method import Method
 from autodidact.model import Encoder, Model, load_model
 from autodidact.model.device import pick_device
 from autodidact.model.model import write_aside
+from autodidact.schedules import Course
 from autodidact.training import Settings, train
+from autodidact.training.checkpoint import by_prefix
 from autodidact.training.processes import first_process
+from autodidact.training.run import carried
 
 Artefact = Model | Store | Table
 DONE, NOTES = "done.json", "notes.txt"
@@ -51,9 +54,44 @@ class Site:
     folder: Path
     quiet: bool = False
 
-    def train(self, stage: str, method: Method, source: Source, settings: Settings | None = None) -> Model:
-        """Train inside a stage; a training that was cut off goes on."""
-        return train(method, source, settings or self.settings, out=self.at(stage), quiet=self.quiet, title=stage)
+    def train(
+        self,
+        stage: str,
+        method: Method,
+        source: Source,
+        settings: Settings | None = None,
+        *,
+        carry: str = "",
+        course: Course | None = None,
+    ) -> Model:
+        """Train inside a stage; a training that was cut off goes on.
+
+        Parameters
+        ----------
+        carry : earlier stage, a parent of this one, that trained the same method: this training goes on from its end,
+            with the optimiser's state and the count of updates. That stage is left as it is, so several may carry it.
+        course : learning-rate multiplier by the count of updates, instead of the schedule of the settings.
+        """
+        if carry and not first_process():
+            # What it ended with is written by the first process.
+            _wait_for(self.at(carry) / DONE)
+        return train(
+            method,
+            source,
+            settings or self.settings,
+            out=self.at(stage),
+            quiet=self.quiet,
+            title=stage,
+            carry=self.at(carry) if carry else None,
+            course=course,
+        )
+
+    def restored(self, stage: str, method: Method) -> Method:
+        """A method with all weights that a stage's training ended with (the averaged ones, where an average is kept),
+        heads included: what the stage's model has left behind."""
+        saved = carried(self.at(stage)).tensors
+        method.load_state_dict(by_prefix(saved, "average") or by_prefix(saved, "method"))
+        return method
 
     def store(self, stage: str, **schema: Any) -> Store:
         """The stage's store, continued where it was cut off."""

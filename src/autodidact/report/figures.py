@@ -18,11 +18,15 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from autodidact.evaluation.curves import Curves
 from autodidact.report.markup import number, text, visible
 
 # What is drawn in these colours takes the page's colour of that name.
 INK, MUTED, LINE, ACCENT, SECOND = "#010203", "#040506", "#070809", "#0a0b0c", "#0d0e0f"
 _VARIABLES = {INK: "--ink", MUTED: "--muted", LINE: "--line", ACCENT: "--accent", SECOND: "--second"}
+
+# Those of the light page, for pictures that stand alone.
+_LIGHT = {"--ink": "#1b1f24", "--muted": "#5c6570", "--line": "#e2e5e8", "--accent": "#2455c3", "--second": "#c2571a"}
 
 # One unit of an SVG is one pixel of the page at its natural width.
 _DOTS = 72
@@ -75,7 +79,7 @@ class Chart:
     ----------
     lines : the first one is drawn in the accent colour.
     x_label, y_label : of the axes.
-    log : logarithmic y axis.
+    log, log_x : logarithmic y axis, logarithmic x axis.
     marks : x position -> what is to be said there, as a vertical line.
     """
 
@@ -83,6 +87,7 @@ class Chart:
     x_label: str
     y_label: str
     log: bool = False
+    log_x: bool = False
     marks: Mapping[float, str] = field(default_factory=dict)
 
 
@@ -97,7 +102,7 @@ def chart(of: Chart, key: str, description: str, size: tuple[int, int] = (352, 2
     """
     with _figure(size) as (figure, axes):
         for index, line in enumerate(of.lines):
-            colour = (ACCENT, SECOND, MUTED)[min(index, 2)]
+            colour = (ACCENT, SECOND, MUTED)[index] if len(of.lines) <= 3 else HUES[index % len(HUES)]
             (drawn,) = axes.plot(line.x, line.y, color=colour, label=line.name)
             if line.dashed:
                 drawn.set_linestyle("--")
@@ -122,7 +127,11 @@ def chart(of: Chart, key: str, description: str, size: tuple[int, int] = (352, 2
         else:
             axes.yaxis.set_major_locator(MaxNLocator(5))
             axes.yaxis.set_major_formatter(_plain)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+        if of.log_x:
+            axes.set_xscale("log")
+            axes.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
         axes.xaxis.set_major_formatter(_plain)
         axes.margins(x=0.02, y=0.1)
         axes.set_xlabel(of.x_label)
@@ -130,6 +139,37 @@ def chart(of: Chart, key: str, description: str, size: tuple[int, int] = (352, 2
         if len(of.lines) > 1:
             axes.legend(frameon=False, labelcolor=INK, loc="best", handlelength=1.4, borderaxespad=0.2)
         return _svg(figure, key, description)
+
+
+def picture(panels: Sequence[Curves], description: str, size: tuple[int, int] = (440, 260)) -> str:
+    """Panels beside one another as an SVG that stands alone, in light colours on white.
+
+    Parameters
+    ----------
+    panels : at least one.
+    description : for those who cannot see it.
+    size : width and height of a panel in pixels.
+    """
+    width, height = size
+    parts = []
+    for number_, panel in enumerate(panels):
+        lines = [Line([x for x, _ in at], [y for _, y in at], name) for name, at in panel.lines.items()]
+        drawn = chart(Chart(lines, panel.x_label, panel.y_label, panel.log_y, panel.log_x), f"p{number_}", "", size)
+        left = number_ * width
+        parts.append(
+            f'<text x="{left + 8}" y="16" font-weight="bold" fill="var(--ink)">{text(panel.title)}</text>'
+            + drawn.replace("<svg ", f'<svg x="{left}" y="24" ', 1)
+        )
+    whole = (len(panels) * width, height + 24)
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" '
+        f'viewBox="0 0 {whole[0]} {whole[1]}" width="{whole[0]}" height="{whole[1]}" font-family="sans-serif" '
+        f'font-size="11" role="img" aria-label="{text(description, 400)}">'
+        f'<rect width="100%" height="100%" fill="#ffffff"/>{"".join(parts)}</svg>\n'
+    )
+    for variable, colour in _LIGHT.items():
+        svg = svg.replace(f"var({variable})", colour)
+    return svg
 
 
 # Ten hues that stay apart on white and on near-black, also for the common kinds of colour blindness as far as ten can.

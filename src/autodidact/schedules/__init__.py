@@ -1,6 +1,20 @@
-"""Schedules: pure functions of (step, total)."""
+"""Schedules: pure functions of the steps done."""
 
-from autodidact.schedules.multiplier import SCHEDULES, Schedule, schedule
+from autodidact.schedules.infinite import Infinite
+from autodidact.schedules.multiplier import COURSES, Schedule, schedule
+from autodidact.schedules.plan import SCHEDULES, Course, Plan
 from autodidact.schedules.ramps import cosine_ramp, linear_ramp
+from autodidact.schedules.repeated import RepeatedCosine
 
-__all__ = ["SCHEDULES", "Schedule", "cosine_ramp", "linear_ramp", "schedule"]
+__all__ = [
+    "COURSES",
+    "SCHEDULES",
+    "Course",
+    "Infinite",
+    "Plan",
+    "RepeatedCosine",
+    "Schedule",
+    "cosine_ramp",
+    "linear_ramp",
+    "schedule",
+]

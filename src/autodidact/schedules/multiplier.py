@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from autodidact.catalog.nearest import unknown
 from autodidact.schedules.ramps import cosine_ramp, fraction, linear_ramp
 
-SCHEDULES = ("cosine", "constant", "linear")
+COURSES = ("cosine", "linear", "constant")
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Schedule:
     final: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.name not in SCHEDULES:
-            raise unknown("schedule", self.name, SCHEDULES)
+        if self.name not in COURSES:
+            raise unknown("schedule", self.name, COURSES)
         if self.warmup_steps < 0:
             raise ValueError(f"warmup_steps must be >= 0, got {self.warmup_steps}")
         if not 0.0 <= self.final <= 1.0:

@@ -57,9 +57,10 @@ class Monitors(Callback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         learner: Learner = pl_module
-        self.log_every = max(1, min(50, learner.epoch_steps, learner.total // 20))
+        own = learner.total - learner.first
+        self.log_every = max(1, min(50, learner.epoch_steps, own // 20))
         asked = learner.settings.monitor_steps
-        self.look_every = asked or max(self.log_every, learner.epoch_steps // 4, learner.total // 50, 10)
+        self.look_every = asked or max(self.log_every, learner.epoch_steps // 4, own // 50, 10)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         pl_module.wants_gradient_norm = (pl_module.updates + 1) % self.look_every == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from autodidact.methods.method import Loss, Method, Progress
 from autodidact.model import Encoder, Model
 from autodidact.objectives.embeddings import NotFinite
 from autodidact.objectives.shards import summed
-from autodidact.schedules import schedule
+from autodidact.schedules import Course
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.checkpoint import Checkpoint
 from autodidact.training.descent import Descent, NonFinite
@@ -40,25 +41,38 @@ class Learner(L.LightningModule):
     Attributes
     ----------
     method, source, settings : what is trained, on what, and how.
-    updates : updates done.
-    total : updates of the whole training.
-    until : share of them after which to pause.
+    data : digest of the source's samples.
+    updates : updates done, those of a training that it goes on from among them.
+    total : updates at the end of the training; 0 while that is not known.
+    first, begun : updates done when this training began, and when it began with this source.
+    until : share of this training after which to pause.
     last_loss, last_batch : of the newest update, for the monitors.
     meter : honest units spent: samples, updates, backward passes, seconds, and tokens that encoders encoded in updates
         (without `compile`, whose networks call no hooks).
     """
 
-    def __init__(self, method: Method, source: Source, settings: Settings) -> None:
+    def __init__(
+        self,
+        method: Method,
+        source: Source,
+        settings: Settings,
+        carried: Checkpoint | None = None,
+        course: Course | None = None,
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.method = method
         self.source, self.settings = source, settings
         self.epoch_steps = epoch_length(source, method.batching, settings.batch_size)
-        self._plan(settings.steps or (settings.epochs or 0) * self.epoch_steps)
-        if self.total == 0 and (settings.tokens is None or (self.epoch_steps == 0 and not source.streaming)):
+        own = settings.steps or (settings.epochs or 0) * self.epoch_steps
+        if own == 0 and (settings.tokens is None or (self.epoch_steps == 0 and not source.streaming)):
             raise ValueError(_nothing_to_do(source, settings))
+        self.data = _samples_digest(source)
+        self.first, self.begun = self._after(carried)
+        self._given_course = course
+        self._plan(own)
         self.until = 1.0
-        self.updates = 0
+        self.updates = self.first
         self.draws = 0
         self.meter: dict[str, float] = {"samples": 0, "updates": 0, "backwards": 0, "seconds": 0.0, "tokens": 0}
         self.last_loss: Loss | None = None
@@ -68,22 +82,22 @@ class Learner(L.LightningModule):
         self.optimiser: Optimizer
         self.average: dict[str, Tensor] = {}
         self._context: Mapping[str, Any] | None = None
-        self._restored: Checkpoint | None = None
+        self._restored = carried
         self._micro = 0
         self._refreshed = -1
         self._encoders: list[Encoder] = []
         self._recomputed: list[nn.Module] = []
 
-    def _plan(self, total: int) -> None:
-        """Take note of how many updates there are; 0 while that is not known."""
-        self.total = total
-        warmup = max(0, min(total - 1, round(self.settings.warmup * total)))
-        self._multiplier = schedule(self.settings.schedule, warmup)
+    def _plan(self, own: int) -> None:
+        """Take note of how many updates this training has of its own; 0 while that is not known."""
+        self.total = self.first + own if own else 0
+        if own:
+            self._course = self._given_course or self.settings.plan().course(self.total)
 
     @property
     def stop(self) -> int:
         """Updates after which to stop or to pause."""
-        return max(1, round(self.until * self.total))
+        return self.first + max(1, round(self.until * (self.total - self.first)))
 
     @property
     def finished(self) -> bool:
@@ -109,7 +123,7 @@ class Learner(L.LightningModule):
 
     def train_dataloader(self) -> Any:
         pin = self.device.type == "cuda"
-        return self.feed().loader(self.updates, self.stop, self.settings.workers, pin)
+        return self.feed().loader(self.updates - self.begun, self.stop - self.begun, self.settings.workers, pin)
 
     def on_fit_start(self) -> None:
         if self.total == 0:
@@ -119,7 +133,7 @@ class Learner(L.LightningModule):
         if self._restored is not None:
             self._load(self._restored)
             self._restored = None
-        elif self.settings.average:
+        if self.settings.average and not self.average:
             self.average = {name: value.clone() for name, value in self.method.state_dict().items()}
         networks = [self.method.get_submodule(slot) for slot in self.method.slots]
         if self.settings.recompute:
@@ -190,11 +204,11 @@ class Learner(L.LightningModule):
     def _progress(self, updates: int, micro: int, total: int) -> Progress:
         generator = torch.Generator()
         generator.manual_seed(seeded(self.settings.seed, "views", updates, micro, self.global_rank))
-        return Progress(updates, total, updates // max(1, self.epoch_steps), generator)
+        return Progress(updates, total, (updates - self.begun) // max(1, self.epoch_steps), generator)
 
     def set_rates(self) -> None:
         """Learning rate of every parameter group for the coming update."""
-        rate = self.settings.lr * self._multiplier(self.updates, self.total)
+        rate = self.settings.lr * self._course(self.updates)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["lr_scale"]
 
@@ -228,7 +242,7 @@ class Learner(L.LightningModule):
         """Let the method refresh itself where that is due before the coming update and was not done."""
         every = self.method.refresh_every
         refreshes = type(self.method).refresh is not Method.refresh
-        if ((every and self.updates % every == 0) or (self.updates == 0 and refreshes)) and (
+        if ((every and self.updates % every == 0) or (self.updates == self.first and refreshes)) and (
             self._refreshed != self.updates
         ):
             self.method.refresh(self.sweep, progress)
@@ -236,16 +250,17 @@ class Learner(L.LightningModule):
 
     def _updates_for(self, tokens: int) -> int:
         """How many updates a budget of tokens pays for, from what the first ones would cost a copy of the method."""
-        total = max(REHEARSED, self.epoch_steps)
+        total = self.first + max(REHEARSED, self.epoch_steps)
         self.method.train()
-        self._refresh(self._progress(0, 0, total))
+        self._refresh(self._progress(self.first, 0, total))
         copy = deepcopy(self.method)
         parts = self.settings.accumulate
         with counted_tokens(outer_encoders(copy)) as count, self.trainer.precision_plugin.train_step_context():
-            for number, batch in enumerate(self.feed().loader(0, REHEARSED, 0, False)):
+            seen = self.first - self.begun
+            for number, batch in enumerate(self.feed().loader(seen, seen + REHEARSED, 0, False)):
                 update, micro = divmod(number, parts)
-                self._seed(seeded(self.settings.seed, "global", update, micro, self.global_rank))
-                step = Rehearsal(self._progress(update, micro, total), self._extra)
+                self._seed(seeded(self.settings.seed, "global", self.first + update, micro, self.global_rank))
+                step = Rehearsal(self._progress(self.first + update, micro, total), self._extra)
                 copy.update(self.transfer_batch_to_device(batch, self.device, 0), step)
         if count.tokenless or not count.tokens:
             which = f": {', '.join(sorted(count.tokenless))} has none" if count.tokenless else ""
@@ -277,6 +292,26 @@ class Learner(L.LightningModule):
 
     # Checkpoints.
 
+    def _after(self, carried: Checkpoint | None) -> tuple[int, int]:
+        """Updates done before this training, and before this source: it goes on in data that the other one saw last."""
+        if carried is None:
+            return 0, 0
+        before = carried.progress["settings"]["optimizer"]
+        if before != self.settings.optimizer:
+            raise ValueError(
+                f"a training with {self.settings.optimizer} cannot go on from one with {before}: their states differ"
+            )
+        theirs = checkpoints.by_prefix(carried.tensors, "method")
+        for name, value in self.method.state_dict().items():
+            if name not in theirs or theirs[name].shape != value.shape:
+                had = f"is {tuple(theirs[name].shape)}" if name in theirs else "is absent"
+                raise ValueError(
+                    f"a training cannot go on from one of another method: {name} is {tuple(value.shape)} here, and "
+                    f"{had} there (does the method keep something for each sample?)"
+                )
+        done = int(carried.progress["updates"])
+        return done, int(carried.progress["begun"]) if carried.progress.get("data") == self.data else done
+
     def snapshot(self) -> Checkpoint:
         """Everything from which training goes on exactly."""
         tensors, scalars = checkpoints.optimiser_tensors(self.optimiser)
@@ -285,6 +320,9 @@ class Learner(L.LightningModule):
         progress = {
             "updates": self.updates,
             "total": self.total,
+            "first": self.first,
+            "begun": self.begun,
+            "data": self.data,
             "draws": self.draws,
             "meter": self.meter,
             "optimiser": scalars,
@@ -301,10 +339,12 @@ class Learner(L.LightningModule):
         ]
         if len(self.source) != saved.progress["samples"]:
             different.append(f"the data had {saved.progress['samples']} samples, has {len(self.source)}")
+        if self.first != saved.progress.get("first", 0):
+            different.append(f"it began after {saved.progress.get('first', 0)} updates, now after {self.first}")
         if different:
             raise ValueError("this run was started differently: " + "; ".join(different) + " (use --fresh --force)")
         self.updates = int(saved.progress["updates"])
-        self._plan(int(saved.progress["total"]))
+        self._plan(int(saved.progress["total"]) - self.first)
         self._restored = saved
 
     def _load(self, saved: Checkpoint) -> None:
@@ -315,6 +355,11 @@ class Learner(L.LightningModule):
         self.average = {name: tensor.to(self.device) for name, tensor in average.items()}
         self.draws = int(saved.progress["draws"])
         self.meter |= saved.progress["meter"]
+
+
+def _samples_digest(source: Source) -> str:
+    told = source.name.encode() if source.streaming else source.ids.tobytes()
+    return hashlib.blake2b(told, digest_size=8).hexdigest()
 
 
 def _nothing_to_do(source: Source, settings: Settings) -> str:

@@ -14,8 +14,10 @@ from lightning.pytorch.strategies import DDPStrategy
 from autodidact.data.source import Source
 from autodidact.methods.method import Method
 from autodidact.model import Model
+from autodidact.schedules import Course
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.callbacks import Checkpoints, Monitors, ProgressLine
+from autodidact.training.checkpoint import Checkpoint
 from autodidact.training.journal import Journal, further_loggers
 from autodidact.training.learner import Learner
 from autodidact.training.processes import first_process
@@ -40,6 +42,8 @@ def train(
     until: float = 1.0,
     quiet: bool = False,
     title: str = "train",
+    carry: str | Path | None = None,
+    course: Course | None = None,
 ) -> Model:
     """Train a method on a source and return what it keeps.
 
@@ -54,6 +58,10 @@ def train(
         the whole training all the same: another call goes on with it, exactly.
     quiet : no progress line.
     title : what the progress line says.
+    carry : folder of a finished training that this one goes on from: weights, averaged weights, the optimiser's state,
+        and the count of updates, to which `settings` adds its own. Data that the other did not see last are begun from
+        their first epoch. The method, its sizes and its optimiser must be the same.
+    course : learning-rate multiplier by the count of updates, instead of the schedule of the settings.
 
     Raises
     ------
@@ -61,13 +69,15 @@ def train(
         The loss became NaN or infinite; the last good checkpoint stays.
     ValueError
         The data is smaller than a batch, or the checkpoint in `out` belongs to other settings.
+    FileNotFoundError
+        There is no checkpoint in `carry`.
     """
     settings = settings or Settings()
     if not source.ids.size and not source.streaming:
         raise ValueError(f"'{source.name}' has no samples")
     if not 0 < until <= 1:
         raise ValueError(f"until is a share of the training in (0, 1], got {until}")
-    learner = Learner(method, source, settings)
+    learner = Learner(method, source, settings, None if carry is None else carried(carry), course)
     learner.until = until
     folder = Path(out) if out is not None else None
     if folder is not None and (saved := checkpoints.read(folder / "checkpoints")) is not None:
@@ -96,6 +106,14 @@ def train(
         method.load_state_dict(checkpoints.by_prefix(saved.tensors, "method"))
         learner.average = checkpoints.by_prefix(saved.tensors, "average")
     return learner.kept().eval().cpu()
+
+
+def carried(folder: str | Path) -> Checkpoint:
+    """The newest checkpoint of a training in a folder."""
+    found = checkpoints.read(Path(folder) / "checkpoints")
+    if found is None:
+        raise FileNotFoundError(f"{folder} has no checkpoint to go on from")
+    return found
 
 
 def _trainer(settings: Settings, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from autodidact.schedules import Plan
+
 
 @dataclass
 class Settings:
@@ -23,8 +25,15 @@ class Settings:
     lr : peak learning rate, for exactly this batch size (it is not rescaled).
     weight_decay : decoupled for adamw; norms and biases are exempt.
     momentum : of sgd and lars; of adamw it is beta1 = 0.9 always.
-    schedule : "cosine", "linear" (both to 0) or "constant", after the warm-up.
+    schedule : after the warm-up "cosine", "linear" or "constant"; "repeated_cosine" warms up and decays in several
+        cycles; "wsd" is constant and then anneals; "infinite" cools down to a constant share and then anneals.
     warmup : share of the updates during which the rate rises linearly from 0, in [0, 1).
+    final : learning rate at the end as a share of `lr`. Default 0; of "wsd" and "infinite" 0.01, and never 0.
+    cycles : cycles of "repeated_cosine". Default 1.
+    anneal : share of the updates, at the end, in which "wsd" and "infinite" anneal. Default 0.15.
+    const_ratio : constant rate of "infinite" as a share of `lr`, in (0, 1]. Default 0.25.
+    cooldown : share of the updates, after the warm-up, in which "infinite" cools down. Default 0.5.
+    cooldown_shape : of "infinite": "cosine" or "inverse_sqrt". Default "cosine".
     clip_norm : largest gradient norm; larger ones are scaled down. 0 for none.
     average : decay of an exponential moving average of all weights, which is then what is kept. 0 for none.
     precision : "32" or "bf16" (mixed: weights stay float32).
@@ -52,8 +61,14 @@ class Settings:
     lr: float = 1e-3
     weight_decay: float = 1e-4
     momentum: float = 0.9
-    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    schedule: Literal["cosine", "linear", "constant", "repeated_cosine", "wsd", "infinite"] = "cosine"
     warmup: float = 0.05
+    final: float | None = None
+    cycles: int | None = None
+    anneal: float | None = None
+    const_ratio: float | None = None
+    cooldown: float | None = None
+    cooldown_shape: Literal["cosine", "inverse_sqrt"] | None = None
     clip_norm: float = 0.0
     average: float = 0.0
     precision: Literal["32", "bf16"] = "32"
@@ -95,8 +110,7 @@ class Settings:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
         if self.lr <= 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
-        if not 0 <= self.warmup < 1:
-            raise ValueError(f"warmup is a share of the updates in [0, 1), got {self.warmup}")
+        self.plan()
         if not 0 <= self.average < 1:
             raise ValueError(f"average is a decay in [0, 1), got {self.average}")
         if self.batch_size % self.accumulate:
@@ -108,6 +122,24 @@ class Settings:
         if self.tokens:
             return f"{self.tokens} tokens"
         return f"{self.steps} updates" if self.steps else f"{self.epochs} epochs"
+
+    def plan(self) -> Plan:
+        """The learning-rate schedule.
+
+        Raises
+        ------
+        ValueError : an option is out of range, or belongs to another schedule.
+        """
+        return Plan(
+            self.schedule,
+            self.warmup,
+            self.final,
+            self.cycles,
+            self.anneal,
+            self.const_ratio,
+            self.cooldown,
+            self.cooldown_shape,
+        )
 
     def identity(self) -> dict[str, Any]:
         """The settings that change the result; a resumed run must have the same ones."""

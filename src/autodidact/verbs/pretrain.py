@@ -109,7 +109,7 @@ def pretrain(
         "pretrained": pretrained,
         "labels": labels,
         "cache": cache,
-        "method_arguments": {k: v.name if isinstance(v, Source) else v for k, v in given.items()},
+        "method_arguments": {k: _plain(v) for k, v in given.items()},
         "settings": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(settings).items()},
     }
     claim_folder(folder, config, fresh=fresh, force=force)
@@ -166,6 +166,13 @@ def pretrain(
 
         write_report(folder, source=source)
     return model
+
+
+def _plain(value: Any) -> Any:
+    """An option as a configuration file holds it: sources, and those in a sequence, by their names."""
+    if isinstance(value, Source):
+        return value.name
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def run_folder(method: str, data: str | Path | Source) -> Path:

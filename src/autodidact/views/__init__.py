@@ -7,7 +7,6 @@ from autodidact.views.eval_view import eval_view
 from autodidact.views.jepa_blocks import JEPABlocks, jepa_blocks
 from autodidact.views.look import Look
 from autodidact.views.mixing import draw_mixing, mix
-from autodidact.views.multicrop import multicrop, multicrop_augments
 from autodidact.views.parameters import ViewParameters
 from autodidact.views.style import draw_references, look_of, restyle, split_look, with_look
 from autodidact.views.token_masks import (
@@ -46,8 +45,6 @@ __all__ = [
     "look_of",
     "masked_indices",
     "mix",
-    "multicrop",
-    "multicrop_augments",
     "pixel_mask",
     "random_mask",
     "rectangle_sides",

@@ -1,0 +1,264 @@
+"""Continual pretraining: one optimiser and one count of updates through a stream, branches, resuming, forgetting."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from autodidact.data import Source, open_source
+from autodidact.evaluation.table import Table
+from autodidact.methods.image.barlow_twins import BarlowTwins
+from autodidact.methods.method import Group
+from autodidact.recipes.continual import Continual
+from autodidact.recipes.names import encoder_maker
+from autodidact.recipes.stages import Run, Site
+from autodidact.schedules import Plan
+from autodidact.training import Settings
+from autodidact.training import checkpoint as checkpoints
+from autodidact.training.callbacks import Checkpoints
+from autodidact.training.learner import Learner
+
+INFINITE = Settings(
+    steps=10, batch_size=16, schedule="infinite", warmup=0.2, cooldown=0.3, anneal=0.2, accelerator="cpu",
+    checkpoint_steps=1, lr=3e-3,
+)  # fmt: skip
+METHOD = {"name": "barlow_twins", "dimensions": 8}
+
+
+@pytest.fixture(scope="module")
+def stream() -> list[Source]:
+    """Digits 0 to 2, 3 to 5 and 6 to 9."""
+    digits = open_source("digits", progress=False)
+    labels = np.asarray(digits.column("label"))
+    return [digits.at(np.flatnonzero(np.isin(labels, some))[:80]) for some in ([0, 1, 2], [3, 4, 5], [6, 7, 8, 9])]
+
+
+def site(source: Source, folder, settings: Settings = INFINITE) -> Site:
+    return Site(
+        source, encoder_maker({"encoder": "small:convnet"}, source, 0, {"width": 4}), settings, folder, quiet=True
+    )
+
+
+@pytest.fixture(scope="module")
+def usual(stream, tmp_path_factory):
+    """The folder of a run through three data sets."""
+    folder = tmp_path_factory.mktemp("usual")
+    run(stream, folder)
+    return folder
+
+
+def run(stream, folder, settings: Settings = INFINITE, **options):
+    recipe = Continual(**{"then": stream[1:], "method": METHOD, "held": 0.3, **options})
+    return Run(recipe.stages(site(stream[0], folder, settings)), folder).result()
+
+
+def table(folder) -> Table:
+    return Table.load(folder / "stages" / "forgetting" / "table.json")
+
+
+def ended(folder, stage: str):
+    return checkpoints.read(folder / "stages" / stage / "checkpoints")
+
+
+class TwoRates(BarlowTwins):
+    """A projector that learns three times as fast as the encoder."""
+
+    def groups(self) -> list[Group]:
+        return [Group("encoder", self.encoder.parameters()), Group("head", self.projector.parameters(), lr_scale=3.0)]
+
+
+@pytest.fixture
+def rates(monkeypatch):
+    """Rates of the parameter groups in every update, by the folder and the number of updates done."""
+    seen: dict[str, dict[int, list[float]]] = {}
+    plain = Learner.set_rates
+
+    def set_rates(self):
+        plain(self)
+        found = sorted({group["lr"] for group in self.optimiser.param_groups})
+        seen.setdefault(str(id(self.trainer)), {})[self.updates] = found
+
+    monkeypatch.setattr(Learner, "set_rates", set_rates)
+    return seen
+
+
+def test_the_rate_is_counted_over_the_stream_and_branches_are_beside_it(stream, tmp_path, rates):
+    run(stream, tmp_path, entry=0.0)
+    plan = Plan("infinite", 0.2, cooldown=0.3, anneal=0.2)
+    trunk, branches = plan.trunk([10] * 3), [plan.annealed([10] * 3, number) for number in range(3)]
+    expected = [
+        *({step: [3e-3 * course(step)] for step in range(begin, end)} for course, begin, end in (
+            (trunk, 0, 8), (branches[0], 8, 10), (trunk, 8, 16), (branches[1], 16, 18), (trunk, 16, 24),
+            (branches[2], 24, 26),
+        ))
+    ]  # fmt: skip
+    for found, wanted in zip(rates.values(), expected, strict=True):
+        assert found.keys() == wanted.keys()
+        assert all(found[step] == pytest.approx(wanted[step]) for step in wanted)
+
+
+def test_the_optimisers_state_goes_through_the_stream(usual):
+    for stage, done in (("train.1", 8), ("anneal.1", 10), ("enter.2", 9), ("train.2", 16), ("train.3", 24)):
+        saved = ended(usual, stage)
+        assert saved.progress["updates"] == done
+        steps = {float(value) for name, value in saved.tensors.items() if name.endswith(".step")}
+        assert steps == {float(done)}
+
+
+def test_training_on_is_the_same_with_and_without_an_annealed_branch_beside_it(stream, usual, tmp_path):
+    """Bit for bit: the branch is a copy. Entering the data in a leg of its own changes nothing either."""
+    place = site(stream[0], tmp_path / "trunk")
+    recipe = Continual(then=stream[1:], method=METHOD, held=0.3, entry=0.0)
+    trunk = [stage for stage in recipe.stages(place) if stage.name.startswith("train")]
+    Run(trunk, tmp_path / "trunk").result()
+    first, second = ended(usual, "train.3"), ended(tmp_path / "trunk", "train.3")
+    assert first.tensors.keys() == second.tensors.keys()
+    assert all(torch.equal(value, second.tensors[name]) for name, value in first.tensors.items())
+
+
+@pytest.mark.parametrize("killed", [2, 4, 5, 7])
+def test_a_run_killed_in_any_phase_and_resumed_is_one_never_killed(stream, tmp_path, monkeypatch, killed, rates):
+    """Weights, table and rates, those of two groups with rates of their own. Checkpoint 2 is in the cool-down, 4 in the
+    first branch, 5 in the constant phase on the second data set, 7 in its branch."""
+    from autodidact.recipes import continual
+
+    monkeypatch.setattr(
+        continual, "method_of", lambda _, encoder, *__: _alike(lambda: TwoRates(encoder("encoder"), dimensions=8))
+    )
+    settings = replace(INFINITE, steps=6, anneal=0.34)
+    options = {"replay": 0.25, "method": "barlow_twins"}
+    whole = run(stream[:2], tmp_path / "whole", settings, **options)
+    wanted = _flat(rates.values())
+    rates.clear()
+    plain, count = Checkpoints.save, [0]
+
+    def save(self, learner):
+        plain(self, learner)
+        count[0] += learner.updates < learner.total
+        if count[0] == killed:
+            count[0] += 1
+            raise InterruptedError
+
+    monkeypatch.setattr(Checkpoints, "save", save)
+    with pytest.raises(InterruptedError):
+        run(stream[:2], tmp_path / "cut", settings, **options)
+    again = run(stream[:2], tmp_path / "cut", settings, **options)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name])
+    assert table(tmp_path / "whole") == table(tmp_path / "cut")
+    assert _flat(rates.values()) == wanted
+    assert all(pair == [0.0] or pair[1] == pytest.approx(3 * pair[0]) for pair in wanted)
+
+
+def _alike(make):
+    torch.manual_seed(0)
+    return make()
+
+
+def _flat(by_training) -> list[list[float]]:
+    return [rates for steps in by_training for rates in steps.values()]
+
+
+def test_the_table_says_what_is_kept_and_what_is_forgotten(usual):
+    found = table(usual)
+    losses = [[found.values(f"after {t}", f"loss {i}")[0] for i in range(1, t + 1)] for t in (1, 2, 3)]
+    last = losses[-1]
+    lost = [last[0] - min(losses[0][0], losses[1][0], last[0]), last[1] - min(losses[1][1], last[1])]
+    assert found.values("after 3", "loss average") == [pytest.approx(np.mean(last))]
+    assert found.values("after 3", "loss forgetting") == [pytest.approx(np.mean(lost))]
+    assert 0 <= found.values("after 2", "knn 1")[0] <= 1
+    assert found.has("before 2", "loss 1", 0)
+    assert found.has("entering 3", "loss 2", 0)
+    notes = (usual / "stages" / "forgetting" / "notes.txt").read_text()
+    assert notes.startswith("loss of 3 data sets: ")
+
+
+def test_the_losses_are_those_of_the_state_that_each_row_names(stream, usual, tmp_path):
+    """An annealed state has another loss than the one before its annealing, which is the one that goes on."""
+    found = table(usual)
+    assert found.values("after 1", "loss 1") != found.values("before 2", "loss 1")
+    run(stream[:2], tmp_path / "cosine", Settings(steps=8, batch_size=16, schedule="repeated_cosine"))
+    found = table(tmp_path / "cosine")
+    assert found.values("after 1", "loss 1") == found.values("before 2", "loss 1")
+    assert not (tmp_path / "cosine" / "stages" / "anneal.1").exists()
+
+
+def test_without_labels_there_are_losses_alone(stream, tmp_path):
+    run([source.without("label") for source in stream[:2]], tmp_path)
+    assert not any(metric.startswith("knn") for metric in table(tmp_path).metrics)
+
+
+def test_earlier_samples_come_again_at_the_share_that_is_asked_for(stream, tmp_path, monkeypatch):
+    seen: list[list[int]] = []
+    plain = Learner.training_step
+
+    def training_step(self, batch, index):
+        seen.append(batch.ids.tolist())
+        plain(self, batch, index)
+
+    monkeypatch.setattr(Learner, "training_step", training_step)
+    run(stream[:2], tmp_path, replay=0.25, buffer=6, entry=0.0)
+    first = set(stream[0].ids.tolist())
+    shares = [sum(number in first for number in ids) / len(ids) for ids in seen]
+    assert shares == [1.0] * 10 + [0.25] * 10
+    assert len({number for ids in seen[10:] for number in ids} & first) == 6
+
+
+def test_epochs_are_passes_over_each_data_set(stream, tmp_path):
+    settings = Settings(epochs=2, batch_size=16, schedule="repeated_cosine")
+    run([stream[0], stream[1].at(np.arange(40))], tmp_path, settings, entry=0.0)
+    held = [2 * (round(0.7 * 80) // 16), 2]
+    lengths = [ended(tmp_path, f"train.{number}").progress["updates"] for number in (1, 2)]
+    assert lengths[0] in (held[0] - 2, held[0], held[0] + 2)
+    assert lengths[1] > lengths[0]
+
+
+def test_a_method_of_choice_and_a_stream_of_names_run_from_the_command_line(tmp_path, monkeypatch):
+    from autodidact.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    for name in ("a", "b"):
+        np.save(f"{name}.npy", rng.integers(0, 255, (60, 8, 8), dtype=np.uint8))
+    words = "pretrain continual --data digits --method.then a.npy,b.npy --method.method gmml --encoder small:vit"
+    sizes = "--encoder.width 8 --encoder.depth 2 --encoder.heads 2 --encoder.patch 2"
+    rest = "--schedule infinite --steps 6 --batch-size 16 --out out --accelerator cpu --no-report"
+    assert main([*words.split(), *sizes.split(), *rest.split()]) == 0
+    assert table(tmp_path / "out").about["data"] == ["digits", "a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"then": ()}, "needs data sets after the first"),
+        ({"method": "continual"}, "is a recipe"),
+        ({"replay": 1.0}, "replay lies in"),
+        ({"buffer": 5}, "of no use without replay"),
+        ({"held": 0.0}, "held lies in"),
+        ({"entry": -0.1}, "entry in"),
+        ({"then": "nowhere"}, "there is no data 'nowhere'"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(stream, tmp_path, options, said):
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        run(stream, tmp_path, **options)
+
+
+def test_cycles_are_those_of_the_data(stream, tmp_path):
+    with pytest.raises(ValueError, match="leave out --cycles"):
+        run(stream, tmp_path, Settings(steps=4, schedule="repeated_cosine", cycles=2))
+
+
+def test_a_training_does_not_go_on_from_one_of_another_kind(stream, tmp_path):
+    place = site(stream[0], tmp_path)
+    methods = [BarlowTwins(place.encoder("encoder"), dimensions=size) for size in (8, 8, 4)]
+    place.train("first", methods[0], stream[0])
+    with pytest.raises(ValueError, match="cannot go on from one with adamw"):
+        place.train("sgd", methods[1], stream[1], replace(INFINITE, optimizer="sgd"), carry="first")
+    with pytest.raises(ValueError, match="cannot go on from one of another method"):
+        place.train("other", methods[2], stream[1], carry="first")
+    with pytest.raises(FileNotFoundError, match="has no checkpoint to go on from"):
+        place.train("none", methods[1], stream[1], carry="nothing")
