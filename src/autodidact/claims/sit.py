@@ -20,7 +20,7 @@ from autodidact.claims.images import (
 from autodidact.data import Source
 from autodidact.encoders.kept import EncoderModel
 from autodidact.evaluation.finetune import Tuning, finetune
-from autodidact.methods.masked.sit import SiT, TaskName
+from autodidact.methods.masked.sit import SiT
 from autodidact.methods.method import Progress
 from autodidact.training import Settings, train
 
@@ -30,7 +30,7 @@ READ_OUT = "pooled+mean"
 
 def run(
     *,
-    tasks: Sequence[TaskName] = (),
+    tasks: Sequence[str] = (),
     weighting: Any = "fixed",
     lam: float,
     longer: int = 1,

@@ -302,7 +302,7 @@ class DependencyViT(ImageEncoder):
 
     def _placed(
         self, inputs: Float[Tensor, "n c h w"], masked: Masked | None, unplaced: Bool[Tensor, "n t"] | None
-    ) -> Float[Tensor, "n d h w"]:
+    ) -> Float[Tensor, "n d rows columns"]:
         """Embedded patches with their positions, on their grid."""
         embedded = self.embed(self.normalise(inputs))
         grid = (embedded.shape[2], embedded.shape[3])

@@ -100,7 +100,7 @@ class SelfDistilling(SeveralViews):
         )
         self.slow_encoder, self.slow_head = slow_copy(encoder, momentum), slow_copy(self.head, momentum)
         self.centre = Centre(prototypes, centre_momentum) if centring == "mean" else None
-        self.said: list[Tensor] = []
+        self.said: list[tuple[Centre, Tensor]] = []
 
     def teacher_heat(self, progress: Progress) -> float:
         """The teacher's temperature at this update."""
@@ -109,17 +109,17 @@ class SelfDistilling(SeveralViews):
             return last
         return linear_ramp(progress.step, max(1, round(self.temperature_warmup * progress.total)), first, last)
 
-    def heard(self, scores: Float[Tensor, "rows k"]) -> Float[Tensor, " k"] | None:
+    def heard(self, scores: Float[Tensor, "rows k"], centre: Centre | None) -> Float[Tensor, " k"] | None:
         """The centre to take off the teacher's scores, which it will follow after the update."""
-        if self.centre is None:
+        if centre is None:
             return None
         if self.training:
-            self.said.append(scores)
-        return self.centre.value
+            self.said.append((centre, scores))
+        return centre.value
 
     def after_update(self, progress: Progress) -> None:
-        if self.centre is not None and self.said:
-            self.centre.update(torch.cat(self.said))
+        for centre in {id(centre): centre for centre, _ in self.said}.values():
+            centre.update(torch.cat([scores for of, scores in self.said if of is centre]))
         self.said.clear()
         momentum = cosine_ramp(progress.step, progress.total, self.momentum, 1.0)
         self.slow_encoder.update(self.encoder, momentum)

@@ -206,7 +206,7 @@ class TwoViews(SeveralViews):
         """The loss on the projections of a pair of views, and its named terms."""
 
     def loss(self, views: Views, progress: Progress) -> Loss:
-        names = _shown(views)
+        names = shown_views(views)
         shown = [views[name] for name in names]
         if self.one_forward:
             h = self._pooled(torch.cat(shown)).chunk(len(shown))
@@ -223,14 +223,14 @@ class TwoViews(SeveralViews):
         return Loss(total, terms, {"embedding": h[0], "projection": z[0], "projection_b": z[1]})
 
 
-def _shown(views: Views) -> list[str]:
+def shown_views(views: Views) -> list[str]:
     """Names of the views, a letter each; whatever else a method has made of the batch has a longer name."""
     return [name for name in views.named if len(name) == 1]
 
 
 def _pair(views: Views, first: str, second: str) -> Views:
     """Two of the views, with what may repel what there."""
-    others = set(_shown(views)) - {first, second}
+    others = set(shown_views(views)) - {first, second}
     pair = {name: value for name, value in views.named.items() if name not in others}
     if views.slot is None:
         return replace(views, named=pair)

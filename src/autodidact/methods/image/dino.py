@@ -118,7 +118,7 @@ class DINO(SelfDistilling):
         total = dino_loss(
             student,
             teacher.chunk(LARGE_VIEWS),
-            self.heard(teacher),
+            self.heard(teacher, self.centre),
             student_temperature=self.temperature,
             teacher_temperature=self.teacher_heat(progress),
         )
