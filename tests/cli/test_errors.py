@@ -13,7 +13,7 @@ WRONG = {
     "no method": (["pretrain", "--data", "digits"], "which method?"),
     "no data": (["pretrain", "dcl"], "pretrain needs data"),
     "method": (["pretrain", "simcrl", "--data", "digits"], "unknown method 'simcrl'; did you mean 'simclr'?"),
-    "not a method": (["pretrain", "rankme", "--data", "digits"], "'rankme' is a meter"),
+    "not a method": (["pretrain", "rankme", "--data", "digits"], "'rankme' is of kind meter"),
     "own file": (["pretrain", "own.py:Mine", "--data", "digits"], "no such file: own.py"),
     "option": (["pretrain", "dcl", "--epoch", "3"], "unknown option --epoch; did you mean --epochs?"),
     "abbreviation": (["pretrain", "dcl", "--batch", "3"], "unknown option --batch; did you mean --batch-size?"),

@@ -120,6 +120,8 @@ def test_what_does_not_fit_is_refused_before_anything_is_trained(digits, tmp_pat
         comparison(digits, tmp_path, methods="simclr,t_jepa")
     with pytest.raises(ValueError, match="protocol 'regress' does not fit"):
         comparison(digits, tmp_path, protocols="regress")
+    with pytest.raises(ValueError, match="protocol 'groups' needs groups, which only evaluate takes"):
+        comparison(digits, tmp_path, protocols="knn,groups")
     with pytest.raises(ValueError, match="at least one seed"):
         comparison(digits, tmp_path, seeds=0)
 

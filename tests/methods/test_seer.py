@@ -104,7 +104,7 @@ def used(method, source):
 
 
 def test_prototypes_stay_in_use_and_without_the_balance_they_do_not(digits, monkeypatch):
-    settings = Settings(steps=80, batch_size=128, lr=3e-3, weight_decay=0.0)
+    settings = Settings(steps=40, batch_size=128, lr=3e-3, weight_decay=0.0)
     figures = {}
     for arm in ("balanced", "not balanced"):
         if arm == "not balanced":

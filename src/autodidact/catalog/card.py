@@ -58,8 +58,8 @@ class Card:
         return "predict" in self.abilities or "label" in dict(self.needs).values()
 
     def plain(self) -> dict[str, Any]:
-        """JSON-ready: tuples as lists, `needs` as field -> kind."""
+        """JSON-ready: tuples as lists, `needs` and `search` as dictionaries."""
         return {
-            name: dict(value) if name == "needs" else list(value) if isinstance(value, tuple) else value
+            name: dict(value) if name in ("needs", "search") else list(value) if isinstance(value, tuple) else value
             for name, value in asdict(self).items()
         }

@@ -16,7 +16,7 @@ def print_table(table: Table, title: str) -> None:
     """The table under a title that says what its figures are; turned where it is too wide for the terminal."""
     print(title)
     shown = table.text()
-    if max(map(len, shown.splitlines())) > shutil.get_terminal_size((120, 24)).columns:
+    if max(map(len, shown.splitlines()), default=0) > shutil.get_terminal_size((120, 24)).columns:
         shown = table.text(turned=len(table.metrics) > len(table.arms))
     print(shown)
 

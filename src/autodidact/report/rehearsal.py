@@ -101,7 +101,7 @@ class _Stage(Site):
     trainings: Mapping[str, Training] = field(default_factory=dict)
     seen: list[Rehearsed] = field(default_factory=list)
 
-    def train(self, stage: str, method: Method, source: Source, settings: Settings | None = None) -> Model:
+    def train(self, stage: str, method: Method, source: Source, settings: Settings | None = None, **_: Any) -> Model:
         found = _restored(stage, method, source, self.trainings[stage])
         self.seen.append(found)
         return found.method.kept()

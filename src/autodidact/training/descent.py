@@ -15,7 +15,8 @@ from autodidact.data.batch import Batch
 from autodidact.methods.method import Loss, Progress
 
 if TYPE_CHECKING:
-    from autodidact.training.learner import Learner
+    from autodidact.training.groups import moves
+from autodidact.training.learner import Learner
 
 
 class NonFinite(RuntimeError):
@@ -86,7 +87,7 @@ class Descent:
         return [
             parameter
             for group in groups
-            if only in (None, group["group"]) and self.progress.step >= group["frozen_until"]
+            if only in (None, group["group"]) and moves(group, self.progress)
             for parameter in group["params"]
         ]
 
@@ -98,7 +99,7 @@ class Descent:
             for parameter in group["params"]:
                 if id(parameter) not in mine:
                     # The optimiser skips parameters without a gradient; what another descent has collected comes back.
-                    keep = parameter.grad if self.progress.step >= group["frozen_until"] else None
+                    keep = parameter.grad if moves(group, self.progress) else None
                     waiting.append((parameter, keep))
                     parameter.grad = None
         average_gradients(chosen)

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from autodidact.methods.method import Group, Method
+from autodidact.methods.method import Group, Method, Progress
 from autodidact.training.lars import LARS
 from autodidact.training.settings import Settings
 
 
-def optimiser(method: Method, settings: Settings, total: int) -> Optimizer:
-    """One optimiser over all groups of a method, for a training of `total` updates.
+def optimiser(method: Method, settings: Settings) -> Optimizer:
+    """One optimiser over all groups of a method.
 
     Each group becomes up to two parameter groups: one that decays and one of norms, biases and other vectors that does
-    not (nor is adapted by LARS). Every parameter group carries ``group``, ``lr_scale`` and ``frozen_until``.
+    not (nor is adapted by LARS). Every parameter group carries ``group``, ``lr_scale``, ``frozen_until`` and
+    ``frozen_share``, see `moves`.
     """
     entries: list[dict[str, Any]] = []
     taken: set[int] = set()
     for group in method.groups():
         decaying, exempt = _divide(group, taken)
-        frozen_until = max(group.frozen_until, round(group.frozen_share * total))
         for parameters, decays in ((decaying, group.decay), (exempt, False)):
             if parameters:
                 entries.append(
@@ -31,7 +32,8 @@ def optimiser(method: Method, settings: Settings, total: int) -> Optimizer:
                         "weight_decay": settings.weight_decay if decays else 0.0,
                         "group": group.name,
                         "lr_scale": group.lr_scale,
-                        "frozen_until": frozen_until,
+                        "frozen_until": group.frozen_until,
+                        "frozen_share": group.frozen_share,
                     }
                 )
                 if settings.optimizer == "lars":
@@ -43,6 +45,11 @@ def optimiser(method: Method, settings: Settings, total: int) -> Optimizer:
     if settings.optimizer == "sgd":
         return SGD(entries, lr=settings.lr, momentum=settings.momentum, fused=True)
     return LARS(entries, lr=settings.lr, momentum=settings.momentum)
+
+
+def moves(group: Mapping[str, Any], progress: Progress) -> bool:
+    """Whether a parameter group is no longer frozen."""
+    return progress.step >= max(group["frozen_until"], round(group["frozen_share"] * progress.total))
 
 
 def _divide(group: Group, taken: set[int]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

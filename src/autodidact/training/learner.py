@@ -111,7 +111,7 @@ class Learner(L.LightningModule):
             from autodidact.heads import synchronised
 
             synchronised(self.method)
-        self.optimiser = build_optimiser(self.method, self.settings, self.total)
+        self.optimiser = build_optimiser(self.method, self.settings)
         return self.optimiser
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:

@@ -133,7 +133,12 @@ def protocols_of(source: Source, asked: str | Sequence[str] | None) -> list[str]
         return []
     _, classes = answer_field(source.schema)
     usual = ["knn", "linear"] if classes else ["regress"]
-    return [each.name for each in choose(names or usual, "label" if classes else "target")]
+    chosen = choose(names or usual, "label" if classes else "target")
+    if apart := [each.name for each in chosen if each.by_group]:
+        raise ValueError(
+            f"protocol '{apart[0]}' needs groups, which only evaluate takes: autodidact evaluate RUN --group"
+        )
+    return [each.name for each in chosen]
 
 
 def check_fit(arm: Setting, source: Source) -> None:

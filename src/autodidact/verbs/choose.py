@@ -15,7 +15,7 @@ import torch
 from autodidact.catalog import unknown
 from autodidact.compare.arms import digest
 from autodidact.compare.grid import NETWORK, OPTION, Setting
-from autodidact.compare.space import Range, Space, check_space, searched, space_of
+from autodidact.compare.space import Domain, Range, Space, check_space, searched, space_of
 from autodidact.data import Source, fingerprint, open_source
 from autodidact.data.folder import evenly
 from autodidact.encoders.kept import EncoderModel, read_out
@@ -135,6 +135,10 @@ def choose(
     chosen = protocols_of(source, protocols)
     if source.schema.first("image") is None:
         by, between = ("rankme" if each == "lidar" else each for each in (by, between))
+    different = {tuple(networks(Setting(name, name), encoder).items()) for name in names}
+    notes = []
+    if len(different) > 1:
+        notes.append("the methods have different encoders: name one with --encoder to compare methods alone")
     about = {
         "data": source.name,
         "samples": len(source),
@@ -146,9 +150,7 @@ def choose(
         "between": between,
         "protocols": list(chosen),
         "labels": labels if chosen else None,
-        "notes": ["the methods have different encoders: name one with --encoder to compare methods alone"]
-        if len({tuple(networks(Setting(name, name), encoder).items()) for name in names}) > 1
-        else [],
+        "notes": notes,
         "versions": versions(),
     }
     arms = Arms(
@@ -173,7 +175,7 @@ def choose(
     started = time.monotonic()
     for round_ in range(trials):
         if hours and round_ and time.monotonic() - started > 3600 * hours:
-            about["notes"] = [*about["notes"], f"{round_} of {trials} trials of each method, since the hours were over"]
+            notes.append(f"{round_} of {trials} trials of each method, since the hours were over")
             break
         for name in names:
             finder.go_on(name, round_ + 1)
@@ -196,6 +198,8 @@ class _Search:
 
     def __init__(self, arms: Arms, spaces: Mapping[str, Space], by: str, between: str, early_stopping: bool) -> None:
         import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         arms.out.mkdir(parents=True, exist_ok=True)
@@ -203,7 +207,7 @@ class _Search:
         same = {
             name: [by, early_stopping, repr(space), arms.key(Setting(name, name))] for name, space in spaces.items()
         }
-        storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(arms.out / JOURNAL)))
+        storage = JournalStorage(JournalFileBackend(str(arms.out / JOURNAL)))
         pruner: optuna.pruners.BasePruner = optuna.pruners.NopPruner()
         if early_stopping:
             pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2)
@@ -354,6 +358,10 @@ def _defaults(method: str, space: Space, settings: Settings) -> dict[str, Any]:
     return usual
 
 
+def _fixed(drawn: Domain) -> bool:
+    return not isinstance(drawn, Range) and len(drawn) == 1
+
+
 def _setting(method: str, space: Space, trial: optuna.Trial) -> Setting:
     """The setting of a trial, numbers rounded to what its name says."""
     values: dict[str, Any] = {}
@@ -364,11 +372,7 @@ def _setting(method: str, space: Space, trial: optuna.Trial) -> Setting:
             values[key] = trial.suggest_int(key, int(drawn.low), int(drawn.high), log=drawn.log)
         else:
             values[key] = float(f"{trial.suggest_float(key, drawn.low, drawn.high, log=drawn.log):.3g}")
-    said = ", ".join(
-        f"{key.removeprefix(OPTION)}={value}"
-        for key, value in values.items()
-        if isinstance(space[key], Range) or len(space[key]) > 1
-    )
+    said = ", ".join(f"{key.removeprefix(OPTION)}={values[key]}" for key, drawn in space.items() if not _fixed(drawn))
     return Setting(
         f"{method} {said}".strip(),
         method,
@@ -382,7 +386,9 @@ def _table(search: _Search, about: Mapping[str, Any]) -> Table:
     """Finished trials with their figures, best first, and what follows from them."""
     seed = search.arms.settings.seed
     finished: dict[str, tuple[str, dict[str, float]]] = {}
-    given_up, diverged, settings = [], [], {}
+    given_up: list[str] = []
+    diverged: list[str] = []
+    settings: dict[str, Any] = {}
     for method in search.spaces:
         for trial in search.over(method):
             setting = trial.user_attrs["setting"]

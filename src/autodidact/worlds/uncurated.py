@@ -35,9 +35,9 @@ class Condition:
 
 CONDITIONS = {
     "studio": Condition(),
-    "wall": Condition("brick", 0.9, 25.0, 0.0),
-    "lawn": Condition("grass", 0.85, -40.0, 0.15),
-    "path": Condition("gravel", 0.8, 60.0, 0.2),
+    "wall": Condition("brick", 0.9, 15.0, 0.0),
+    "lawn": Condition("grass", 0.9, -25.0, 0.1),
+    "path": Condition("gravel", 0.9, 35.0, 0.1),
 }
 GROUPS = tuple(CONDITIONS)
 MAJORITY = GROUPS[0]
