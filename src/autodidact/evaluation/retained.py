@@ -25,7 +25,7 @@ def held_out_loss(method: Method, source: Source, batch_size: int, *, device: st
     training = method.training
     method.eval().to(device)
     progress = Progress(0, 1, 0, torch.Generator().manual_seed(seed))
-    losses = []
+    losses: list[float] = []
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         for batch in source.in_order(batch_size):
