@@ -225,9 +225,11 @@ def test_a_method_of_choice_and_a_stream_of_names_run_from_the_command_line(tmp_
         np.save(f"{name}.npy", rng.integers(0, 255, (60, 8, 8), dtype=np.uint8))
     words = "pretrain continual --data digits --method.then a.npy,b.npy --method.method gmml --encoder small:vit"
     sizes = "--encoder.width 8 --encoder.depth 2 --encoder.heads 2 --encoder.patch 2"
-    rest = "--schedule infinite --steps 6 --batch-size 16 --out out --accelerator cpu --no-report"
+    rest = "--schedule infinite --steps 6 --batch-size 16 --out out --accelerator cpu"
     assert main([*words.split(), *sizes.split(), *rest.split()]) == 0
     assert table(tmp_path / "out").about["data"] == ["digits", "a", "b"]
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Stage enter.2" in page or "Stage train.2" in page
 
 
 @pytest.mark.parametrize(

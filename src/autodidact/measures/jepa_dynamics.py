@@ -159,7 +159,7 @@ def _features(lambdas: Numbers, rhos: Numbers) -> tuple[Float64[Tensor, " m"], F
     lam, rho = _positive("lambda", lambdas), _positive("rho", rhos)
     if lam.shape != rho.shape and 1 not in (len(lam), len(rho)):
         raise ValueError(f"as many rhos as lambdas are needed, got {len(rho)} and {len(lam)}")
-    return torch.broadcast_tensors(lam, rho)  # type: ignore[return-value]
+    return torch.broadcast_tensors(lam, rho)
 
 
 def _check_start(start: float) -> None:

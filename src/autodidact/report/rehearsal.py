@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -101,7 +102,9 @@ class _Stage(Site):
     trainings: Mapping[str, Training] = field(default_factory=dict)
     seen: list[Rehearsed] = field(default_factory=list)
 
-    def train(self, stage: str, method: Method, source: Source, settings: Settings | None = None, **_: Any) -> Model:
+    def train(
+        self, stage: str, method: Method, source: Source, settings: Settings | None = None, **carried_on: Any
+    ) -> Model:
         found = _restored(stage, method, source, self.trainings[stage])
         self.seen.append(found)
         return found.method.kept()

@@ -125,7 +125,7 @@ class ProgressLine(Callback):
         elapsed = max(time.monotonic() - self._started, 1e-9)
         figures = self.monitors.figures
         shown = {
-            "epoch": f"{learner.updates / max(1, learner.epoch_steps):.1f}",
+            "epoch": f"{(learner.updates - learner.begun) / max(1, learner.epoch_steps):.1f}",
             "samples/s": f"{(learner.meter['samples'] - self._samples) / elapsed:,.0f}",
         }
         for label, name in (("loss", "loss"), ("rank", "rankme/embedding"), ("knn", "knn")):
