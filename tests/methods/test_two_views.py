@@ -9,11 +9,15 @@ import torch
 from autodidact.data import Source, open_source
 from autodidact.encoders import build
 from autodidact.methods.image.barlow_twins import BarlowTwins
+from autodidact.methods.image.byol import BYOL
 from autodidact.methods.image.dcl import DCL
+from autodidact.methods.image.moco_v3 import MoCoV3
 from autodidact.methods.image.simclr import SimCLR
+from autodidact.methods.image.vicreg import VICReg
 from autodidact.methods.method import Progress, Views
 from autodidact.model import load_model
 from autodidact.objectives import barlow_twins, barlow_twins_floor, coupling, dcl, dclw, nt_xent
+from autodidact.training import Settings, train
 
 
 @pytest.fixture(scope="module")
@@ -127,3 +131,16 @@ def test_it_learns_digits_better_than_its_own_random_start(digits, taught, cls, 
     rows = digits.batch(np.arange(20))
     with torch.no_grad():
         assert torch.equal(load_model(model.save(tmp_path)).embed(rows), model.embed(rows))
+
+
+@pytest.mark.parametrize("cls", [SimCLR, BarlowTwins, VICReg, BYOL, MoCoV3])
+def test_a_vision_transformer_learns_in_them_and_is_kept(digits, cls):
+    torch.manual_seed(0)
+    vit = build("small:vit?width=16&depth=1&heads=2", schema=digits.schema)
+    method = cls(vit)
+    before = {name: p.detach().clone() for name, p in vit.named_parameters()}
+    model = train(method, digits.at(np.arange(64)), Settings(steps=2, batch_size=32, warmup=0.0), quiet=True)
+    still = {name for name, p in model.encoder.named_parameters() if torch.equal(p, before[name])}
+    assert still <= {"model.patch_embed.proj.weight", "model.patch_embed.proj.bias"}
+    assert bool(still) == (cls is MoCoV3)
+    assert torch.isfinite(model.eval().embed(digits.batch(np.arange(8)))).all()
