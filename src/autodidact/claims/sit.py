@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from autodidact.methods.masked.sit import SiT
 from autodidact.methods.method import Progress
 from autodidact.training import Settings, train
 
-READ_OUT = "pooled+mean"
+READ_OUT: Literal["pooled+mean"] = "pooled+mean"
 """Of all arms alike: class token and mean of the patch tokens, as the authors fine-tune."""
 
 
@@ -94,7 +94,7 @@ def run(
         tuning=tuning,
         lr=tuned_rate if tasks else rate,
         seed=seed,
-        read_out=READ_OUT,  # type: ignore[arg-type]
+        read_out=READ_OUT,
     )
     figures["finetuned"] = percent_right(predictor, split.test)
     if not tasks:
