@@ -189,7 +189,7 @@ def test_the_encoder_rests_while_only_the_head_learns() -> None:
     assert method.predictor.head.out.weight.abs().sum() > 0
 
 
-@pytest.mark.parametrize(("read_out", "width"), [("pooled", 32), ("mean", 32), ("flat", 3 * 32)])
+@pytest.mark.parametrize(("read_out", "width"), [("pooled", 32), ("mean", 32), ("flat", 3 * 32), ("pooled+mean", 64)])
 def test_a_head_reads_what_is_asked_and_says_the_same_when_loaded(read_out: Any, width: int, tmp_path: Path) -> None:
     source = table(64)
     torch.manual_seed(0)
@@ -198,9 +198,11 @@ def test_a_head_reads_what_is_asked_and_says_the_same_when_loaded(read_out: Any,
     model = method.kept()
     given = source.batch(np.arange(8))
     with torch.no_grad():
-        tokens = net(net.prepare(given.fields)).tokens
-        embedding = model.embed(given)
-        expected = {"pooled": embedding, "mean": tokens.mean(1), "flat": tokens.flatten(1)}[read_out]
+        encoded, embedding = net(net.prepare(given.fields)), model.embed(given)
+        pooled, tokens = encoded.pooled, encoded.tokens
+        sides = torch.cat([pooled, tokens.mean(1)], dim=1)
+        named = {"pooled": pooled, "mean": tokens.mean(1), "flat": tokens.flatten(1), "pooled+mean": sides}
+        expected = named[read_out]
         assert embedding.shape == (8, width)
         torch.testing.assert_close(embedding, expected)
         again = load_model(model.save(tmp_path))

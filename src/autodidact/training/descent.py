@@ -13,10 +13,10 @@ from torch import Tensor, nn
 from autodidact.catalog import unknown
 from autodidact.data.batch import Batch
 from autodidact.methods.method import Loss, Progress
+from autodidact.training.groups import moves
 
 if TYPE_CHECKING:
-    from autodidact.training.groups import moves
-from autodidact.training.learner import Learner
+    from autodidact.training.learner import Learner
 
 
 class NonFinite(RuntimeError):
