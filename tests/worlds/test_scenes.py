@@ -44,6 +44,8 @@ def test_surfaces_are_alike_in_brightness_and_roughness():
 def test_digits_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match="2 digits of 14 to 20 pixels do not fit into 32"):
         digit_scenes(2, digits=2)
+    with pytest.raises(ValueError, match="roughness must not be negative"):
+        digit_scenes(2, roughness=-0.1)
 
 
 def test_textures_have_the_sides_that_were_asked_for():

@@ -49,6 +49,7 @@ def run(
     side: int,
     size: tuple[int, int],
     contrast: tuple[float, float],
+    roughness: float,
     steps: int,
     batch: int,
     width: int,
@@ -67,7 +68,7 @@ def run(
     from patches of a digit, in scenes with two, that lead into the same digit; ``by feature`` the same of the tree of
     the most similar patches, ``by chance`` of parents drawn at random.
     """
-    look = {"side": side, "contrast": tuple(contrast)}
+    look = {"side": side, "contrast": tuple(contrast), "roughness": roughness}
     train_set, validation = (
         _scenes(n, 1, tuple(size), "train", 10 * seed + i, **look) for i, n in enumerate((images, held))
     )
@@ -107,7 +108,7 @@ def _name(
     if network == "vanilla":
         return (
             f"timm:vit_tiny_patch16_224?embed_dim={width}&depth={depth}&num_heads={heads}&patch_size={patch}"
-            "&class_token=false&global_pool=avg&init_values={layer_scale}"
+            f"&class_token=false&global_pool=avg&init_values={layer_scale}"
         )
     name = f"small:dependency_vit?width={width}&depth={depth}&heads={heads}&patch={patch}&layer_scale={layer_scale}"
     if network == "dependency":
@@ -165,7 +166,7 @@ def _edges(encoder: Encoder, source: Source) -> dict[str, float]:
     for batch in source.in_order(250):
         inputs = encoder.prepare(batch.fields)
         cover = torch.nn.functional.avg_pool2d(batch["truth_masks"].float(), side).flatten(2)
-        # A patch is a digit's where a quarter of it is ink: of most digits that leaves 5 to 12 of 64 patches.
+        # A patch is a digit's where a quarter of it is ink: of most digits that leaves 3 to 8 patches.
         digit = torch.where(cover.amax(1) > 0.25, cover.argmax(1), -1)
         same = (digit[:, :, None] == digit[:, None]) & (digit >= 0)[:, :, None]
         off = 1 - torch.eye(digit.shape[1])
@@ -209,10 +210,11 @@ CLAIM = Claim(
         "laptop": {
             "images": 6_000,
             "held": 1_000,
-            "side": 32,
-            "size": [14, 20],
-            "contrast": [0.25, 0.45],
-            "steps": 1_000,
+            "side": 24,
+            "size": [18, 22],
+            "contrast": [0.4, 0.48],
+            "roughness": 0.05,
+            "steps": 1_500,
             "batch": 64,
             "width": 32,
             "depth": 4,
@@ -227,6 +229,7 @@ CLAIM = Claim(
             "side": 64,
             "size": [20, 32],
             "contrast": [0.15, 0.4],
+            "roughness": 0.1,
             "steps": 30_000,
             "batch": 256,
             "width": 192,
@@ -242,6 +245,7 @@ CLAIM = Claim(
             "side": 16,
             "size": [8, 8],
             "contrast": [0.25, 0.45],
+            "roughness": 0.1,
             "steps": 3,
             "batch": 32,
             "width": 8,
@@ -334,5 +338,7 @@ CLAIM = Claim(
         "The truth of the masks is never used in training. What a network sees of them without having learned anything "
         "is what the untrained arm shows: in scenes whose digits are all brighter than the surfaces that is nearly all "
         "of it, so here they are brighter or darker by a fair coin.",
+        "Large digits on smooth surfaces: on 32 pixels with rougher ones neither network had learned anything after a "
+        "thousand updates of a few thousand scenes, which is what a laptop has time for.",
     ),
 )

@@ -26,6 +26,7 @@ def digit_scenes(
     side: int = 32,
     size: tuple[int, int] = (14, 20),
     contrast: tuple[float, float] = (0.25, 0.45),
+    roughness: float = 0.1,
     part: Literal["train", "held"] = "train",
     seed: int = 0,
 ) -> Source:
@@ -33,8 +34,9 @@ def digit_scenes(
 
     Structure: the digits, whose class is the label. Nuisance: the surface and where it is cut, its brightness, the
     digits' sizes, places, and whether their ink is brighter or darker than the surface and by how much: brightness
-    does not tell where a digit is. Difficulty: `contrast` (at 0.1 digits drown in the surface), `size`. Ink is smoother
-    than any surface, and far from the picture's mean; what that alone says of the masks an untrained network shows.
+    does not tell where a digit is. Difficulty: `contrast` against `roughness` (where they are equal digits drown in the
+    surface), `size`. Ink is smoother than any surface, and far from the picture's mean; what that alone says of the
+    masks an untrained network shows.
 
     Parameters
     ----------
@@ -43,6 +45,7 @@ def digit_scenes(
     side : of the pictures in pixels; at least the greatest size, twice that for two digits.
     size : range of the digits' sides in pixels.
     contrast : range of how much brighter or darker than the mean of the surface the ink is.
+    roughness : standard deviation of the surfaces, >= 0.
     part : the digits of "train" are other ones than those of "held".
     seed : of everything that is drawn.
 
@@ -54,6 +57,8 @@ def digit_scenes(
     low, high = size
     if not 1 <= low <= high or high * digits > side:
         raise ValueError(f"{digits} digits of {low} to {high} pixels do not fit into {side} pixels side by side")
+    if roughness < 0:
+        raise ValueError(f"roughness must not be negative, got {roughness}")
     rng = np.random.default_rng(seed)
     source = open_source("digits", progress=False)
     written = np.arange(TRAINING_DIGITS) if part == "train" else np.arange(TRAINING_DIGITS, len(source))
@@ -62,7 +67,7 @@ def digit_scenes(
     surface = textures(rows, side, rng).float()[:, 0] / 255
     # All surfaces alike in brightness and roughness, so that neither gives a digit away.
     surface = (surface - surface.mean((1, 2), keepdim=True)) / surface.std((1, 2), keepdim=True).clamp(min=1e-3)
-    picture = 0.5 + torch.from_numpy(rng.uniform(-0.1, 0.1, (rows, 1, 1))).float() + 0.1 * surface
+    picture = 0.5 + torch.from_numpy(rng.uniform(-0.1, 0.1, (rows, 1, 1))).float() + roughness * surface
     masks = torch.zeros(rows, digits, side, side, dtype=torch.bool)
     images = source.batch(written)["image"].float() / 255
     width = side // digits
