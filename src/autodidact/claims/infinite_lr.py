@@ -136,7 +136,7 @@ CLAIM = Claim(
             "data": "fashion_mnist",
             "tasks": CLASSES,
             "images": 4_000,
-            "steps": 500,
+            "steps": 400,
             "batch": 64,
             "method": {"name": "gmml", "align": 7, "max_block": 0.5},
             "encoder": "small:vit?width=64&depth=4&heads=4&patch=7&pool=avg",
