@@ -42,7 +42,8 @@ class TimmEncoder(ImageEncoder):
         self._patches = _grid(model)
         self.any_tokens = self.plain_vit
         if self.plain_vit and self._patches is not None:
-            self.model.patch_embed.strict_img_size = False
+            patches: Any = model.patch_embed
+            patches.strict_img_size = False
         self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         self.depth = len(getattr(model, "blocks", ())) if self.plain_vit else len(getattr(model, "feature_info", ()))
         with _evaluating(model), torch.no_grad():
