@@ -42,10 +42,14 @@ def test_its_options_are_those_of_swav():
     assert list(inspect.signature(SEER).parameters) == list(inspect.signature(SwAV).parameters)
 
 
-def test_its_defaults_are_a_projector_of_three_layers_without_norm_and_codes_of_ten_iterations_at_epsilon_003(digits):
+def test_its_defaults_are_a_projector_of_three_layers_codes_of_ten_iterations_and_a_queue_and_norms_can_be_left_out(
+    digits,
+):
     method = SEER(build("small:convnet", schema=digits.schema, width=4))
-    assert [type(part) for part in method.projector] == [nn.Linear, nn.ReLU, nn.Linear, nn.ReLU, nn.Linear]
-    assert (method.epsilon, method.iterations, method.prototypes.out_features) == (0.03, 10, 512)
+    assert [type(part) for part in method.projector] == 2 * [nn.Linear, nn.BatchNorm1d, nn.ReLU] + [nn.Linear]
+    assert (method.epsilon, method.iterations, method.prototypes.out_features) == (0.02, 10, 512)
+    plain = made(digits, norm=False).projector
+    assert [type(part) for part in plain] == 2 * [nn.Linear, nn.ReLU] + [nn.Linear]
     assert [len(queue.embeddings) for queue in method.queues] == [0, 0]
     assert [augment.shape[0] for augment in method.augments] == [8, 8, 5, 5, 5, 5]
 
@@ -64,7 +68,7 @@ def test_the_power_law_over_the_prototypes_reaches_the_codes(digits):
         method.loss(views, progress())
     assert len(seen) == 2
     for scores, codes in seen:
-        torch.testing.assert_close(codes, sinkhorn(scores, 0.03, 10, marginal=power_law(10, 1.0)))
+        torch.testing.assert_close(codes, sinkhorn(scores, 0.02, 10, marginal=power_law(10, 1.0)))
 
 
 def test_more_prototypes_than_images_in_a_batch_are_warned_of_once_unless_there_is_a_queue(digits):

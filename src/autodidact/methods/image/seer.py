@@ -28,11 +28,11 @@ class SEER(Swapped):
     """SwAV's objective as SEER trains with it (arXiv 2202.08360, section 3 and appendix).
 
     There is no other objective than SwAV's. What differs: 16,000 prototypes, codes of ten iterations at epsilon 0.03, a
-    projector of three layers without BatchNorm, four small crops, an optional power law over the prototypes, and the
-    training: SGD with rates adapted layer by layer (``--optimizer lars``), a single pass (``--epochs 1``), and, where
-    the network is large, activations that are computed again (``--recompute``). The paper's encoders are RegNetY
-    (``--encoder timm:regnety_320``; ``timm:regnety_004`` is a small one); the largest has ten billion parameters, for
-    which this library has no sharding.
+    projector of three layers, at the largest size without BatchNorm, four small crops, an optional power law over the
+    prototypes, and the training: SGD with rates adapted layer by layer (``--optimizer lars``), a single pass
+    (``--epochs 1``), and, where the network is large, activations that are computed again (``--recompute``). The
+    paper's encoders are RegNetY (``--encoder timm:regnety_320``; ``timm:regnety_004`` is a small one); the largest has
+    ten billion parameters, for which this library has no sharding.
 
     The paper audits encoders by group, by corruption and by copies:
     ``autodidact evaluate RUN --data D --protocol groups,retrieval,corruption,copies,fewshot --group WHERE``, for
@@ -43,7 +43,8 @@ class SEER(Swapped):
     encoder : image encoder that takes images of two sizes.
     prototypes : number of clusters. Paper: 16000.
     temperature : of the predicted assignment. Paper: 0.1.
-    epsilon : softness of the codes. Paper: 0.03.
+    epsilon : softness of the codes. Paper: 0.03, with batches of thousands; with small ones that lets all samples
+        become alike.
     iterations : of Sinkhorn-Knopp. Paper: 10.
     marginal : exponent a >= 0 of the shares that prototypes get of a batch: prototype k gets k^-a of all of them, for
         data with few frequent and many rare kinds. Paper: 0; the authors' code has such a power law as an option.
@@ -59,7 +60,8 @@ class SEER(Swapped):
     queue_from : epoch from which the queue is used. A single pass has only epoch 0.
     hidden : width of the projector's hidden layers; 0 for the encoder's width. Paper: 8192.
     layers : of the projector. Paper: 3.
-    norm : whether a BatchNorm follows each of its hidden layers. Paper: no, for the largest encoder.
+    norm : whether a BatchNorm follows each of its hidden layers, without which small networks learn slowly. Paper: not
+        for the largest encoder.
     dimensions : width of the projections. Paper: 256.
     view : augmentation by name: "auto", "simclr", "grey", "tiny", "weak", ...
     view_changes : fields of `autodidact.views.Augment` to change, for example ``{blur_p: 0}``.
@@ -71,7 +73,7 @@ class SEER(Swapped):
         *,
         prototypes: int = 512,
         temperature: float = 0.1,
-        epsilon: float = 0.03,
+        epsilon: float = 0.02,
         iterations: int = 10,
         marginal: float = 0.0,
         frozen: int = 313,
@@ -83,7 +85,7 @@ class SEER(Swapped):
         queue_from: int = 0,
         hidden: int = 0,
         layers: int = 3,
-        norm: bool = False,
+        norm: bool = True,
         dimensions: int = 256,
         view: str = "auto",
         view_changes: dict[str, Any] | None = None,
