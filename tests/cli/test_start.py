@@ -71,7 +71,7 @@ def test_options_of_pretraining_come_with_their_default(run, monkeypatch):
     assert re.search(r"--seed N .*\(default: 0\)", out)
     assert re.search(r"--lr X +peak learning rate.*\(default: 0\.001\)", out)
     assert re.search(r"--steps N +updates, instead of epochs", out)
-    assert re.search(r"--epochs N +passes over the data; default 100, unless --steps is given", out)
+    assert re.search(r"--epochs N +passes over the data; default 100, unless --steps or --tokens is given", out)
     assert re.search(r"--\[no-\]cache +pack images", out)
 
 

@@ -16,6 +16,9 @@ ROOT = Path(__file__).parent.parent
 RESERVED = ("schema", "samples")
 """Constructor arguments that are filled in from the data, not by the user."""
 
+QUOTES = '"""'
+CLASSES = ("Encoder", "Source", "Schema", "bool", "float", "int", "str")
+"""What stands in most signatures and is no name for a choice: nothing is read to find that out."""
 _EMPTY: dict[str, Any] = {"dict": {}, "list": [], "tuple": ()}
 Definition = ast.ClassDef | ast.FunctionDef
 
@@ -210,8 +213,11 @@ def _annotation(node: ast.expr | None, tree: ast.Module) -> str:
         return "Any"
     if isinstance(node, ast.BinOp):
         return f"{_annotation(node.left, tree)} | {_annotation(node.right, tree)}"
-    if isinstance(node, ast.Name) and (found := _find(node.id, tree)) and isinstance(found[0], ast.Assign):
-        return ast.unparse(found[0].value)
+    if isinstance(node, ast.Name):
+        if node.id in CLASSES:
+            return node.id
+        if (found := _find(node.id, tree)) and isinstance(found[0], ast.Assign):
+            return ast.unparse(found[0].value)
     return ast.unparse(node)
 
 
@@ -229,7 +235,45 @@ def _tree(path: Path) -> ast.Module:
 
 @cache
 def _parsed(path: Path, changed: int) -> ast.Module:
-    return ast.parse(path.read_text(), filename=str(path))
+    text = path.read_text()
+    try:
+        return ast.parse(_outline(text), filename=str(path))
+    except SyntaxError:
+        return ast.parse(text, filename=str(path))
+
+
+def _outline(text: str) -> str:
+    """The text without what functions do, which takes most of the time of reading it: their signatures and
+    documentation stay. Of text that is not laid out as this package's is, the outline may be no valid code."""
+    kept: list[str] = []
+    lines = iter(text.splitlines())
+    depth: int | None = None
+    for line in lines:
+        indent = len(line) - len(line.lstrip())
+        if depth is not None:
+            if not line.strip() or indent > depth:
+                continue
+            depth = None
+        kept.append(line)
+        if not line.lstrip().startswith(("def ", "async def ")):
+            continue
+        while not line.endswith((":", "...")):
+            line = next(lines, ":")
+            kept.append(line)
+        if line.endswith("..."):
+            continue
+        depth = indent
+        opening = next(lines, "")
+        text_of = opening.strip().removeprefix("r")
+        if not text_of.startswith(QUOTES):
+            kept.append(" " * (indent + 4) + "...")
+            continue
+        kept.append(opening)
+        line = text_of.removeprefix(QUOTES)
+        while not line.endswith(QUOTES):
+            line = next(lines, QUOTES)
+            kept.append(line)
+    return "\n".join(kept)
 
 
 def _line(text: str) -> str:

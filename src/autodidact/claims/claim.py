@@ -8,6 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Literal
 
 from autodidact.catalog import unknown
@@ -138,6 +139,7 @@ class Claim:
         }
 
 
+@cache
 def _code_digest(source: str) -> str:
     # Module-level values (settings, sentences, notes) are left out: what of them matters is part of the key itself.
     parts = []

@@ -144,6 +144,8 @@ def run_claims(
     with Workers("autodidact.claims.engine:work", _jobs(jobs, scale)) as workers:
         for work_force, _ in asked.values():
             work_force.workers = workers
+            # Read once, here: several threads at once upset the parser of Python 3.11.
+            work_force.claim.code()
         with ThreadPoolExecutor(len(asked)) as pool:
             list(pool.map(one, asked))
     if failed:
