@@ -42,7 +42,7 @@ class FixedSiT(SiT):
 
 class FixedSEER(SEER):
     def views(self, batch: Batch, progress: Progress) -> Views:
-        image = batch["image"]
+        image = batch["image"].double()
         return Views({"a": image, "b": image.flip(-1), "c": image[..., 2:10, 2:10]}, batch.ids)
 
 
@@ -54,9 +54,10 @@ def made(name: str, source: ArraySource) -> Method:
     encoder = build("small:convnet", schema=source.schema, image_size=12, width=8)
     if name == "seer":
         # Its queue is longer than the training: what the processes push into it balances all later codes.
+        # In float64, as batch norm in the projector blows up what is rounded.
         return FixedSEER(
             encoder, prototypes=12, dimensions=8, frozen=1, queue=256, marginal=0.5, local_count=1, local_size=8
-        )
+        ).double()
     return FixedDCL(encoder) if name == "dcl" else FixedBarlowTwins(encoder, dimensions=16)
 
 
