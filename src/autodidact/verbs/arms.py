@@ -7,14 +7,14 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from autodidact.compare.arms import SECONDS, cell_path
 from autodidact.compare.grid import Setting
-from autodidact.data import Source
+from autodidact.data import Source, fingerprint
 from autodidact.data.folder import evenly
 from autodidact.evaluation.embeddings import Embeddings, embedder
 from autodidact.evaluation.protocols import choose
@@ -53,6 +53,30 @@ class Arms:
     draws: int
     print: str
     quiet: bool
+
+    @classmethod
+    def of(
+        cls,
+        data: str | Path | Source,
+        source: Source,
+        out: str | Path,
+        settings: Settings,
+        encoder: str | Mapping[str, str] | None,
+        *,
+        encoder_arguments: Mapping[str, Any] | None,
+        labels: str | float,
+        protocols: Sequence[str],
+        test: str | Path | Source | None,
+        label_from: str | None,
+        cache: bool,
+        draws: int,
+        quiet: bool,
+        **network: Any,
+    ) -> Self:
+        """From the arguments of `compare` and `choose`; `source` is `data`, opened."""
+        trained = {"encoder_arguments": dict(encoder_arguments or {}), **network, "labels": label_from, "cache": cache}
+        measured = {"labels": labels, "protocols": protocols, "test": test, "label_from": label_from, "cache": cache}
+        return cls(data, Path(out), settings, encoder, trained, measured, draws, fingerprint(source), quiet)
 
     def key(self, arm: Setting) -> dict[str, Any]:
         """All that the figures of an arm depend on beside the seed."""

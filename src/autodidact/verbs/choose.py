@@ -16,7 +16,7 @@ from autodidact.catalog import unknown
 from autodidact.compare.arms import digest
 from autodidact.compare.grid import NETWORK, OPTION, Setting
 from autodidact.compare.space import Domain, Range, Space, check_space, searched, space_of
-from autodidact.data import Source, fingerprint, open_source
+from autodidact.data import Source, open_source
 from autodidact.data.folder import evenly
 from autodidact.encoders.kept import EncoderModel, read_out
 from autodidact.evaluation.table import Table
@@ -153,23 +153,23 @@ def choose(
         "notes": notes,
         "versions": versions(),
     }
-    arms = Arms(
+    arms = Arms.of(
         data,
-        Path(out),
+        source,
+        out,
         settings,
         encoder,
-        {
-            "encoder_arguments": dict(encoder_arguments or {}),
-            "image_size": image_size,
-            "channels": channels,
-            "pretrained": pretrained,
-            "labels": label_from,
-            "cache": cache,
-        },
-        {"labels": labels, "protocols": chosen, "test": test, "label_from": label_from, "cache": cache},
-        1,
-        fingerprint(source),
-        quiet,
+        encoder_arguments=encoder_arguments,
+        image_size=image_size,
+        channels=channels,
+        pretrained=pretrained,
+        labels=labels,
+        protocols=chosen,
+        test=test,
+        label_from=label_from,
+        cache=cache,
+        draws=1,
+        quiet=quiet,
     )
     finder = _Search(arms, spaces, by, between, early_stopping)
     started = time.monotonic()

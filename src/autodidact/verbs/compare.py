@@ -13,7 +13,7 @@ import numpy as np
 
 from autodidact.compare.arms import run_arms
 from autodidact.compare.grid import Setting, settings_of
-from autodidact.data import Source, fingerprint, open_source
+from autodidact.data import Source, open_source
 from autodidact.evaluation.table import Table
 from autodidact.training import Settings
 from autodidact.verbs.arms import Arms, check_fit, names_of, networks, protocols_of
@@ -101,23 +101,23 @@ def compare(
     for arm in arms:
         check_fit(arm, source)
     encoders = {arm.name: networks(arm, encoder) for arm in arms}
-    work = Arms(
+    work = Arms.of(
         data,
-        Path(out),
+        source,
+        out,
         settings,
         encoder,
-        {
-            "encoder_arguments": dict(encoder_arguments or {}),
-            "image_size": image_size,
-            "channels": channels,
-            "pretrained": pretrained,
-            "labels": label_from,
-            "cache": cache,
-        },
-        {"labels": labels, "protocols": chosen, "test": test, "label_from": label_from, "cache": cache},
-        draws,
-        fingerprint(source),
-        quiet,
+        encoder_arguments=encoder_arguments,
+        image_size=image_size,
+        channels=channels,
+        pretrained=pretrained,
+        labels=labels,
+        protocols=chosen,
+        test=test,
+        label_from=label_from,
+        cache=cache,
+        draws=draws,
+        quiet=quiet,
     )
     beside = FROZEN_BASELINES if chosen else ()
     table = run_arms(
