@@ -74,8 +74,9 @@ def choose(
     Within a method, trials are compared by RankMe (arXiv 2210.02885), as the paper does; optuna draws their settings,
     and trials that are behind at a quarter or at half of the budget are given up. RankMe says nothing between methods,
     so the best trials of the methods are compared by LiDAR (arXiv 2312.04000) on the same random views, for which there
-    is less evidence. Where the data has labels they are used only afterwards, to report how well these rankings agree
-    with accuracy. A search that was cut off goes on.
+    is less evidence. Both can order trials the wrong way round, above all after short trainings, as they did in
+    ``benchmarks/choose.json``. Where the data has labels they are used only afterwards, to report how well these
+    rankings agree with accuracy. A search that was cut off goes on.
 
     Parameters
     ----------
