@@ -75,9 +75,12 @@ def rates(monkeypatch):
     """Rates of the parameter groups in every update, by the folder and the number of updates done."""
     seen: dict[str, dict[int, list[float]]] = {}
     plain = Learner.set_rates
+    # Held on to, so that no later trainer gets the number of one that is gone.
+    trainers = []
 
     def set_rates(self):
         plain(self)
+        trainers.append(self.trainer)
         found = sorted({group["lr"] for group in self.optimiser.param_groups})
         seen.setdefault(str(id(self.trainer)), {})[self.updates] = found
 
