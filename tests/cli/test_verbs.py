@@ -364,3 +364,17 @@ def test_a_report_and_a_demo_go_where_they_are_told(run, called, tmp_path):
     shown = called("demo", "autodidact.verbs.demo")
     assert run("demo", "--out", "here").code == 0
     assert shown["given"] == ("here",)
+
+
+def test_pretraining_that_pauses_says_so_and_the_same_command_without_until_goes_on(tmp_path, capsys) -> None:
+    from autodidact.cli.pretrain import run
+
+    words = ["simclr", "--data", "digits", "--out", str(tmp_path / "run"), *TINY]
+    run([*words, "--until", "0.5"])
+    said = capsys.readouterr().out
+    assert "paused" in said
+    assert "the model is in" not in said
+    assert not (tmp_path / "run" / "model").exists()
+    run(words)
+    assert "the model is in" in capsys.readouterr().out
+    assert (tmp_path / "run" / "model").exists()

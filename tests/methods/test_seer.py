@@ -165,3 +165,15 @@ def test_it_goes_once_over_a_stream_of_images_of_unknown_number(tmp_path):
     train(method, stream, Settings(steps=3, batch_size=8, optimizer="lars", lr=0.3), quiet=True)
     assert [len(queue.embeddings) for queue in method.queues] == [16, 16]
     torch.testing.assert_close(method.prototypes.weight.norm(dim=1), torch.ones(10))
+
+
+def test_small_views_are_whole_patches_where_the_encoder_reads_patches() -> None:
+    source = open_source("digits", progress=False)
+    for name in ("small:vit", "small:convnet"):
+        torch.manual_seed(0)
+        encoder = build(f"{name}?width=12", schema=source.schema)
+        method = SEER(encoder, prototypes=10, dimensions=8, queue=0)
+        small = method.augments[-1].size
+        patch = min(encoder.spec["image_size"]) // min(encoder.grid) if encoder.token_width else 1
+        assert small % patch == 0
+        assert 0 < small < min(encoder.spec["image_size"])

@@ -47,6 +47,9 @@ def run(argv: Sequence[str]) -> None:
         # What the first process has made anew by now is the run to take part in.
         arguments |= {"fresh": False, "force": False}
     pretrain(**{**arguments, "out": out})
+    if given.get("until", 1) < 1:
+        print(f"{method}: paused in {out}; the same command without --until goes on")
+        return
     drawn = out / "report.html"
     print(f"{method}: the model is in {out / 'model'}" + (f", the report is {drawn}" if drawn.exists() else ""))
     print(f"next: autodidact evaluate {out} --data LABELLED --labels 1%")

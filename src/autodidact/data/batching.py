@@ -175,7 +175,7 @@ class SameBatching(Batching):
 
 @dataclass(frozen=True)
 class ReplayBatching(Batching):
-    """Every new sample once an epoch, in batches of which a share is drawn from earlier samples. Sheet 16.
+    """Every new sample once an epoch, in batches of which a share is drawn from earlier samples (arXiv 2503.02844).
 
     Parameters
     ----------

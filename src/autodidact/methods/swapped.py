@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -126,8 +125,7 @@ class Swapped(SeveralViews):
     def loss(self, views: Views, progress: Progress) -> Loss:
         shown = list(views.named.values())
         # Views of one size pass the encoder as one batch.
-        alike = [list(group) for _, group in groupby(shown, key=lambda view: view.shape)]
-        h = torch.cat([self._pooled(torch.cat(group)) for group in alike])
+        h = self._pooled_by_size(shown)
         projected = self.projector(h)
         with full_precision_region(h.device):
             z = unit_rows(full_precision(projected))

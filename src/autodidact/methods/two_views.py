@@ -104,12 +104,12 @@ def large_and_small(
     ]
     if not count:
         return tuple(crops)
-    local = size or _patches(encoder, side / 2 if tiny else side * 96 / 224)
+    local = size or whole_patches(encoder, side / 2 if tiny else side * 96 / 224)
     _check_takes(encoder, local)
     return (*crops, *[replace(small, crop_scale=wanted[1] or ((0.2, 0.5) if tiny else usual[1]), size=local)] * count)
 
 
-def _patches(encoder: Encoder, side: float) -> int:
+def whole_patches(encoder: Encoder, side: float) -> int:
     """The nearest side that is a whole number of patches, where the encoder reads patches."""
     if not encoder.token_width or encoder.grid is None:
         return round(side)

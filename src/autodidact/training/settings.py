@@ -42,7 +42,7 @@ class Settings:
     accelerator : "auto", "cpu" or "gpu".
     compile : compile the encoders with torch.compile.
     recompute : keep only the inputs of the encoders' blocks, and compute their insides again in the backward pass: the
-        same result in much less memory and about a third more time, for large encoders.
+        same result in much less memory for one more forward pass, for large encoders.
     deterministic : use deterministic algorithms only, where a faster one is not.
     workers : processes that read data; 0 reads in the training process, which is fastest from the packed cache.
     seed : seed of data order, views and dropout.

@@ -19,8 +19,6 @@ from autodidact.training import Settings
 from autodidact.verbs.arms import Arms, check_fit, names_of, networks, protocols_of
 from autodidact.verbs.pretrain import versions
 
-# More rows than this change RankMe of usual widths by less than the spread between seeds.
-RANKED = 4096
 FROZEN_BASELINES = ("raw", "random")
 
 

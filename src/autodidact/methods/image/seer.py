@@ -6,6 +6,7 @@ from typing import Any
 
 from autodidact.catalog import Card
 from autodidact.methods.swapped import Swapped
+from autodidact.methods.two_views import whole_patches
 from autodidact.model import Encoder
 
 CARD = Card(
@@ -99,7 +100,7 @@ class SEER(Swapped):
             marginal=marginal,
             frozen=frozen,
             local_count=local_count,
-            local_size=local_size or round(min(encoder.spec["image_size"]) * 96 / 160),
+            local_size=local_size or whole_patches(encoder, min(encoder.spec["image_size"]) * 96 / 160),
             global_scale=global_scale,
             local_scale=local_scale,
             queue=queue,
