@@ -35,7 +35,7 @@ def test_all_arms_are_measured_alike_beside_what_needs_no_training(digits, tmp_p
     for arm in table.arms:
         assert table.seeds(arm, "knn") == [0, 1]
         assert all(0 <= value <= 1 for value in table.values(arm, "knn"))
-    assert set(table.metrics) == {"knn", "rankme", "loss", "seconds"}
+    assert set(table.metrics) == {"knn", "rankme", "rankme_projection", "loss", "seconds"}
     assert table.about["budget"] == "2 updates"
     assert Table.load(tmp_path / "table.json") == table
 
@@ -86,7 +86,7 @@ def test_data_without_labels_is_compared_by_what_needs_none(digits, tmp_path):
     np.save(images, np.load(digits)["image"])
     table = comparison(str(images), tmp_path / "out", protocols=None, seeds=1)
     assert table.arms == ["simclr", "dcl"]
-    assert set(table.metrics) == {"rankme", "loss", "seconds"}
+    assert set(table.metrics) == {"rankme", "rankme_projection", "loss", "seconds"}
 
 
 def test_a_mean_over_draws_of_labels_is_one_figure(digits, tmp_path):

@@ -257,6 +257,11 @@ def test_cycles_are_those_of_the_data(stream, tmp_path):
         run(stream, tmp_path, Settings(steps=4, schedule="repeated_cosine", cycles=2))
 
 
+def test_a_stream_is_not_counted_in_tokens(stream, tmp_path):
+    with pytest.raises(ValueError, match="in --steps or --epochs, not in --tokens"):
+        run(stream, tmp_path, Settings(tokens=1_000))
+
+
 def test_a_training_does_not_go_on_from_one_of_another_kind(stream, tmp_path):
     place = site(stream[0], tmp_path)
     methods = [BarlowTwins(place.encoder("encoder"), dimensions=size) for size in (8, 8, 4)]

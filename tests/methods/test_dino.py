@@ -138,6 +138,7 @@ def test_an_encoder_of_one_size_is_refused_before_training_unless_there_are_no_s
         ({"frozen": -0.1}, "frozen is a share"),
         ({"prototypes": 1}, "at least 2 prototypes"),
         ({"centring": "median"}, "centring must be mean or sinkhorn, got 'median'"),
+        ({"centring": "sinkhorn", "centre_momentum": 0.8}, "of no use under sinkhorn"),
         ({"momentum": 1.5}, "momentum"),
         ({"local_count": 25}, "local_count is at most 24, got 25"),
     ],

@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from autodidact.data.batch import Batch
+from autodidact.encoders.kept import read_out
 from autodidact.heads import JigsawHead, pretext_head
 from autodidact.methods.method import Loss, Method, Progress, Views
 from autodidact.model import Encoder
@@ -23,14 +24,6 @@ from autodidact.views.transformations import transformation_set
 
 PretextName = Literal["rotation", "jigsaw"]
 GRID, ORDERS = 3, 35
-
-
-def pooled(encoder: Encoder, images: Tensor) -> Float[Tensor, "n d"]:
-    """The embeddings of images."""
-    embedding = encoder(images).pooled
-    if embedding is None:
-        raise ValueError(f"{encoder.name} gives no pooled embedding")
-    return embedding
 
 
 class Pretext(nn.Module, ABC):
@@ -46,7 +39,7 @@ class Pretext(nn.Module, ABC):
 
     def loss(self, encoder: Encoder, images: Tensor, labels: Int[Tensor, " rows"]) -> Float[Tensor, ""]:
         """Mean cross-entropy over the rows of all processes."""
-        return label_cross_entropy(self.logits(pooled(encoder, images)), labels)
+        return label_cross_entropy(self.logits(read_out(encoder, images)), labels)
 
 
 class RotationTask(Pretext):
@@ -172,7 +165,7 @@ class PretextMethod(Method):
 
     def loss(self, views: Views, progress: Progress) -> Loss:
         assert views.ids is not None
-        embedding = pooled(self.encoder, views["shown"])
+        embedding = read_out(self.encoder, views["shown"])
         logits, labels = self.task.logits(embedding), views["done"]
         right = (logits.argmax(1) == labels).float().mean()
         of_images = embedding.unflatten(0, (len(views.ids), -1)).mean(1)

@@ -19,6 +19,8 @@ from autodidact.schedules import cosine_ramp, linear_ramp
 from autodidact.targets import Centre, slow_copy
 
 Centring = Literal["mean", "sinkhorn"]
+CENTRE_MOMENTUM = 0.9
+"""Of DINO, iBOT and their successors."""
 
 
 class SelfDistilling(SeveralViews):
@@ -82,6 +84,8 @@ class SelfDistilling(SeveralViews):
             raise ValueError(f"at least 2 prototypes are needed, got {prototypes}")
         if centring not in ("mean", "sinkhorn"):
             raise ValueError(f"centring must be mean or sinkhorn, got '{centring}'")
+        if centring == "sinkhorn" and centre_momentum != CENTRE_MOMENTUM:
+            raise ValueError(f"centre_momentum {centre_momentum} is of no use under sinkhorn, which keeps no mean")
         self.encoder, self.temperature, self.temperature_warmup = encoder, temperature, temperature_warmup
         self.teacher_temperature = (float(teacher_temperature[0]), float(teacher_temperature[1]))
         self.momentum, self.frozen = momentum, frozen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -119,6 +120,8 @@ class Continual(Recipe):
         plan = site.settings.plan()
         if plan.cycles is not None:
             raise ValueError("a stream has a cycle for each of its data sets: leave out --cycles")
+        if site.settings.tokens:
+            raise ValueError("a stream counts each data set in --steps or --epochs, not in --tokens")
         further = [opened_like(data, site.source, "data set", quiet=site.quiet) for data in self.further]
         if site.source.streaming:
             raise ValueError(f"'{site.source.name}' is a stream; save it first, so that some of it can be held out")
@@ -175,6 +178,7 @@ class _Walk:
         order = np.random.default_rng([self.site.settings.seed, number]).permutation(len(source))
         return source.at(np.sort(order[: self.recipe.buffer]))
 
+    @cached_property
     def budgets(self) -> list[int]:
         """Updates for every data set."""
         settings = self.site.settings
@@ -189,12 +193,12 @@ class _Walk:
 
     def kept(self, number: int) -> str:
         """The stage with the model that is kept of a data set."""
-        budgets = self.budgets()
+        budgets = self.budgets
         return f"anneal.{number}" if self.plan.steps(budgets)[number - 1] < budgets[number - 1] else f"train.{number}"
 
     def through(self, number: int) -> list[Stage]:
         """The stages of one data set."""
-        budgets = self.budgets()
+        budgets = self.budgets
         trunk = self.plan.steps(budgets)
         before = f"train.{number - 1}" if number > 1 else ""
         entry = min(trunk[number - 1] - 1, max(1, round(self.recipe.entry * budgets[number - 1])))

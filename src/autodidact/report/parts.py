@@ -10,7 +10,6 @@ from jaxtyping import Float, Int, UInt8
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from autodidact.data.batch import Batch
 from autodidact.data.source import Source
 from autodidact.encoders.kept import EncoderModel, PredictorModel
 from autodidact.model import Model
@@ -40,7 +39,7 @@ def parts(model: Model, source: Source) -> str:
     grid = encoder.grid
     assert grid is not None
     strips = []
-    for row, name in enumerate(_names(source, positions, batch)):
+    for row, name in enumerate(_names(source, positions)):
         shown = {
             "image": thumbnail(images[row]),
             "saliency": _enlarged(found.saliency[row].view(1, *grid)),
@@ -87,5 +86,5 @@ def _enlarged(values: Float[Tensor, "1 r c"]) -> UInt8[np.ndarray, "h w"]:
     return thumbnail(values.repeat_interleave(scale, 1).repeat_interleave(scale, 2))
 
 
-def _names(source: Source, positions: np.ndarray, batch: Batch) -> list[str]:
-    return [source.names[int(position)] for position in positions[: len(batch)]]
+def _names(source: Source, positions: np.ndarray) -> list[str]:
+    return [source.names[int(position)] for position in positions]

@@ -24,12 +24,14 @@ from autodidact.model import Model
 from autodidact.recipes.names import demands, encoder_names, find
 from autodidact.training import NonFinite, Settings
 from autodidact.training.journal import METRICS, read_metrics
-from autodidact.verbs.evaluate import evaluate
+from autodidact.verbs.evaluate import evaluate, names_of
 from autodidact.verbs.opened import open_data
 from autodidact.verbs.pretrain import RECORD, pretrain
 
 # More rows than this change RankMe of usual widths by less than the spread between seeds.
 RANKED = 4096
+LOGGED = {"loss": "loss", "rankme_projection": "rankme/projection"}
+"""Figures of an arm that are the last value of a metric in its log, where it has one."""
 
 
 @dataclass(frozen=True)
@@ -142,16 +144,10 @@ class Arms:
         return {metric: float(np.mean(values)) for metric, values in found.items() if values}
 
 
-def names_of(given: str | Sequence[str]) -> list[str]:
-    """Names in a sequence, or with commas between."""
-    names = given.split(",") if isinstance(given, str) else list(given)
-    return [name.strip() for name in names if name.strip()]
-
-
 def protocols_of(source: Source, asked: str | Sequence[str] | None) -> list[str]:
     """Names of the protocols; none where the data has no answers and nobody asked for any."""
-    names = [] if asked is None else names_of(asked)
-    if names == ["none"]:
+    names = names_of(asked)
+    if asked and not names:
         return []
     if not names and source.schema.first("label") is None and source.schema.first("target") is None:
         return []
@@ -188,11 +184,16 @@ def label_free(model: Model, folder: Path, data: str | Path | Source, cache: boo
             # Of few rows the rank is bounded by their number, alike for all arms.
             warnings.simplefilter("ignore", UserWarning)
             found["rankme"] = float(rankme(torch.from_numpy(rows)))
-    logs = sorted(folder.rglob(METRICS), key=lambda path: path.stat().st_mtime)
-    losses = [value for _, name, value in (read_metrics(logs[-1]) if logs else []) if name == "loss"]
-    if losses:
-        found["loss"] = losses[-1]
+    for name, metric in LOGGED.items():
+        if values := logged(folder, metric):
+            found[name] = values[-1]
     return {**found, SECONDS: float(_record(folder)["seconds"])}
+
+
+def logged(folder: Path, metric: str) -> list[float]:
+    """Values of a metric in the newest log of a run."""
+    logs = sorted(folder.rglob(METRICS), key=lambda path: path.stat().st_mtime)
+    return [value for _, name, value in (read_metrics(logs[-1]) if logs else []) if name == metric]
 
 
 def _record(folder: Path) -> dict[str, Any]:

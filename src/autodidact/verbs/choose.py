@@ -28,8 +28,8 @@ from autodidact.model.device import pick_device
 from autodidact.recipes.names import find, options
 from autodidact.training import NonFinite, Settings
 from autodidact.training.feed import seeded
-from autodidact.training.journal import METRICS, read_metrics
-from autodidact.verbs.arms import Arms, check_fit, names_of, networks, protocols_of
+from autodidact.verbs.arms import Arms, check_fit, networks, protocols_of
+from autodidact.verbs.evaluate import names_of
 from autodidact.verbs.opened import open_data
 from autodidact.verbs.pretrain import versions
 
@@ -95,7 +95,7 @@ def choose(
     early_stopping : give up trials that are behind.
     encoder : of all methods; default each method's own, which compares methods together with their encoders.
     encoder_arguments, image_size, channels, pretrained : see `autodidact.pretrain`.
-    settings : how to train all trials; epochs or steps are the budget of one.
+    settings : how to train all trials; its epochs, steps or tokens are the budget of one.
     labels, protocols, test, label_from : for the agreement with labels only, see `autodidact.compare`.
     cache : pack images into the cache first.
     json : file that gets the table.
@@ -277,30 +277,28 @@ class _Search:
                 trial.report(found, place)
             if trial.should_prune():
                 raise optuna.TrialPruned(f"{self.by} {found:.4g}, given up after {rung:.0%} of the budget")
-        figures = {**self.arms.label_free(setting, seed, model)}
+        figures = self.arms.label_free(setting, seed, model)
         for name in (self.by, self.between):
-            figures.setdefault(name, self._judged(name, setting, model))
+            if name not in figures:
+                figures[name] = self._judged(name, setting, model)
         return {**figures, **self.arms.answers(setting, seed)}
 
     def _judged(self, name: str, setting: Setting, model: Model) -> float:
         folder = self.arms.folder(setting, self.arms.settings.seed)
         if name == "lidar":
             source = open_data(model, self.arms.data, folder, cache=self.arms.trained["cache"], quiet=True)
-            return views_lidar(model, source)
-        if name == "rankme":
-            return self.arms.label_free(setting, self.arms.settings.seed, model)[name]
-        logs = sorted(folder.rglob(METRICS), key=lambda path: path.stat().st_mtime)
-        found = [value for _, name, value in (read_metrics(logs[-1]) if logs else []) if name == "rankme/projection"]
-        if not found:
+            return views_lidar(model, source, device=pick_device(self.arms.settings.accelerator))
+        figures = self.arms.label_free(setting, self.arms.settings.seed, model)
+        if name not in figures:
             raise ValueError(f"{setting.method} logs no rank of projections; rank by rankme")
-        return found[-1]
+        return figures[name]
 
     def _say(self, line: str) -> None:
         if not self.arms.quiet:
             print(line, file=sys.stderr, flush=True)
 
 
-def views_lidar(model: Model, source: Source) -> float:
+def views_lidar(model: Model, source: Source, *, device: torch.device | str = "cpu") -> float:
     """LiDAR of a model's embeddings of random views, the same views of the same images for every model.
 
     Parameters
@@ -310,7 +308,6 @@ def views_lidar(model: Model, source: Source) -> float:
     """
     if not isinstance(model, EncoderModel):
         raise ValueError(f"LiDAR looks at views of images; rank by rankme, since this is a {type(model).__name__}")
-    device = pick_device()
     model.eval().to(device)
     augment = augment_for(model.encoder, "auto")
     generator = torch.Generator().manual_seed(0)

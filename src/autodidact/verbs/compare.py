@@ -16,7 +16,8 @@ from autodidact.compare.grid import Setting, settings_of
 from autodidact.data import Source, open_source
 from autodidact.evaluation.table import Table
 from autodidact.training import Settings
-from autodidact.verbs.arms import Arms, check_fit, names_of, networks, protocols_of
+from autodidact.verbs.arms import Arms, check_fit, networks, protocols_of
+from autodidact.verbs.evaluate import names_of
 from autodidact.verbs.pretrain import versions
 
 FROZEN_BASELINES = ("raw", "random")
@@ -75,8 +76,9 @@ def compare(
     Returns
     -------
     Table
-        Arms x figures x seeds. Figures: the protocols; ``rankme`` of the embeddings; ``loss``, the last of training, to
-        be compared between arms of one objective only; ``seconds`` of pretraining. With labels there are two more arms,
+        Arms x figures x seeds. Figures: the protocols; ``rankme`` of the embeddings; ``rankme_projection``, the last of
+        training, where the method logs it; ``loss``, the last of training, to be compared between arms of one objective
+        only; ``seconds`` of pretraining. With labels there are two more arms,
         "raw" and "random": the input itself, and the first arm's network untrained. ``about["differences"]`` has the
         paired differences of every arm to the first.
 

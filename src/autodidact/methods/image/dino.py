@@ -8,7 +8,7 @@ import torch
 
 from autodidact.catalog import Card
 from autodidact.methods.method import Loss, Progress, Views
-from autodidact.methods.self_distilling import Centring, SelfDistilling
+from autodidact.methods.self_distilling import CENTRE_MOMENTUM, Centring, SelfDistilling
 from autodidact.methods.two_views import LARGE_VIEWS
 from autodidact.model import Encoder
 from autodidact.objectives import dino_loss
@@ -47,7 +47,7 @@ class DINO(SelfDistilling):
         1024; less for short trainings.
     centring : "mean" takes the slow mean off the teacher's scores; "sinkhorn" spreads each batch over the prototypes by
         Sinkhorn-Knopp instead, as DINOv2 (2304.07193) does.
-    centre_momentum : share of the old mean that stays in every update. Paper: 0.9. Without use under "sinkhorn".
+    centre_momentum : share of the old mean that stays in every update. Paper: 0.9. Of "mean" only.
     frozen : share of the training in which the prototypes stay as they are. Paper: the first epoch.
     local_count : small views beside the two large ones. Paper: 8 to 10; 0 for none.
     local_size : side of the small views in pixels; 0 for 96/224 of the image's, as in the paper, or half of it where
@@ -74,7 +74,7 @@ class DINO(SelfDistilling):
         temperature_warmup: float = 0.3,
         momentum: float = 0.996,
         centring: Centring = "mean",
-        centre_momentum: float = 0.9,
+        centre_momentum: float = CENTRE_MOMENTUM,
         frozen: float = 0.01,
         local_count: int = 4,
         local_size: int = 0,

@@ -11,7 +11,7 @@ from autodidact.catalog import Card
 from autodidact.data.batch import Batch
 from autodidact.methods.masked_patches import image_transformer
 from autodidact.methods.method import Loss, Progress, Views
-from autodidact.methods.self_distilling import Centring, SelfDistilling
+from autodidact.methods.self_distilling import CENTRE_MOMENTUM, Centring, SelfDistilling
 from autodidact.methods.two_views import LARGE_VIEWS, shown_views
 from autodidact.model import Encoder, Masked
 from autodidact.objectives import dino_loss, masked_distillation, teacher_assignments
@@ -56,7 +56,7 @@ class IBOT(SelfDistilling):
         1024; less for short trainings.
     centring : "mean" takes the slow mean off the teacher's scores; "sinkhorn" spreads each batch, of images and of
         patches, over the prototypes by Sinkhorn-Knopp instead.
-    centre_momentum : share of the old means that stays in every update. Paper: 0.9. Without use under "sinkhorn".
+    centre_momentum : share of the old means that stays in every update. Paper: 0.9. Of "mean" only.
     frozen : share of the training in which the prototypes stay as they are. Paper: the first epoch.
     local_count : small views beside the two large ones, without masks. Paper: 10; 0 for none.
     local_size : side of the small views in pixels; 0 for 96/224 of the image's, as in the paper, or half of it where
@@ -85,7 +85,7 @@ class IBOT(SelfDistilling):
         temperature_warmup: float = 0.3,
         momentum: float = 0.996,
         centring: Centring = "mean",
-        centre_momentum: float = 0.9,
+        centre_momentum: float = CENTRE_MOMENTUM,
         frozen: float = 0.01,
         local_count: int = 4,
         local_size: int = 0,
