@@ -9,16 +9,18 @@ from autodidact.encoders import build
 from autodidact.encoders.attention import attention_maps, rollout
 
 
-def vit():
+def vit(positions="learned"):
     torch.manual_seed(0)
-    encoder = build("small:vit?width=16&depth=2&heads=2&registers=1", image_size=16, channels=1).eval()
+    name = f"small:vit?width=16&depth=2&heads=2&registers=1&positions={positions}"
+    encoder = build(name, image_size=16, channels=1).eval()
     for block in encoder.model.blocks:
         torch.nn.init.normal_(block.attn.qkv.weight, std=0.3)
     return encoder
 
 
-def test_maps_mix_the_values_as_the_fused_attention_does():
-    encoder, images, seen = vit(), torch.rand(3, 1, 16, 16), {}
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_maps_mix_the_values_as_the_fused_attention_does(positions):
+    encoder, images, seen = vit(positions), torch.rand(3, 1, 16, 16), {}
     for number, block in enumerate(encoder.model.blocks):
         block.attn.qkv.register_forward_hook(lambda _, given, out, n=number: seen.__setitem__((n, "qkv"), out))
         block.attn.proj.register_forward_pre_hook(lambda _, given, n=number: seen.__setitem__((n, "mixed"), given[0]))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from autodidact.encoders import build
+from autodidact.encoders.attention import attention_maps
 from autodidact.encoders.timm_encoder import TimmEncoder
 from autodidact.model import Masked
 
@@ -47,8 +48,9 @@ def test_a_transformers_parts_are_those_of_timm(pool: str) -> None:
     torch.testing.assert_close(encoded.map[:, :, 4, 3], encoded.tokens[:, 4 * 4 + 3])
 
 
-def test_taps_are_the_patch_tokens_behind_each_block() -> None:
-    encoder = vit()
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_taps_are_the_patch_tokens_behind_each_block(positions: str) -> None:
+    encoder = vit(positions=positions)
     x = images(encoder)
     hooked = {}
     for index, block in enumerate(encoder.model.blocks):
@@ -58,8 +60,9 @@ def test_taps_are_the_patch_tokens_behind_each_block() -> None:
     assert all(torch.equal(taps[index], hooked[index]) for index in taps)
 
 
-def test_keeping_every_token_changes_nothing() -> None:
-    encoder = vit()
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_keeping_every_token_changes_nothing(positions: str) -> None:
+    encoder = vit(positions=positions)
     x = images(encoder)
     plain, kept = encoder(x, taps=(1,)), encoder(x, keep=torch.arange(24).expand(3, -1), taps=(1,))
     assert torch.equal(kept.pooled, plain.pooled)
@@ -87,6 +90,89 @@ def test_kept_tokens_know_nothing_of_the_others() -> None:
     assert torch.equal(encoder(hidden, keep=keep).tokens, kept.tokens)
 
 
+def turned(x: Tensor, rows: Tensor, columns: Tensor, temperature: float = 100.0) -> Tensor:
+    """Queries or keys (heads, t, d) with neighbouring pairs of numbers turned as complex ones, an angle for each: the
+    first half of the pairs by the column, the others by the row, at falling speeds."""
+    pairs = torch.view_as_complex(x.double().unflatten(-1, (-1, 2)).contiguous())
+    speeds = temperature ** -(torch.arange(pairs.shape[-1] // 2, dtype=torch.float64) / (pairs.shape[-1] // 2))
+    angles = torch.cat([columns[:, None] * speeds, rows[:, None] * speeds], dim=-1)
+    return torch.view_as_real(pairs * torch.polar(torch.ones_like(angles), angles)).flatten(-2)
+
+
+def test_rotary_attention_is_that_of_turned_queries_and_keys() -> None:
+    """A block in float64, token by token, with some patches dropped and others without a position: `turned` by hand."""
+    encoder = vit(positions="rotary").double()
+    x = images(encoder, 1).double()
+    keep = torch.randperm(24, generator=torch.Generator().manual_seed(3))[None, :9]
+    unplaced = torch.zeros(1, 24, dtype=torch.bool)
+    unplaced[0, keep[0, :3]] = True
+    model = encoder.model
+    patches = model.patch_embed(normalised(encoder, x)).flatten(1, 2)[0][keep[0]]
+    tokens = torch.cat([model.cls_token[0], model.reg_token[0], patches])
+    rows, columns = (torch.where(unplaced[0], 0, place)[keep[0]].double() for place in _places(6, 4))
+    for block in model.blocks:
+        q, k, v = block.attn.qkv(block.norm1(tokens)).view(len(tokens), 3, 2, 12).permute(1, 2, 0, 3)
+        q, k = (torch.cat([each[:, :3], turned(each[:, 3:], rows, columns)], dim=1) for each in (q, k))
+        mixed = (q @ k.mT / 12**0.5).softmax(-1) @ v
+        tokens = tokens + block.attn.proj(mixed.transpose(0, 1).flatten(1))
+        tokens = tokens + block.mlp(block.norm2(tokens))
+    found = encoder(x, keep=keep, unplaced=unplaced)
+    torch.testing.assert_close(found.tokens[0], model.norm(tokens)[3:])
+
+
+def _places(height: int, width: int) -> tuple[Tensor, Tensor]:
+    rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    return rows.flatten(), columns.flatten()
+
+
+def test_rotary_attention_between_patches_sees_how_far_apart_they_are_and_not_where() -> None:
+    """In the first block; tokens without a place stand at the origin, so what they bring depends on it."""
+    encoder = vit(positions="rotary", width=16).double()
+    nn.init.normal_(encoder.model.blocks[0].attn.qkv.weight)
+    x = images(encoder, 1).double()
+    here, there = ([4 * row + column for row, column in places] for places in ([(1, 0), (2, 2)], [(3, 1), (4, 3)]))
+
+    def preferred(pixels: Tensor, pair: list[int]) -> Tensor:
+        """How much more each of two patches looks at the first of them than at the second."""
+        seen = attention_maps(encoder, pixels)[0][0, :, 3:, 3:][:, pair][:, :, pair].log()
+        return seen[:, :, 0] - seen[:, :, 1]
+
+    moved = torch.roll(x, (4, 2), dims=(2, 3))
+    torch.testing.assert_close(preferred(moved, there), preferred(x, here), rtol=0, atol=1e-5)
+    swapped = x.clone()
+    swapped[..., 4:6, 0:2], swapped[..., 2:4, 0:2] = x[..., 2:4, 0:2], x[..., 4:6, 0:2]
+    assert (preferred(swapped, [2 * 4 + 0, here[1]]) - preferred(x, here)).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["vit_small_patch16_rope_224", "vit_small_patch16_rope_mixed_224"])
+def test_rotary_transformers_of_timm_mask_and_drop_too(name: str) -> None:
+    torch.manual_seed(0)
+    encoder = build(f"timm:{name}", image_size=32, embed_dim=24, depth=2, num_heads=2, patch_size=8, init_values=1.0)
+    for block in encoder.model.blocks:
+        nn.init.normal_(block.attn.qkv.weight)
+    x, every = images(encoder.eval()), torch.ones(3, 16, dtype=torch.bool)
+    plain = encoder(x, taps=(0,))
+    torch.testing.assert_close(plain.pooled, encoder.model(encoder.normalise(x)))
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(0)).expand(3, -1)
+    torch.testing.assert_close(encoder(x, keep=order).tokens, plain.tokens[:, order[0]])
+    mask = Masked(torch.arange(16).expand(3, -1) % 3 == 0, torch.randn(24))
+    shown = torch.arange(16)[torch.arange(16) % 3 != 0].expand(3, -1)
+    torch.testing.assert_close(encoder(x, masked=mask, keep=shown).tokens, encoder(x, keep=shown).tokens)
+    moved = encoder(x, keep=order, unplaced=every)
+    torch.testing.assert_close(moved.tokens, encoder(x, unplaced=every).tokens[:, order[0]])
+    assert (moved.pooled - plain.pooled).abs().max() > 1e-4
+    torch.testing.assert_close(encoder(x, unplaced=~every).tokens, plain.tokens)
+
+
+def test_small_views_have_rotary_positions_that_count_patches() -> None:
+    encoder = vit(positions="rotary")
+    x = images(encoder)
+    part = encoder(x[..., :8, :6])
+    columns = torch.tensor([4 * row + column for row in range(4) for column in range(3)])
+    torch.testing.assert_close(part.tokens, encoder(x, keep=columns.expand(3, -1)).tokens, rtol=1e-4, atol=1e-5)
+    assert part.map is None
+
+
 def masked(encoder: TimmEncoder, n: int = 3) -> Masked:
     generator = torch.Generator().manual_seed(2)
     where = torch.rand(n, 24, generator=generator) < 0.5
@@ -104,15 +190,17 @@ def test_masked_patches_are_the_mask_token_at_their_position() -> None:
     torch.testing.assert_close(encoder(x, masked=Masked(where, token)).tokens, expected[:, 3:])
 
 
-def test_masking_no_patch_changes_nothing() -> None:
-    encoder = vit()
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_masking_no_patch_changes_nothing(positions: str) -> None:
+    encoder = vit(positions=positions)
     x = images(encoder)
     none = Masked(torch.zeros(3, 24, dtype=torch.bool), torch.randn(24))
     assert torch.equal(encoder(x, masked=none, taps=(1,)).taps[1], encoder(x, taps=(1,)).taps[1])
 
 
-def test_nothing_of_a_masked_patch_is_seen() -> None:
-    encoder = vit()
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_nothing_of_a_masked_patch_is_seen(positions: str) -> None:
+    encoder = vit(positions=positions)
     x, mask = images(encoder), masked(vit())
     hidden = x.clone()
     for row, patch in mask.where.nonzero().tolist():
@@ -121,8 +209,9 @@ def test_nothing_of_a_masked_patch_is_seen() -> None:
     assert torch.equal(encoder(hidden, masked=mask).tokens, encoder(x, masked=mask).tokens)
 
 
-def test_of_masked_tokens_only_the_kept_ones_are_encoded() -> None:
-    encoder = vit()
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_of_masked_tokens_only_the_kept_ones_are_encoded(positions: str) -> None:
+    encoder = vit(positions=positions)
     x, mask, keep = images(encoder), masked(vit()), torch.arange(4, 20).expand(3, -1)
     hidden = Masked(mask.where.clone(), mask.by)
     hidden.where[:, :4], hidden.where[:, 20:] = True, False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,24 +24,33 @@ def attention_maps(encoder: Encoder, inputs: Float[Tensor, "n c h w"]) -> list[F
     ------
     ValueError : the encoder is not a plain vision transformer of timm (``small:vit``, ``timm:vit_...``).
     """
-    if not isinstance(encoder, TimmEncoder) or not encoder.plain_vit:
+    if not isinstance(encoder, TimmEncoder) or not (encoder.plain_vit or encoder.rotary_vit):
         raise ValueError(f"{encoder.name} is not a plain vision transformer: it has no attention maps")
     found: list[Tensor] = []
 
-    def keep(attention: Any, given: tuple[Tensor, ...]) -> None:
+    def keep(attention: Any, given: tuple[Tensor, ...], named: Mapping[str, Any]) -> None:
         x = given[0]
         n, t, _ = x.shape
         q, k, _ = attention.qkv(x).reshape(n, t, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
         q, k = attention.q_norm(q), attention.k_norm(k)
+        if named.get("rope") is not None:
+            q, k = (_turned(each, named["rope"], encoder.prefix_count) for each in (q, k))
         found.append((q * attention.scale @ k.transpose(-2, -1)).softmax(dim=-1))
 
-    handles = [block.attn.register_forward_pre_hook(keep) for block in encoder.model.blocks]
+    handles = [block.attn.register_forward_pre_hook(keep, with_kwargs=True) for block in encoder.model.blocks]
     try:
         encoder(inputs)
     finally:
         for handle in handles:
             handle.remove()
     return found
+
+
+def _turned(x: Float[Tensor, "n heads t d"], rope: Tensor, prefix: int) -> Float[Tensor, "n heads t d"]:
+    """Queries or keys with the patches among them turned by their positions."""
+    from timm.layers import apply_rot_embed_cat
+
+    return torch.cat([x[:, :, :prefix], apply_rot_embed_cat(x[:, :, prefix:], rope)], dim=2)
 
 
 def rollout(maps: Sequence[Float[Tensor, "n heads t t"]]) -> Float[Tensor, "n t t"]:

@@ -9,6 +9,9 @@ from autodidact.data.schema import Schema
 from autodidact.encoders import timm_encoder
 from autodidact.encoders.image import image_spec
 
+ROTARY = {"dynamic_img_size": True, "init_values": 1.0}
+"""Any number of patches; timm has no such model without LayerScale, so it starts at 1."""
+
 
 def build(
     *,
@@ -20,12 +23,13 @@ def build(
     drop_path: float = 0.0,
     registers: int = 0,
     pool: str = "token",
+    positions: str = "learned",
     schema: Schema | None = None,
     image_size: int | Sequence[int] | None = None,
     channels: int | None = None,
     statistics: Any = None,
 ) -> timm_encoder.TimmEncoder:
-    """A plain pre-norm ViT with a class token and learned positions.
+    """A plain pre-norm ViT with a class token.
 
     Parameters
     ----------
@@ -38,6 +42,9 @@ def build(
     drop_path : rate of stochastic depth in the last block; it grows linearly from 0 in the first.
     registers : number of register tokens.
     pool : the embedding: "token" for the class token, "avg" for the mean of the patch tokens.
+    positions : "learned" for a vector that is added to each patch; "rotary" for queries and keys that every block turns
+        by row and column (RoPE-Axial, arXiv 2403.13298), so that attention sees how far apart patches are; needs
+        ``width / heads`` to be a multiple of 4.
     """
     asked = {
         "width": width,
@@ -48,17 +55,25 @@ def build(
         "drop_path": drop_path,
         "registers": registers,
         "pool": pool,
+        "positions": positions,
     }
     if width % heads:
         raise ValueError(f"small:vit needs a width that is a multiple of heads, got {width} and {heads}")
     if pool not in ("token", "avg"):
         raise ValueError(f"small:vit pools by 'token' or 'avg', got {pool!r}")
+    if positions not in ("learned", "rotary"):
+        raise ValueError(f"small:vit has positions 'learned' or 'rotary', got {positions!r}")
+    rotary = positions == "rotary"
+    if rotary and (width // heads) % 4:
+        raise ValueError(
+            f"rotary positions need a width that is a multiple of four times the heads, got {width} and {heads}"
+        )
     spec = image_spec(
         "small:vit", asked, schema=schema, image_size=image_size, channels=channels, statistics=statistics
     )
     return timm_encoder.build_sized(
         spec,
-        timm_name="vit_tiny_patch16_224",
+        timm_name="vit_small_patch16_rope_224" if rotary else "vit_tiny_patch16_224",
         args={
             "patch_size": patch or default_patch(*spec["image_size"]),
             "embed_dim": width,
@@ -66,8 +81,9 @@ def build(
             "num_heads": heads,
             "mlp_ratio": mlp_ratio,
             "drop_path_rate": drop_path,
-            "reg_tokens": registers,
+            "num_reg_tokens" if rotary else "reg_tokens": registers,
             "global_pool": pool,
+            **(ROTARY if rotary else {}),
         },
     )
 

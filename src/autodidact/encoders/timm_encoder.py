@@ -25,8 +25,8 @@ class TimmEncoder(ImageEncoder):
     ``pooled`` is what timm gives its classifier (class token or average, after the last norm). Vision transformers have
     ``tokens``, ``prefix`` (class, then register tokens) and ``map``; convolutional networks have ``map``. ``taps``
     index the blocks of a transformer (before its last norm), or the levels of a convolutional network. A vision
-    transformer also takes images of another number of whole patches, as small views are: its positions are
-    interpolated then, and there is no ``map``.
+    transformer also takes images of another number of whole patches, as small views are: learned positions are
+    interpolated then, rotary ones count patches, and there is no ``map``.
 
     Parameters
     ----------
@@ -40,12 +40,12 @@ class TimmEncoder(ImageEncoder):
         self.model: Any = model
         self.prefix_count = int(getattr(model, "num_prefix_tokens", 0))
         self._patches = _grid(model)
-        self.any_tokens = self.plain_vit
+        self.any_tokens = self.plain_vit or self.rotary_vit
         if self.plain_vit and self._patches is not None:
             patches: Any = model.patch_embed
             patches.strict_img_size = False
         self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
-        self.depth = len(getattr(model, "blocks", ())) if self.plain_vit else len(getattr(model, "feature_info", ()))
+        self.depth = len(getattr(model, "blocks", ())) if self.any_tokens else len(getattr(model, "feature_info", ()))
         with _evaluating(model), torch.no_grad():
             probe = self(torch.zeros(1, self.channels, *self.image_size))
         assert probe.pooled is not None
@@ -61,8 +61,15 @@ class TimmEncoder(ImageEncoder):
         return isinstance(self.model, VisionTransformer)
 
     @property
+    def rotary_vit(self) -> bool:
+        """Whether the model is timm's other plain vision transformer, with rotary positions in its attention."""
+        from timm.models.eva import Eva
+
+        return isinstance(self.model, Eva) and self.model.rope is not None and self.model.patch_drop is None
+
+    @property
     def patch_projection(self) -> nn.Module | None:
-        return self.model.patch_embed if self.plain_vit else None
+        return self.model.patch_embed if self.any_tokens else None
 
     def forward(
         self,
@@ -75,7 +82,7 @@ class TimmEncoder(ImageEncoder):
     ) -> Encoded:
         self.need_tap(taps)
         x = self.normalise(inputs)
-        if self.plain_vit:
+        if self.any_tokens:
             return self._vit(x, keep, masked, unplaced, taps)
         self.no_keep(keep)
         self.no_masked(masked)
@@ -98,13 +105,17 @@ class TimmEncoder(ImageEncoder):
         if masked is not None:
             # With dynamic_img_size timm still has a map here, channels last.
             x = masked.put(x.flatten(1, -2)).reshape(x.shape)
-        x = self._placed(x, size, unplaced)
+        turns: Sequence[Mapping[str, Tensor]] = [{}] * self.depth
+        if self.rotary_vit:
+            x, turns = self._turned(x, keep, unplaced)
+        else:
+            x = model.patch_drop(self._placed(x, size, unplaced))
         if keep is not None:
             x = torch.cat((x[:, : self.prefix_count], gather_tokens(x[:, self.prefix_count :], keep)), dim=1)
-        x = model.norm_pre(model.patch_drop(x))
+        x = model.norm_pre(x)
         tapped = {}
-        for index, block in enumerate(model.blocks):
-            x = block(x)
+        for index, (block, turn) in enumerate(zip(model.blocks, turns, strict=True)):
+            x = block(x, **turn)
             if index in taps:
                 tapped[index] = x[:, self.prefix_count :]
         return self._encoded(model.norm(x), tapped)
@@ -135,6 +146,29 @@ class TimmEncoder(ImageEncoder):
         if placed_prefix:
             prefix = [torch.cat(prefix, dim=1) + positions[:, :placed_prefix]]
         return model.pos_drop(torch.cat([*prefix, x + own], dim=1))
+
+    def _turned(
+        self, x: Tensor, keep: Tensor | None, unplaced: Tensor | None
+    ) -> tuple[Tensor, list[dict[str, Tensor]]]:
+        """Prefix tokens and patches, and for every block how it turns queries and keys of the kept ones by position."""
+        model = self.model
+        if unplaced is not None and model.pos_embed is not None:
+            self.no_unplaced(unplaced)
+        x, turn = model._pos_embed(x)
+        if unplaced is not None:
+            # Sines, then cosines: a patch without a position is not turned.
+            still = torch.zeros_like(turn)
+            still[..., turn.shape[-1] // 2 :] = 1.0
+            lifted = unplaced.to(x.device).view(len(x), *[1] * (turn.ndim - 2), -1, 1)
+            turn = torch.where(lifted, still, turn)
+        if keep is not None:
+            from timm.layers import apply_keep_indices_nlc
+
+            turn = apply_keep_indices_nlc(x, turn, keep.to(x.device), pos_embed_has_batch=unplaced is not None)
+        batched = keep is not None or unplaced is not None
+        if not model.rope_mixed:
+            return x, [{"rope": turn[:, None] if batched else turn}] * self.depth
+        return x, [{"rope": each} for each in turn.unbind(1 if batched else 0)]
 
     def _encoded(self, features: Tensor, taps: dict[int, Tensor]) -> Encoded:
         pooled = self.model.forward_head(features, pre_logits=True)
