@@ -260,8 +260,8 @@ def test_choose_prints_the_trials_the_ranking_and_the_command_to_go_on_with(run,
         "--no-early-stopping",
     )
     assert code == 0
-    assert "ranked without labels, in a method by rankme, between methods by lidar:" in out
-    assert "lidar and knn: all " in out
+    assert "ranked without labels, in a method by retrieval, between methods by retrieval:" in out
+    assert "retrieval and knn: all " in out
     about = json.loads((tmp_path / "c.json").read_text())["about"]
     assert f"1. {about['chosen']}" in out
     chosen = about["trials"][about["chosen"]]

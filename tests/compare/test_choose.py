@@ -14,7 +14,7 @@ from autodidact.measures import lidar
 from autodidact.training import NonFinite, Settings
 from autodidact.verbs import arms
 from autodidact.verbs import choose as verb
-from autodidact.verbs.choose import agreement, choose, views_lidar
+from autodidact.verbs.choose import agreement, choose, embedded_views
 
 SETTINGS = Settings(steps=8, batch_size=16, accelerator="cpu", devices=1, lr=1e-3)
 
@@ -108,7 +108,7 @@ def test_every_method_gets_its_trials_the_first_with_its_defaults(whole):
     methods = [trial["method"] for trial in about["trials"].values()]
     assert (methods.count("simclr"), methods.count("vicreg")) == (3, 3)
     assert {"simclr lr=0.001, temperature=0.1", "vicreg lr=0.001, covariance=1.0"} <= set(whole.arms)
-    assert {"rankme", "lidar", "loss", "knn", "seconds"} <= set(whole.metrics)
+    assert {"retrieval", "rankme", "rankme_projection", "lidar", "loss", "knn", "seconds"} <= set(whole.metrics)
 
 
 def test_trials_of_a_method_are_ranked_by_one_figure_and_methods_by_another(whole):
@@ -116,9 +116,9 @@ def test_trials_of_a_method_are_ranked_by_one_figure_and_methods_by_another(whol
     ranking, trials = table.about["ranking"], table.about["trials"]
     for method, best in ((trials[name]["method"], name) for name in ranking):
         own = [name for name in table.arms if trials[name]["method"] == method]
-        assert max(own, key=lambda name: table.values(name, "rankme")) == best
-    lidars = [table.values(name, "lidar")[0] for name in ranking]
-    assert lidars == sorted(lidars, reverse=True)
+        assert max(own, key=lambda name: table.values(name, "retrieval")) == best
+    found = [table.values(name, "retrieval")[0] for name in ranking]
+    assert found == sorted(found, reverse=True)
     assert table.about["chosen"] == ranking[0]
 
 
@@ -250,12 +250,13 @@ def test_agreement_is_the_rank_correlation_of_all_trials_and_the_mean_of_the_met
     assert "lidar" not in found
 
 
-def test_lidar_looks_at_the_same_views_for_every_model(digits):
+def test_every_model_is_shown_the_same_views(digits):
     source = open_source(digits, progress=False)
-    networks = [verb_encoder(source, seed) for seed in (0, 0, 1)]
-    found = [views_lidar(EncoderModel({"encoder": network}), source) for network in networks]
-    assert found[0] == found[1] != found[2]
-    assert 1 <= found[0] <= networks[0].width
+    found = [embedded_views(EncoderModel({"encoder": verb_encoder(source, seed)}), source) for seed in (0, 0, 1)]
+    assert found[0].shape == (120, verb.VIEWS, found[0].shape[2])
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert (found[0][:, 0] - found[0][:, 1]).abs().max() > 0
 
 
 def verb_encoder(source, seed):

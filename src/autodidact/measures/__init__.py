@@ -13,6 +13,7 @@ from autodidact.measures.paired_features import LearningOrder, PairedFeatures, l
 from autodidact.measures.predictor_dynamics import PredictorDynamics, flow, misalignment
 from autodidact.measures.spectrum import Spectrum, effective_rank, rankme
 from autodidact.measures.sphere import alignment, uniformity
+from autodidact.measures.view_retrieval import view_retrieval
 
 __all__ = [
     "FeatureDynamics",
@@ -45,4 +46,5 @@ __all__ = [
     "rankme",
     "retention",
     "uniformity",
+    "view_retrieval",
 ]

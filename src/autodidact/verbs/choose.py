@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from autodidact.catalog import unknown
 from autodidact.compare.arms import digest
@@ -18,9 +20,10 @@ from autodidact.compare.grid import NETWORK, OPTION, Setting
 from autodidact.compare.space import Domain, Range, Space, check_space, searched, space_of
 from autodidact.data import Source, open_source
 from autodidact.data.folder import evenly
+from autodidact.encoders.image import ImageEncoder
 from autodidact.encoders.kept import EncoderModel, read_out
 from autodidact.evaluation.table import Table
-from autodidact.measures import lidar, rank_correlation
+from autodidact.measures import lidar, rank_correlation, view_retrieval
 from autodidact.methods.method import Method
 from autodidact.methods.two_views import augment_for
 from autodidact.model import Model
@@ -39,9 +42,11 @@ if TYPE_CHECKING:
 RUNGS = (0.25, 0.5, 1.0)
 """Shares of the budget after which the worse half of a method's trials is given up."""
 JOURNAL = "search.journal"
-JUDGES = ("rankme", "rankme_projection", "lidar")
+OF_VIEWS = {"retrieval": view_retrieval, "lidar": lidar}
+"""What is said of the embeddings of several views of each image."""
+JUDGES = (*OF_VIEWS, "rankme", "rankme_projection")
 SEEN, VIEWS = 500, 10
-"""Samples, and random views of each, that LiDAR looks at."""
+"""Samples, and random views of each, that these look at."""
 
 
 def choose(
@@ -52,8 +57,8 @@ def choose(
     trials: int = 8,
     hours: float = 0.0,
     search: Mapping[str, Any] | None = None,
-    by: str = "rankme",
-    between: str = "lidar",
+    by: str = "retrieval",
+    between: str = "retrieval",
     early_stopping: bool = True,
     encoder: str | Mapping[str, str] | None = None,
     encoder_arguments: Mapping[str, Any] | None = None,
@@ -71,12 +76,13 @@ def choose(
 ) -> Table:
     """Try methods and settings on data, each trial under the same budget, and rank them without labels.
 
-    Within a method, trials are compared by RankMe (arXiv 2210.02885), as the paper does; optuna draws their settings,
-    and trials that are behind at a quarter or at half of the budget are given up. RankMe says nothing between methods,
-    so the best trials of the methods are compared by LiDAR (arXiv 2312.04000) on the same random views, for which there
-    is less evidence. Both can order trials the wrong way round, above all after short trainings, as they did in
-    ``benchmarks/choose.json``. Where the data has labels they are used only afterwards, to report how well these
-    rankings agree with accuracy. A search that was cut off goes on.
+    optuna draws the settings of the trials of each method, and trials that are behind at a quarter or at half of the
+    budget are given up. Trials of images are compared by `view_retrieval`: how often a random view of an image finds
+    another view of it among those of `SEEN` images, the same views for all trials. RankMe (arXiv 2210.02885), which is
+    meant for settings of one method, and LiDAR (arXiv 2312.04000) are reported too and can be asked for; after short
+    trainings both ordered trials the wrong way round, and retrieval the right way (``benchmarks/choose.json``). Views
+    that change what matters mislead it, as they mislead the methods. Where the data has labels they are used only
+    afterwards, to report how well these rankings agree with accuracy. A search that was cut off goes on.
 
     Parameters
     ----------
@@ -89,9 +95,9 @@ def choose(
     search : ``method.NAME``, a field of `Settings`, ``encoder`` or ``image_size`` -> ``LOW:HIGH``, ``LOW:HIGH:log`` or
         values with commas between; a single value fixes it. Default: what the cards name, and the learning rate within
         a factor of 4 of the one asked for.
-    by : what ranks the trials of a method: "rankme" of the embeddings, "rankme_projection" of what the loss sees, or
-        "lidar" (images only).
-    between : what ranks the methods, from the same list. For data other than images "rankme" stands in for "lidar".
+    by : what ranks the trials of a method: "retrieval" or "lidar" of views, "rankme" of the embeddings, or
+        "rankme_projection" of what the loss sees. For data other than images "rankme" stands in for the first two.
+    between : what ranks the best trials of the methods, from the same list.
     early_stopping : give up trials that are behind.
     encoder : of all methods; default each method's own, which compares methods together with their encoders.
     encoder_arguments, image_size, channels, pretrained : see `autodidact.pretrain`.
@@ -135,7 +141,7 @@ def choose(
         check_fit(Setting(name, name), source)
     chosen = protocols_of(source, protocols)
     if source.schema.first("image") is None:
-        by, between = ("rankme" if each == "lidar" else each for each in (by, between))
+        by, between = ("rankme" if each in OF_VIEWS else each for each in (by, between))
     different = {tuple(networks(Setting(name, name), encoder).items()) for name in names}
     notes = []
     if len(different) > 1:
@@ -277,37 +283,43 @@ class _Search:
                 trial.report(found, place)
             if trial.should_prune():
                 raise optuna.TrialPruned(f"{self.by} {found:.4g}, given up after {rung:.0%} of the budget")
-        figures = self.arms.label_free(setting, seed, model)
+        figures = {**self._of_views(setting, model), **self.arms.label_free(setting, seed, model)}
         for name in (self.by, self.between):
-            if name not in figures:
-                figures[name] = self._judged(name, setting, model)
+            self._need(name, figures, setting)
         return {**figures, **self.arms.answers(setting, seed)}
 
     def _judged(self, name: str, setting: Setting, model: Model) -> float:
-        folder = self.arms.folder(setting, self.arms.settings.seed)
-        if name == "lidar":
-            source = open_data(model, self.arms.data, folder, cache=self.arms.trained["cache"], quiet=True)
-            return views_lidar(model, source, device=pick_device(self.arms.settings.accelerator))
-        figures = self.arms.label_free(setting, self.arms.settings.seed, model)
-        if name not in figures:
-            raise ValueError(f"{setting.method} logs no rank of projections; rank by rankme")
+        if name in OF_VIEWS:
+            figures = self._of_views(setting, model)
+        else:
+            figures = self.arms.label_free(setting, self.arms.settings.seed, model)
+        self._need(name, figures, setting)
         return figures[name]
+
+    def _of_views(self, setting: Setting, model: Model) -> dict[str, float]:
+        """What views say of a model; nothing where it does not embed images by one encoder."""
+        if not isinstance(model, EncoderModel) or not isinstance(model.encoder, ImageEncoder):
+            return {}
+        folder = self.arms.folder(setting, self.arms.settings.seed)
+        source = open_data(model, self.arms.data, folder, cache=self.arms.trained["cache"], quiet=True)
+        rows = embedded_views(model, source, device=pick_device(self.arms.settings.accelerator))
+        return {name: judge(rows) for name, judge in OF_VIEWS.items()}
+
+    def _need(self, name: str, figures: Mapping[str, float], setting: Setting) -> None:
+        if name not in figures:
+            lacking = "has no embeddings of views" if name in OF_VIEWS else "logs no rank of projections"
+            raise ValueError(f"{setting.method} {lacking}; rank by rankme")
 
     def _say(self, line: str) -> None:
         if not self.arms.quiet:
             print(line, file=sys.stderr, flush=True)
 
 
-def views_lidar(model: Model, source: Source, *, device: torch.device | str = "cpu") -> float:
-    """LiDAR of a model's embeddings of random views, the same views of the same images for every model.
-
-    Parameters
-    ----------
-    model : of images, with one encoder that embeds.
-    source : up to `SEEN` of its images are looked at, evenly spaced, in `VIEWS` views each.
-    """
-    if not isinstance(model, EncoderModel):
-        raise ValueError(f"LiDAR looks at views of images; rank by rankme, since this is a {type(model).__name__}")
+def embedded_views(
+    model: EncoderModel, source: Source, *, device: torch.device | str = "cpu"
+) -> Float[Tensor, "samples views d"]:
+    """A model's embeddings of `VIEWS` random views of up to `SEEN` images, evenly spaced: the same views of the same
+    images for every model."""
     model.eval().to(device)
     augment = augment_for(model.encoder, "auto")
     generator = torch.Generator().manual_seed(0)
@@ -321,7 +333,7 @@ def views_lidar(model: Model, source: Source, *, device: torch.device | str = "c
                 torch.stack([model.joined([read_out(model.encoder, view, model.tap)]) for view in seen], dim=1)
             )
     model.cpu()
-    return lidar(torch.cat(parts).cpu())
+    return torch.cat(parts).cpu()
 
 
 def _fitting_methods(source: Source) -> list[str]:
