@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from autodidact.catalog import card, cards
 from autodidact.compare import cell_path
 from autodidact.data import open_source
 from autodidact.evaluation.table import Table
@@ -38,6 +41,26 @@ def test_all_arms_are_measured_alike_beside_what_needs_no_training(digits, tmp_p
     assert set(table.metrics) == {"knn", "rankme", "rankme_projection", "loss", "seconds"}
     assert table.about["budget"] == "2 updates"
     assert Table.load(tmp_path / "table.json") == table
+
+
+def test_losses_and_ranks_are_compared_within_a_method_only(digits, tmp_path):
+    table = comparison(digits, tmp_path, methods="simclr,dcl", grid={"method.temperature": [0.1, 0.5]}, seeds=1)
+    found = table.about["differences"]
+    assert {"knn", "loss", "rankme", "rankme_projection"} <= set(found["simclr temperature=0.5"])
+    assert set(found["dcl temperature=0.1"]) == {"knn", "seconds"}
+
+
+def test_a_suite_stands_for_its_methods_and_its_network(digits, tmp_path, monkeypatch):
+    from autodidact.compare import vit_suite
+
+    few = ("simclr", "mae")
+    made = replace(card("vit_suite"), members=few, encoder="small:vit?width=8&depth=1&heads=2&registers=1")
+    monkeypatch.setitem(cards(), "vit_suite", made)
+    table = compare(digits, "mae,vit_suite,dcl", out=tmp_path, seeds=1, protocols="none", settings=SETTINGS, quiet=True)
+    assert table.arms == ["mae", "simclr", "dcl"]
+    assert {arm["encoder"]["encoder"] for arm in table.about["arms"].values()} == {made.encoder}
+    assert sorted(sum(vit_suite.FAMILIES.values(), ())) == sorted(vit_suite.CARD.members)
+    assert all(cards()[name].kind == "method" for name in vit_suite.CARD.members)
 
 
 def test_arms_differ_in_their_method_only_and_so_start_from_the_same_network(digits, tmp_path):

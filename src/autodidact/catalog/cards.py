@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -12,7 +13,7 @@ from autodidact.catalog.card import Card
 from autodidact.catalog.nearest import unknown
 from autodidact.catalog.signature import ROOT, Option, options_of
 
-ROOMS = ("methods", "recipes", "encoders", "measures", "schedules")
+ROOMS = ("methods", "recipes", "encoders", "measures", "schedules", "compare")
 _OPENING = "CARD = Card("
 
 
@@ -53,8 +54,25 @@ def trained(name: str) -> Card:
     """The card of a method or recipe; what is something else raises ValueError that says how it is used."""
     found = card(name)
     if found.kind not in ("method", "recipe"):
-        how = f"; any method trains it: --encoder small:{name}" if found.kind == "encoder" else ""
+        how = {
+            "encoder": f"; any method trains it: --encoder small:{name}",
+            "suite": f"; its methods are compared: autodidact compare --methods {name}",
+        }.get(found.kind, "")
         raise ValueError(f"'{name}' is of kind {found.kind}, not something to pretrain with{how}")
+    return found
+
+
+def suites(names: Iterable[str]) -> list[Card]:
+    """The cards of the suites among some names."""
+    return [found for name in names if (found := cards().get(name)) is not None and found.kind == "suite"]
+
+
+def members(names: Sequence[str]) -> list[str]:
+    """Names in which every suite is replaced by its members; a member that was named before stays where it is."""
+    within = {suite.name: suite.members for suite in suites(names)}
+    found: list[str] = []
+    for name in names:
+        found += [each for each in within.get(name, (name,)) if name not in within or each not in found]
     return found
 
 

@@ -24,6 +24,7 @@ USED = {
     "method": ("autodidact pretrain {name} --data DATA --out runs/{name}", "--method."),
     "recipe": ("autodidact pretrain {name} --data DATA --out runs/{name}", "--method."),
     "encoder": ("autodidact pretrain METHOD --data DATA --encoder small:{name}", "--encoder."),
+    "suite": ("autodidact compare --data DATA --methods {name} --tokens 100000000 --out runs/{name}", ""),
 }
 """Kind of a card -> how it is used, and what its options start with."""
 PAGES = Path("docs/methods")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float32
 
 from autodidact.data import Source, open_source
+from autodidact.data.source import Edited
 from autodidact.encoders import build
 from autodidact.encoders.kept import PredictorModel
 from autodidact.evaluation.embeddings import embedder
@@ -19,6 +21,7 @@ from autodidact.evaluation.knn import knn
 from autodidact.evaluation.linear import fit_probe
 from autodidact.model import Encoder, Model
 from autodidact.model.device import pick_device
+from autodidact.views.distort import Distortion, distort
 from autodidact.worlds.tinted import tinted
 
 MEAN, STD = 0.286, 0.353
@@ -113,14 +116,29 @@ def percent_right(predictor: PredictorModel, source: Source) -> float:
     return 100 * float((said.numpy() == labels_of(source)).mean())
 
 
-def accuracies(model: Model, split: Split, *, linear: bool = True) -> dict[str, float]:
+def accuracies(
+    model: Model,
+    split: Split,
+    *,
+    linear: bool = True,
+    per_class: int = PER_CLASS,
+    corruptions: Sequence[Distortion] = (),
+    seed: int = 0,
+) -> dict[str, float]:
     """Percent of the held-out images that a frozen encoder tells apart.
+
+    Parameters
+    ----------
+    per_class : labels a class (the first in order) for the linear probe.
+    corruptions : what is done to the test images for ``corrupted``, at strength 2.
+    seed : of the noise there.
 
     Returns
     -------
     dict
         ``knn`` and ``validation``: 20 nearest training images by cosine, on the test and on the validation images;
-        ``linear``: logistic regression on 100 labels a class (the first in order), on the test images.
+        ``linear``: logistic regression, on the test images; ``corrupted``: the mean of the same probe over the
+        corruptions.
     """
     train, answers = embeddings(model, split.train), labels_of(split.train)
     classes = int(answers.max()) + 1
@@ -131,7 +149,17 @@ def accuracies(model: Model, split: Split, *, linear: bool = True) -> dict[str, 
         frozen = Frozen(train, answers, nobody, rows, classes)
         figures[name] = 100 * float((knn(frozen) == labels_of(source)).mean())
         if name == "knn" and linear:
-            few = first_of_each(answers, PER_CLASS)
+            few = first_of_each(answers, per_class)
             probe = fit_probe(Frozen(train[few], answers[few], train, rows, classes))
-            figures["linear"] = 100 * float((probe.predict(rows) == labels_of(source)).mean())
+            figures["linear"] = 100 * float((probe.predict(rows) == labels_of(split.test)).mean())
+            seen = [embeddings(model, corrupted(split.test, kind, seed)) for kind in corruptions]
+            if seen:
+                right = [(probe.predict(found) == labels_of(split.test)).mean() for found in seen]
+                figures["corrupted"] = 100 * float(np.mean(right))
     return figures
+
+
+def corrupted(source: Source, kind: Distortion, seed: int) -> Source:
+    """The images with noise, blur or whatever else `autodidact.views.distort` makes, at strength 2."""
+    generator = torch.Generator().manual_seed(seed)
+    return Edited(source, "image", lambda images: distort(images, kind, 2, generator))

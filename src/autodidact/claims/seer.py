@@ -13,9 +13,8 @@ import numpy as np
 import torch
 
 from autodidact.claims.claim import Claim, Figures, Statement
-from autodidact.claims.images import embeddings, fresh_encoder, labels_of, split_images
+from autodidact.claims.images import corrupted, embeddings, fresh_encoder, labels_of, split_images
 from autodidact.data import Source
-from autodidact.data.source import Edited
 from autodidact.evaluation.frozen import Frozen
 from autodidact.evaluation.linear import fit_probe
 from autodidact.measures import nearest
@@ -24,7 +23,7 @@ from autodidact.methods.image.seer import SEER
 from autodidact.methods.supervised import Supervised
 from autodidact.model import Model
 from autodidact.training import Settings, train
-from autodidact.views.distort import Distortion, distort
+from autodidact.views.distort import Distortion
 from autodidact.worlds.uncurated import GROUPS, balanced, curated, pool
 
 Learned = Literal["labels", "curated", "pool", "nothing"]
@@ -100,11 +99,6 @@ def _figures(
     seen = torch.from_numpy(embeddings(model, test) - rows.mean(0))
     near = nearest(seen, seen, 11)[1][:, 1:]
     precise = by_group(precision_at(near, labels_of(test), 10), groups, GROUPS)
-    generator = torch.Generator().manual_seed(seed)
-
-    def seen_through(kind: Distortion) -> float:
-        return float(right(Edited(test, "image", lambda images: distort(images, kind, 2, generator))).mean())
-
     return {
         "validation": 100 * float(right(validation).mean()),
         "test": 100 * float(np.mean(list(found.means.values()))),
@@ -112,7 +106,7 @@ def _figures(
         "gap": 100 * found.gap,
         "P@10 gap": 100 * precise.gap,
         "P@10 worst": 100 * precise.worst,
-        "corrupted": 100 * float(np.mean([seen_through(kind) for kind in CORRUPTIONS])),
+        "corrupted": 100 * float(np.mean([right(corrupted(test, kind, seed)).mean() for kind in CORRUPTIONS])),
         **{group: 100 * mean for group, mean in found.means.items()},
     }
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from autodidact.catalog import members
 from autodidact.catalog.signature import options_of, summary_of
 from autodidact.cli.annotations import value
 from autodidact.cli.figures import print_differences, print_table
@@ -17,7 +18,8 @@ from autodidact.cli.words import DATA, ENCODER, LABELS
 MODULE = "autodidact.verbs.compare"
 DOCS = {
     "data": DATA,
-    "methods": "names with commas between; the others are compared to the first",
+    "methods": "names with commas between; the others are compared to the first; a suite such as vit_suite stands for "
+    "its methods",
     "grid": "NAME=VALUE,VALUE,..., any number of times: method.NAME for an option of the methods, or a training option "
     "such as lr, or encoder or image_size; every combination becomes an arm",
     "encoder": ENCODER,
@@ -61,7 +63,7 @@ def run(argv: Sequence[str]) -> None:
         raise ValueError("compare needs data and methods: autodidact compare --data DATA --methods simclr,dcl")
     given["grid"] = typed_grid(given["grid"] or {}, given["methods"])
     from autodidact.training import Settings
-    from autodidact.verbs.compare import compare
+    from autodidact.verbs.compare import comparable, compare
 
     training = given.pop("settings")
     table = compare(
@@ -75,7 +77,7 @@ def run(argv: Sequence[str]) -> None:
     )
     for note in about["notes"]:
         print(f"note: {note}")
-    print_differences(table, [(arm, first) for arm in table.arms if arm != first])
+    print_differences(table, [(arm, first) for arm in table.arms if arm != first], comparable)
     print(f"\nthe runs are in {given['out']}" + (f", the table is in {given['json']}" if given["json"] else ""))
 
 
@@ -107,8 +109,8 @@ def typed_grid(grid: Mapping[str, Sequence[Any]], methods: str) -> dict[str, lis
     """Values as their options take them; names that are no option are left to `compare` to complain of."""
     known = {name: option.annotation for name, option in options_of("autodidact.training.settings", "Settings").items()}
     known |= {"encoder": "str", "image_size": "int"}
-    for method in filter(None, methods.split(",")):
-        known |= {f"method.{name}": option.annotation for name, option in method_options(method.strip()).items()}
+    for method in members([name.strip() for name in methods.split(",") if name.strip()]):
+        known |= {f"method.{name}": option.annotation for name, option in method_options(method).items()}
     found = {}
     for name, values in grid.items():
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,13 +21,17 @@ def print_table(table: Table, title: str) -> None:
     print(shown)
 
 
-def print_differences(table: Table, pairs: Iterable[tuple[str, str]]) -> None:
-    """Paired differences of arms (first - second), metric by metric, with intervals."""
+def print_differences(
+    table: Table, pairs: Iterable[tuple[str, str]], comparable: Callable[[Table, str, str, str], bool] | None = None
+) -> None:
+    """Paired differences of arms (first - second), metric by metric, with intervals; of the metrics that are comparable
+    (table, first, second, metric), else of all that both arms have."""
+    comparable = comparable or (lambda t, a, b, metric: bool(set(t.seeds(a, metric)) & set(t.seeds(b, metric))))
     shown = [
         (f"{a} - {b}", metric, table.difference(a, b, metric))
         for a, b in pairs
         for metric in table.metrics
-        if metric != "seconds" and set(table.seeds(a, metric)) & set(table.seeds(b, metric))
+        if metric != "seconds" and comparable(table, a, b, metric)
     ]
     if not shown:
         return

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from autodidact.catalog import unknown
+from autodidact.catalog import members, suites, unknown
 from autodidact.compare.arms import digest
 from autodidact.compare.grid import NETWORK, OPTION, Setting
 from autodidact.compare.space import Domain, Range, Space, check_space, searched, space_of
@@ -132,7 +132,10 @@ def choose(
     source = open_source(
         data, labels=label_from, image_size=image_size, channels=channels, cache=cache, progress=not quiet
     )
-    names = names_of(methods) if methods else _fitting_methods(source)
+    named = names_of(methods) if methods else _fitting_methods(source)
+    if encoder is None and (found := suites(named)):
+        encoder = found[0].encoder
+    names = members(named)
     if len(set(names)) < len(names):
         raise ValueError(f"each method counts once, got {', '.join(names)}")
     check_space(search or {}, names)

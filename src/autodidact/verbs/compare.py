@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from autodidact.catalog import members, suites
 from autodidact.compare.arms import run_arms
 from autodidact.compare.grid import Setting, settings_of
 from autodidact.data import Source, open_source
@@ -21,6 +22,8 @@ from autodidact.verbs.evaluate import names_of
 from autodidact.verbs.pretrain import versions
 
 FROZEN_BASELINES = ("raw", "random")
+OF_ONE_METHOD = ("loss", "rankme", "rankme_projection")
+"""Figures that say nothing between methods: objectives have units of their own, and so has their rank."""
 
 
 def compare(
@@ -54,7 +57,8 @@ def compare(
     Parameters
     ----------
     data : what to pretrain on and, where it has labels, to evaluate on.
-    methods : names, as a sequence or separated by commas; the first is the one that others are compared to.
+    methods : names, as a sequence or separated by commas; the first is the one that others are compared to. A suite
+        (``vit_suite``) stands for its methods, and for its encoder where none is named.
     out : folder of the runs and their figures.
     seeds : runs of every arm; seed k of all arms shares the order of the data and the draw of labels.
     first_seed : the first of their seeds.
@@ -80,7 +84,7 @@ def compare(
         training, where the method logs it; ``loss``, the last of training, to be compared between arms of one objective
         only; ``seconds`` of pretraining. With labels there are two more arms,
         "raw" and "random": the input itself, and the first arm's network untrained. ``about["differences"]`` has the
-        paired differences of every arm to the first.
+        paired differences of every arm to the first, those of losses and ranks between arms of one method only.
 
     Raises
     ------
@@ -92,7 +96,10 @@ def compare(
     """
     if seeds < 1 or draws < 1:
         raise ValueError(f"a comparison needs at least one seed and one draw, got {seeds} and {draws}")
-    arms = settings_of(names_of(methods), grid or {})
+    named = names_of(methods)
+    if encoder is None and (found := suites(named)):
+        encoder = found[0].encoder
+    arms = settings_of(members(named), grid or {})
     settings = settings or Settings()
     source = open_source(
         data, labels=label_from, image_size=image_size, channels=channels, cache=cache, progress=not quiet
@@ -142,13 +149,21 @@ def differences(table: Table, first: str) -> dict[str, dict[str, dict[str, float
     found: dict[str, dict[str, dict[str, float | None]]] = {}
     for arm in table.arms:
         for metric in table.metrics:
-            if arm != first and set(table.seeds(arm, metric)) & set(table.seeds(first, metric)):
+            if arm != first and comparable(table, arm, first, metric):
                 ends = table.difference(arm, first, metric)
                 found.setdefault(arm, {})[metric] = {
                     name: end if np.isfinite(end) else None
                     for name, end in zip(("mean", "low", "high"), ends, strict=True)
                 }
     return found
+
+
+def comparable(table: Table, arm: str, first: str, metric: str) -> bool:
+    """Whether the difference of two arms says anything: both have the metric, and loss and ranks are of one method."""
+    methods = [table.about.get("arms", {}).get(name, {}).get("method") for name in (arm, first)]
+    if metric in OF_ONE_METHOD and methods[0] != methods[1]:
+        return False
+    return bool(set(table.seeds(arm, metric)) & set(table.seeds(first, metric)))
 
 
 def _about(
