@@ -6,7 +6,7 @@ not. What is tested is whether training without labels makes use of that. No rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -35,6 +35,7 @@ CORRUPTIONS: tuple[Distortion, ...] = ("noise", "blur", "contrast")
 def run(
     *,
     learn: Learned = "pool",
+    size: int = 0,
     lr: float,
     seed: int,
     data: str,
@@ -44,7 +45,7 @@ def run(
     exponent: float,
     irrelevant: float,
     per_class: int,
-    encoder: str,
+    encoders: Sequence[str],
     steps: int,
     batch: int,
     method: Mapping[str, Any],
@@ -54,7 +55,7 @@ def run(
     """Train an encoder on labels of the curated set, by SEER on its images alone or on those of the pool, or not;
     then a linear probe on the same labels of the curated set for all, and figures by group on a balanced test set.
 
-    Pool and curated set are equally large and are made of different garments. ``validation`` is the probe's accuracy on
+    `size` is the place of the encoder in `encoders`. Pool and curated set are equally large and are made of different garments. ``validation`` is the probe's accuracy on
     curated images that nothing was trained on; ``worst`` and ``gap`` are of the accuracy by group on the test set,
     ``P@10 gap`` of the precision among ten neighbours there; ``corrupted`` is the mean accuracy on test images with
     noise, blur and little contrast.
@@ -65,7 +66,7 @@ def run(
     known = curated(split.train.at(halves[0]), share=share, seed=seed)
     validation = curated(split.validation, share=share, seed=seed + 1)
     test = balanced(split.test, seed=seed + 2)
-    network = fresh_encoder(encoder, known, seed, MEAN, STD)
+    network = fresh_encoder(encoders[size], known, seed, MEAN, STD)
     torch.manual_seed(seed)
     settings = Settings(steps=steps, batch_size=batch, lr=lr, weight_decay=1e-4, warmup=0.05, seed=seed)
     views: dict[str, Any] = {"view": view, "view_changes": dict(view_changes)}
@@ -127,6 +128,10 @@ CLAIM = Claim(
         "curated": {"learn": "curated"},
         "pool": {"learn": "pool"},
         "untrained": {"learn": "nothing"},
+        "supervised, half width": {"learn": "labels", "size": 1},
+        "pool, half width": {"learn": "pool", "size": 1},
+        "supervised, quarter width": {"learn": "labels", "size": 2},
+        "pool, quarter width": {"learn": "pool", "size": 2},
     },
     scales={
         "laptop": {
@@ -137,7 +142,7 @@ CLAIM = Claim(
             "exponent": 0.5,
             "irrelevant": 0.2,
             "per_class": 100,
-            "encoder": "small:convnet?width=16",
+            "encoders": ["small:convnet?width=16", "small:convnet?width=8", "small:convnet?width=4"],
             "steps": 1_200,
             "batch": 128,
             "method": {
@@ -161,7 +166,7 @@ CLAIM = Claim(
             "exponent": 0.5,
             "irrelevant": 0.2,
             "per_class": 100,
-            "encoder": "timm:regnety_004",
+            "encoders": ["timm:regnety_008", "timm:regnety_004", "timm:regnety_002"],
             "steps": 20_000,
             "batch": 512,
             "method": {"prototypes": 500, "queue": 2_048, "hidden": 512, "dimensions": 128},
@@ -176,7 +181,7 @@ CLAIM = Claim(
             "exponent": 0.5,
             "irrelevant": 0.2,
             "per_class": 10,
-            "encoder": "small:convnet?width=4",
+            "encoders": ["small:convnet?width=4", "small:convnet?width=4", "small:convnet?width=2"],
             "steps": 3,
             "batch": 32,
             "method": {"prototypes": 10, "queue": 64, "dimensions": 8, "local_count": 1},
@@ -187,7 +192,10 @@ CLAIM = Claim(
     metric="worst",
     budget="{steps:,} updates of {batch} images; then {per_class} labels a class",
     grid={"lr": [1e-3, 3e-3]},
-    tunes={"untrained": "pool"},
+    tunes={
+        "untrained": "pool",
+        **{f"{arm}, {width} width": arm for arm in ("supervised", "pool") for width in ("half", "quarter")},
+    },
     tuning_seeds=(1000,),
     seeds=range(5),
     statements=(
@@ -219,6 +227,24 @@ CLAIM = Claim(
             "accuracy in the worst group, SEER on the pool minus the untrained network",
             _gain("pool", "untrained", "worst"),
             role="guard",
+            unit="points",
+        ),
+        Statement(
+            "size",
+            "accuracy in the worst group, SEER on the pool minus the same with a quarter of the width",
+            _gain("pool", "pool, quarter width", "worst"),
+            unit="points",
+        ),
+        Statement(
+            "at half the width",
+            "accuracy in the worst group, SEER on the pool minus supervised on the curated set, at half the width",
+            _gain("pool, half width", "supervised, half width", "worst"),
+            unit="points",
+        ),
+        Statement(
+            "at a quarter of the width",
+            "the same at a quarter of the width",
+            _gain("pool, quarter width", "supervised, quarter width", "worst"),
             unit="points",
         ),
         Statement(
