@@ -55,10 +55,10 @@ def run(
     """Train an encoder on labels of the curated set, by SEER on its images alone or on those of the pool, or not;
     then a linear probe on the same labels of the curated set for all, and figures by group on a balanced test set.
 
-    `size` is the place of the encoder in `encoders`. Pool and curated set are equally large and are made of different garments. ``validation`` is the probe's accuracy on
-    curated images that nothing was trained on; ``worst`` and ``gap`` are of the accuracy by group on the test set,
-    ``P@10 gap`` of the precision among ten neighbours there; ``corrupted`` is the mean accuracy on test images with
-    noise, blur and little contrast.
+    `size` is the place of the encoder in `encoders`. Pool and curated set are equally large and are made of different
+    garments. ``validation`` is the probe's accuracy on curated images that nothing was trained on; ``worst`` and
+    ``gap`` are of the accuracy by group on the test set, ``P@10 gap`` of the precision among ten neighbours there;
+    ``corrupted`` is the mean accuracy on test images with noise, blur and little contrast.
     """
     split = split_images(data, 2 * images, held, seed)
     chosen = np.random.default_rng(seed).permutation(2 * images)
