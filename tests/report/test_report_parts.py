@@ -22,6 +22,7 @@ from autodidact.encoders.kept import EncoderModel
 from autodidact.model import Model, load_model
 from autodidact.model.model import embed
 from autodidact.report import cloud, geometry
+from autodidact.report.attention import attention, looked_at
 from autodidact.report.figures import Chart, Line, chart, scatter
 from autodidact.report.geometry import in_own_span, maps, shape_of
 from autodidact.report.looks import SIDE, columns, looks, thumbnail
@@ -348,3 +349,25 @@ def test_a_tree_is_drawn_with_a_white_root_and_lines_to_the_parents():
     # From the middle of the second patch to that of the first, and down from it to the fourth.
     assert drawn[22, 44].tolist() == drawn[44, 66].tolist() == [20, 20, 20]
     assert drawn[66, 44].tolist() != [20, 20, 20]
+
+
+@pytest.mark.parametrize("positions", ["learned", "rotary"])
+def test_attention_is_shown_of_plain_vision_transformers(positions):
+    torch.manual_seed(0)
+    name = f"small:vit?width=16&depth=2&heads=2&positions={positions}"
+    shown = attention(EncoderModel({"encoder": build(name, schema=image_source().schema)}), image_source())
+    for called in ("image", "all heads", "head 1", "head 2"):
+        assert shown.count(f"<figcaption>{called}</figcaption>") == 8
+    assert "the class token looks" in shown
+    pooled = build(f"{name}&pool=avg", schema=image_source().schema)
+    assert "class token" in attention(EncoderModel({"encoder": pooled}), image_source())
+    convnet = build("small:convnet?width=4", schema=image_source().schema)
+    assert attention(EncoderModel({"encoder": convnet}), image_source()) == ""
+
+
+def test_what_is_looked_at_is_the_class_tokens_row_or_the_mean_of_the_patches():
+    maps = torch.rand(2, 3, 7, 7)
+    by_class = looked_at(maps, 2, class_token=True)
+    torch.testing.assert_close(by_class, maps[:, :, 0, 2:] / maps[:, :, 0, 2:].amax(-1, keepdim=True))
+    mean = maps[:, :, 2:, 2:].mean(2)
+    torch.testing.assert_close(looked_at(maps, 2, class_token=False), mean / mean.amax(-1, keepdim=True))

@@ -13,6 +13,11 @@ from autodidact.encoders.timm_encoder import TimmEncoder
 from autodidact.model import Encoder
 
 
+def has_attention(encoder: Encoder) -> bool:
+    """Whether it is a plain vision transformer of timm (``small:vit``, ``timm:vit_...``)."""
+    return isinstance(encoder, TimmEncoder) and encoder.any_tokens and encoder.grid is not None
+
+
 @torch.no_grad()
 def attention_maps(encoder: Encoder, inputs: Float[Tensor, "n c h w"]) -> list[Float[Tensor, "n heads t t"]]:
     """Attention of every block: row i is the distribution over all tokens, class and register tokens first, from which
@@ -24,7 +29,7 @@ def attention_maps(encoder: Encoder, inputs: Float[Tensor, "n c h w"]) -> list[F
     ------
     ValueError : the encoder is not a plain vision transformer of timm (``small:vit``, ``timm:vit_...``).
     """
-    if not isinstance(encoder, TimmEncoder) or not (encoder.plain_vit or encoder.rotary_vit):
+    if not isinstance(encoder, TimmEncoder) or not encoder.any_tokens:
         raise ValueError(f"{encoder.name} is not a plain vision transformer: it has no attention maps")
     found: list[Tensor] = []
 

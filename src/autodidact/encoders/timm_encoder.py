@@ -68,6 +68,11 @@ class TimmEncoder(ImageEncoder):
         return isinstance(self.model, Eva) and self.model.rope is not None and self.model.patch_drop is None
 
     @property
+    def has_class_token(self) -> bool:
+        """Whether the first token is a class token."""
+        return getattr(self.model, "cls_token", None) is not None
+
+    @property
     def patch_projection(self) -> nn.Module | None:
         return self.model.patch_embed if self.any_tokens else None
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -117,3 +117,18 @@ def mosaic(pictures: Sequence[str], captions: Sequence[str]) -> str:
     """Pictures side by side, each with a caption in HTML."""
     pairs = zip(pictures, captions, strict=True)
     return "".join(f"<figure>{image}<figcaption>{caption}</figcaption></figure>" for image, caption in pairs)
+
+
+def strips(names: Sequence[str], rows: Sequence[Mapping[str, UInt8[np.ndarray, "h w *rgb"]]]) -> str:
+    """A strip of captioned pictures for every sample, caption -> pixels."""
+    lines = []
+    for name, shown in zip(names, rows, strict=True):
+        pictures = [picture(pixels, f"{name}: {called}") for called, pixels in shown.items()]
+        lines.append(f'<div class="strip">{mosaic(pictures, [text(called, 20) for called in shown])}</div>')
+    return f'<div class="strips" style="--n:{max(map(len, rows), default=0)}">{"".join(lines)}</div>'
+
+
+def enlarged(values: Float[Tensor, "1 r c"]) -> UInt8[np.ndarray, "h w"]:
+    """A value for every patch in [0, 1] as grey squares."""
+    scale = max(1, SIDE // max(values.shape[1:]))
+    return thumbnail(values.repeat_interleave(scale, 1).repeat_interleave(scale, 2))

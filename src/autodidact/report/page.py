@@ -12,6 +12,7 @@ from autodidact.data import open_source
 from autodidact.data.source import Source
 from autodidact.model import Model, load_model
 from autodidact.model.model import write_aside
+from autodidact.report.attention import attention
 from autodidact.report.cloud import cloud
 from autodidact.report.curves import curves
 from autodidact.report.evaluations import evaluations
@@ -90,6 +91,7 @@ def page(run: RunFolder, source: Source | None = None) -> str:
     if source is not None and model is not None:
         data, able = source, model
         parts.append(having.try_("the parts could not be shown", lambda: parts_found(able, data)))
+        parts.append(having.try_("the attention could not be shown", lambda: attention(able, data)))
     parts += [next_steps(run, model), settings(run, [*(source.notes if source is not None else ()), *run.notes])]
     body = "".join(part for part in parts if part)
     style = files("autodidact.report").joinpath("report.css").read_text(encoding="utf-8")

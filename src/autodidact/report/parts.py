@@ -13,9 +13,9 @@ from torch import Tensor
 from autodidact.data.source import Source
 from autodidact.encoders.kept import EncoderModel, PredictorModel
 from autodidact.model import Model
-from autodidact.report.looks import SIDE, picture, thumbnail
-from autodidact.report.markup import section, text
-from autodidact.report.samples import first_stream
+from autodidact.report.looks import SIDE, enlarged, strips, thumbnail
+from autodidact.report.markup import section
+from autodidact.report.samples import few, first_stream
 
 COUNT = 8
 LEAD = (
@@ -31,27 +31,21 @@ def parts(model: Model, source: Source) -> str:
     if "parse" not in model.abilities or source.streaming or not isinstance(model, EncoderModel | PredictorModel):
         return ""
     encoder = model.encoder
-    positions = np.sort(np.random.default_rng(0).permutation(len(source))[:COUNT])
-    batch = source.batch(positions)
+    batch, names = few(source, COUNT)
     with torch.inference_mode():
         images = encoder.prepare(batch.fields)
         found = encoder.eval().parse(images)
     grid = encoder.grid
     assert grid is not None
-    strips = []
-    for row, name in enumerate(_names(source, positions)):
-        shown = {
-            "image": thumbnail(images[row]),
-            "saliency": _enlarged(found.saliency[row].view(1, *grid)),
-            "parts": tree_picture(images[row], grid, found.parent[row], found.part[row]),
+    rows = [
+        {
+            "image": thumbnail(image),
+            "saliency": enlarged(found.saliency[row].view(1, *grid)),
+            "parts": tree_picture(image, grid, found.parent[row], found.part[row]),
         }
-        figures = "".join(
-            f"<figure>{picture(pixels, f'{name}: {called}')}<figcaption>{text(called)}</figcaption></figure>"
-            for called, pixels in shown.items()
-        )
-        strips.append(f'<div class="strip">{figures}</div>')
-    inside = f'<div class="strips" style="--n:3">{"".join(strips)}</div>'
-    return section("parts", "What depends on what", inside, lead=LEAD)
+        for row, image in enumerate(images)
+    ]
+    return section("parts", "What depends on what", strips(names, rows), lead=LEAD)
 
 
 def tree_picture(
@@ -79,12 +73,3 @@ def tree_picture(
 def _tint(part: int, root: bool) -> tuple[float, float, float]:
     # Steps of the golden section keep neighbours in the numbering apart in hue.
     return (1.0, 1.0, 1.0) if root else colorsys.hsv_to_rgb(part * 0.618034 % 1, 0.65, 1.0)
-
-
-def _enlarged(values: Float[Tensor, "1 r c"]) -> UInt8[np.ndarray, "h w"]:
-    scale = max(1, SIDE // max(values.shape[1:]))
-    return thumbnail(values.repeat_interleave(scale, 1).repeat_interleave(scale, 2))
-
-
-def _names(source: Source, positions: np.ndarray) -> list[str]:
-    return [source.names[int(position)] for position in positions]

@@ -57,6 +57,12 @@ def first_stream(source: Source) -> Source:
     return source
 
 
+def few(source: Source, count: int) -> tuple[Batch, list[str]]:
+    """A random choice of so many samples, always the same one, and their names."""
+    positions = np.sort(np.random.default_rng(0).permutation(len(source))[:count])
+    return source.batch(positions), [source.names[int(position)] for position in positions]
+
+
 def embedded(model: Model, source: Source, most: int = MOST, seconds: float = SECONDS) -> Samples:
     """Embed at most `most` samples, or as many as `seconds` allow, on a GPU where there is one.
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from autodidact.data.schema import Schema
 from autodidact.encoders.rows import Rows
-from autodidact.report.looks import columns, looks, picture, thumbnail
+from autodidact.report.looks import columns, looks, strips, thumbnail
 from autodidact.report.markup import fold, paragraph, section, table, text
 from autodidact.report.rehearsal import Rehearsed, Scene, scene
 
@@ -50,17 +50,13 @@ def _pictures(shown: Scene, schema: Schema) -> str:
     if not views:
         return ""
     originals = looks(shown.batch, schema) if not shown.batch.streams else []
-    strips = []
-    for i, name in enumerate(shown.names):
-        images = {called: thumbnail(view[i]) for called, view in views.items() if i < len(view)}
+    rows = []
+    for i in range(len(shown.names)):
+        images = {_title(called): thumbnail(view[i]) for called, view in views.items() if i < len(view)}
         if originals and (pixels := originals[i].pixels) is not None:
             images = {"original": pixels, **images}
-        figures = "".join(
-            f"<figure>{picture(image, f'{name}: {called}')}<figcaption>{text(_title(called), 20)}</figcaption></figure>"
-            for called, image in images.items()
-        )
-        strips.append(f'<div class="strip">{figures}</div>')
-    return f'<div class="strips" style="--n:{len(images)}">{"".join(strips)}</div>'
+        rows.append(images)
+    return strips(shown.names, rows)
 
 
 def _title(called: str) -> str:
