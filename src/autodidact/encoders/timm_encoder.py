@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -311,13 +313,24 @@ def _has_plain_stem(model: Any) -> bool:
     )
 
 
+_FITS: dict[str, tuple[dict[str, Any], str]] = {}
+
+
 def _fitted(timm: Any, spec: Mapping[str, Any], args: dict[str, Any], stem: str) -> tuple[dict[str, Any], str]:
-    """Arguments and stem with which the model takes images of the spec's size; see `build`."""
+    """Arguments and stem with which the model takes images of the spec's size; see `build`. Finding them builds the
+    model at least once more, without memory but with all its modules, so what was found is kept."""
+    asked = [spec["timm"], spec["channels"], list(spec["image_size"]), args, stem]
+    key = json.dumps(asked, sort_keys=True, default=repr)
+    if key not in _FITS:
+        _FITS[key] = _fit(timm, spec, args, stem)
+    found, stem = _FITS[key]
+    return copy.deepcopy(found), stem
+
+
+def _fit(timm: Any, spec: Mapping[str, Any], args: dict[str, Any], stem: str) -> tuple[dict[str, Any], str]:
     height, width = spec["image_size"]
-    args = _with_size(timm, spec, args)
+    args, model = _with_size(timm, spec, args)
     attempt = {**spec, "model_args": args, "stem": "plain"}
-    with torch.device("meta"):
-        model = _create_named(timm, attempt)
     if stem == "small" and not _has_plain_stem(model):
         raise ValueError(f"stem='small' is for ResNets with a 7x7 stem; {spec['name']} has another")
     _check_patch(model, spec)
@@ -348,19 +361,18 @@ def _fitted(timm: Any, spec: Mapping[str, Any], args: dict[str, Any], stem: str)
     )
 
 
-def _with_size(timm: Any, spec: Mapping[str, Any], args: dict[str, Any]) -> dict[str, Any]:
-    """The arguments, with img_size where the model has one (transformers, mixers)."""
+def _with_size(timm: Any, spec: Mapping[str, Any], args: dict[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The arguments, with img_size where the model has one (transformers, mixers), and the model without memory."""
     sized = {**args, "img_size": list(spec["image_size"])}
-    try:
-        with torch.device("meta"):
-            _create(timm, {**spec, "model_args": sized, "stem": "plain"})
-    except TypeError as error:
-        if "img_size" not in str(error):
-            raise _unknown_argument(timm, spec, error) from error
-        return args
-    except AssertionError as error:
-        raise ValueError(f"{spec['name']} cannot be built for {spec['image_size']}: {_one_line(error)}") from error
-    return sized
+    with torch.device("meta"):
+        try:
+            return sized, _create(timm, {**spec, "model_args": sized, "stem": "plain"})
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise _unknown_argument(timm, spec, error) from error
+        except AssertionError as error:
+            raise ValueError(f"{spec['name']} cannot be built for {spec['image_size']}: {_one_line(error)}") from error
+        return args, _create_named(timm, {**spec, "model_args": args, "stem": "plain"})
 
 
 def _create_named(timm: Any, spec: Mapping[str, Any]) -> nn.Module:
