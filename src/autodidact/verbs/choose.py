@@ -80,9 +80,10 @@ def choose(
     budget are given up. Trials of images are compared by `view_retrieval`: how often a random view of an image finds
     another view of it among those of `SEEN` images, the same views for all trials. RankMe (arXiv 2210.02885), which is
     meant for settings of one method, and LiDAR (arXiv 2312.04000) are reported too and can be asked for; after short
-    trainings both ordered trials the wrong way round, and retrieval the right way (``benchmarks/choose.json``). Views
-    that change what matters mislead it, as they mislead the methods. Where the data has labels they are used only
-    afterwards, to report how well these rankings agree with accuracy. A search that was cut off goes on.
+    trainings neither ordered trials as accuracy does, and retrieval did (``benchmarks/choose.json``). Views that change
+    what matters mislead it, as they mislead the methods; how it ranks masked modelling beside methods that compare
+    views was not measured. Where the data has labels they are used only afterwards, to report how well these rankings
+    agree with accuracy. A search that was cut off goes on.
 
     Parameters
     ----------
