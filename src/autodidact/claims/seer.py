@@ -279,6 +279,6 @@ CLAIM = Claim(
         "The direction is built into the data: in the curated set a class that is not in the studio is always on the "
         "same surface, in the pool and in the test on any. Real people, incomes and places are not in it, nor is any "
         "network of SEER's size; none of the paper's figures on them is shown.",
-        "The gain in the worst group grows with the network: there is none at a quarter of the width and at half of it.",
+        "The gain in the worst group grows with the network: there is none at half its width or a quarter of it.",
     ),
 )
