@@ -9,12 +9,13 @@ import torch
 from autodidact.compare.space import Range, check_space, domain, searched, space_of
 from autodidact.data import open_source
 from autodidact.encoders.kept import EncoderModel
+from autodidact.evaluation.several_views import VIEWS, embedded_views
 from autodidact.evaluation.table import Table
 from autodidact.measures import lidar
 from autodidact.training import NonFinite, Settings
 from autodidact.verbs import arms
 from autodidact.verbs import choose as verb
-from autodidact.verbs.choose import agreement, choose, embedded_views
+from autodidact.verbs.choose import agreement, choose
 
 SETTINGS = Settings(steps=8, batch_size=16, accelerator="cpu", devices=1, lr=1e-3)
 
@@ -253,7 +254,7 @@ def test_agreement_is_the_rank_correlation_of_all_trials_and_the_mean_of_the_met
 def test_every_model_is_shown_the_same_views(digits):
     source = open_source(digits, progress=False)
     found = [embedded_views(EncoderModel({"encoder": verb_encoder(source, seed)}), source) for seed in (0, 0, 1)]
-    assert found[0].shape == (120, verb.VIEWS, found[0].shape[2])
+    assert found[0].shape == (120, VIEWS, found[0].shape[2])
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
     assert (found[0][:, 0] - found[0][:, 1]).abs().max() > 0

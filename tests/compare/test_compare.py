@@ -38,7 +38,7 @@ def test_all_arms_are_measured_alike_beside_what_needs_no_training(digits, tmp_p
     for arm in table.arms:
         assert table.seeds(arm, "knn") == [0, 1]
         assert all(0 <= value <= 1 for value in table.values(arm, "knn"))
-    assert set(table.metrics) == {"knn", "rankme", "rankme_projection", "loss", "seconds"}
+    assert set(table.metrics) == {"knn", "retrieval", "lidar", "rankme", "rankme_projection", "loss", "seconds"}
     assert table.about["budget"] == "2 updates"
     assert Table.load(tmp_path / "table.json") == table
 
@@ -47,7 +47,7 @@ def test_losses_and_ranks_are_compared_within_a_method_only(digits, tmp_path):
     table = comparison(digits, tmp_path, methods="simclr,dcl", grid={"method.temperature": [0.1, 0.5]}, seeds=1)
     found = table.about["differences"]
     assert {"knn", "loss", "rankme", "rankme_projection"} <= set(found["simclr temperature=0.5"])
-    assert set(found["dcl temperature=0.1"]) == {"knn", "seconds"}
+    assert set(found["dcl temperature=0.1"]) == {"knn", "retrieval", "lidar", "seconds"}
 
 
 def test_a_suite_stands_for_its_methods_and_its_network(digits, tmp_path, monkeypatch):
@@ -109,7 +109,7 @@ def test_data_without_labels_is_compared_by_what_needs_none(digits, tmp_path):
     np.save(images, np.load(digits)["image"])
     table = comparison(str(images), tmp_path / "out", protocols=None, seeds=1)
     assert table.arms == ["simclr", "dcl"]
-    assert set(table.metrics) == {"rankme", "rankme_projection", "loss", "seconds"}
+    assert set(table.metrics) == {"retrieval", "lidar", "rankme", "rankme_projection", "loss", "seconds"}
 
 
 def test_a_mean_over_draws_of_labels_is_one_figure(digits, tmp_path):

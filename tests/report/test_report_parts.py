@@ -359,8 +359,10 @@ def test_attention_is_shown_of_plain_vision_transformers(positions):
     for called in ("image", "all heads", "head 1", "head 2"):
         assert shown.count(f"<figcaption>{called}</figcaption>") == 8
     assert "the class token looks" in shown
-    pooled = build(f"{name}&pool=avg", schema=image_source().schema)
-    assert "class token" in attention(EncoderModel({"encoder": pooled}), image_source())
+    by_patches = build(f"{name}&pool=avg", schema=image_source().schema)
+    assert "Which patches the others look at" in attention(EncoderModel({"encoder": by_patches}), image_source())
+    of_tokens = EncoderModel({"encoder": build(name, schema=image_source().schema)}, tap="mean")
+    assert "Which patches the others look at" in attention(of_tokens, image_source())
     convnet = build("small:convnet?width=4", schema=image_source().schema)
     assert attention(EncoderModel({"encoder": convnet}), image_source()) == ""
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float
@@ -23,39 +22,30 @@ def attention_maps(encoder: Encoder, inputs: Float[Tensor, "n c h w"]) -> list[F
     """Attention of every block: row i is the distribution over all tokens, class and register tokens first, from which
     token i gathers.
 
-    Fused attention does not keep it, so it is computed again from each block's input; dropout is left out.
+    Fused attention does not keep it, so for this the blocks attend step by step; dropout is left out.
 
     Raises
     ------
     ValueError : the encoder is not a plain vision transformer of timm (``small:vit``, ``timm:vit_...``).
     """
-    if not isinstance(encoder, TimmEncoder) or not encoder.any_tokens:
+    if not isinstance(encoder, TimmEncoder) or not has_attention(encoder):
         raise ValueError(f"{encoder.name} is not a plain vision transformer: it has no attention maps")
     found: list[Tensor] = []
-
-    def keep(attention: Any, given: tuple[Tensor, ...], named: Mapping[str, Any]) -> None:
-        x = given[0]
-        n, t, _ = x.shape
-        q, k, _ = attention.qkv(x).reshape(n, t, 3, attention.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
-        q, k = attention.q_norm(q), attention.k_norm(k)
-        if named.get("rope") is not None:
-            q, k = (_turned(each, named["rope"], encoder.prefix_count) for each in (q, k))
-        found.append((q * attention.scale @ k.transpose(-2, -1)).softmax(dim=-1))
-
-    handles = [block.attn.register_forward_pre_hook(keep, with_kwargs=True) for block in encoder.model.blocks]
+    attentions = [block.attn for block in encoder.model.blocks]
+    fused = [attention.fused_attn for attention in attentions]
+    handles = [
+        attention.attn_drop.register_forward_pre_hook(lambda _, given: found.append(given[0]))
+        for attention in attentions
+    ]
     try:
+        for attention in attentions:
+            attention.fused_attn = False
         encoder(inputs)
     finally:
-        for handle in handles:
+        for attention, handle, was in zip(attentions, handles, fused, strict=True):
             handle.remove()
+            attention.fused_attn = was
     return found
-
-
-def _turned(x: Float[Tensor, "n heads t d"], rope: Tensor, prefix: int) -> Float[Tensor, "n heads t d"]:
-    """Queries or keys with the patches among them turned by their positions."""
-    from timm.layers import apply_rot_embed_cat
-
-    return torch.cat([x[:, :, :prefix], apply_rot_embed_cat(x[:, :, prefix:], rope)], dim=2)
 
 
 def rollout(maps: Sequence[Float[Tensor, "n heads t t"]]) -> Float[Tensor, "n t t"]:

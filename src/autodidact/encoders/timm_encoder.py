@@ -70,9 +70,9 @@ class TimmEncoder(ImageEncoder):
         return isinstance(self.model, Eva) and self.model.rope is not None and self.model.patch_drop is None
 
     @property
-    def has_class_token(self) -> bool:
-        """Whether the first token is a class token."""
-        return getattr(self.model, "cls_token", None) is not None
+    def pools_class_token(self) -> bool:
+        """Whether ``pooled`` is the class token, the first of the prefix."""
+        return getattr(self.model, "global_pool", "") == "token"
 
     @property
     def patch_projection(self) -> nn.Module | None:

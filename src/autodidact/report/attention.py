@@ -39,14 +39,15 @@ def attention(model: Model, source: Source) -> str:
         images = encoder.prepare(batch.fields)
         last = attention_maps(encoder.eval(), images)[-1]
     grid, prefix = encoder.patches, last.shape[-1] - encoder.patches[0] * encoder.patches[1]
-    seen = looked_at(last, prefix, class_token=encoder.has_class_token)
+    by_class = encoder.pools_class_token and model.tap in (None, "pooled+mean")
+    seen = looked_at(last, prefix, class_token=by_class)
     rows = []
     for image, heads in zip(images, seen, strict=True):
         shown = {"image": thumbnail(image), "all heads": enlarged(heads.mean(0).view(1, *grid))}
         if len(heads) > 1:
             shown |= {f"head {i + 1}": enlarged(head.view(1, *grid)) for i, head in enumerate(heads[:HEADS])}
         rows.append(shown)
-    lead = (OF_CLASS if encoder.has_class_token else OF_PATCHES) + LEAD
+    lead = (OF_CLASS if by_class else OF_PATCHES) + LEAD
     return section("attention", "Where it looks", strips(names, rows), lead=lead)
 
 

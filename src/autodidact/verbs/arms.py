@@ -12,15 +12,18 @@ from typing import Any, Self
 import numpy as np
 import torch
 
+from autodidact.catalog import members, suites
 from autodidact.compare.arms import SECONDS, cell_path
 from autodidact.compare.grid import Setting
 from autodidact.data import Source, fingerprint
 from autodidact.data.folder import evenly
 from autodidact.evaluation.embeddings import Embeddings, embedder
 from autodidact.evaluation.protocols import choose
+from autodidact.evaluation.several_views import of_views
 from autodidact.measures import rankme
 from autodidact.methods.predicting import answer_field
 from autodidact.model import Model
+from autodidact.model.device import pick_device
 from autodidact.recipes.names import demands, encoder_names, find
 from autodidact.training import NonFinite, Settings
 from autodidact.training.journal import METRICS, read_metrics
@@ -125,7 +128,8 @@ class Arms:
 
     def label_free(self, arm: Setting, seed: int, model: Model) -> dict[str, float]:
         """What can be said of an arm without labels."""
-        return label_free(model, self.folder(arm, seed), self.data, self.trained["cache"])
+        device = pick_device(self.settings.accelerator)
+        return label_free(model, self.folder(arm, seed), self.data, self.trained["cache"], device)
 
     def baseline(self, name: str, arm: Setting, seed: int) -> dict[str, float]:
         """Measure what needs no pretraining: the raw input, or an arm's network before it."""
@@ -174,12 +178,15 @@ def networks(arm: Setting, asked: str | Mapping[str, str] | None) -> dict[str, s
     return encoder_names(arm.network.get("encoder", asked), wanted.slots, wanted.encoder)
 
 
-def label_free(model: Model, folder: Path, data: str | Path | Source, cache: bool) -> dict[str, float]:
+def label_free(
+    model: Model, folder: Path, data: str | Path | Source, cache: bool, device: torch.device | str
+) -> dict[str, float]:
     """What can be said of a run without labels."""
-    found = {}
+    found: dict[str, float] = {}
     if "embed" in model.abilities:
         source = open_data(model, data, folder, cache=cache, quiet=True)
-        rows = Embeddings(embedder(model), source).at(np.asarray(evenly(len(source), RANKED)))
+        found |= of_views(model, source, device=device)
+        rows = Embeddings(embedder(model, device), source).at(np.asarray(evenly(len(source), RANKED)))
         with warnings.catch_warnings():
             # Of few rows the rank is bounded by their number, alike for all arms.
             warnings.simplefilter("ignore", UserWarning)
@@ -188,6 +195,14 @@ def label_free(model: Model, folder: Path, data: str | Path | Source, cache: boo
         if values := logged(folder, metric):
             found[name] = values[-1]
     return {**found, SECONDS: float(_record(folder)["seconds"])}
+
+
+def methods_of(
+    asked: Sequence[str], encoder: str | Mapping[str, str] | None
+) -> tuple[list[str], str | Mapping[str, str] | None]:
+    """The methods that names stand for, and their encoder: a suite's own where none is named."""
+    found = suites(asked)
+    return members(asked), found[0].encoder if encoder is None and found else encoder
 
 
 def logged(folder: Path, metric: str) -> list[float]:

@@ -10,30 +10,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from autodidact.catalog import members, suites, unknown
+from autodidact.catalog import unknown
 from autodidact.compare.arms import digest
 from autodidact.compare.grid import NETWORK, OPTION, Setting
 from autodidact.compare.space import Domain, Range, Space, check_space, searched, space_of
 from autodidact.data import Source, open_source
-from autodidact.data.folder import evenly
-from autodidact.encoders.image import ImageEncoder
-from autodidact.encoders.kept import EncoderModel, read_out
+from autodidact.evaluation.several_views import JUDGES as OF_VIEWS
 from autodidact.evaluation.table import Table
-from autodidact.measures import lidar, rank_correlation, view_retrieval
+from autodidact.measures import rank_correlation
 from autodidact.methods.method import Method
-from autodidact.methods.two_views import augment_for
-from autodidact.model import Model
-from autodidact.model.device import pick_device
 from autodidact.recipes.names import find, options
 from autodidact.training import NonFinite, Settings
 from autodidact.training.feed import seeded
-from autodidact.verbs.arms import Arms, check_fit, networks, protocols_of
+from autodidact.verbs.arms import Arms, check_fit, methods_of, networks, protocols_of
 from autodidact.verbs.evaluate import names_of
-from autodidact.verbs.opened import open_data
 from autodidact.verbs.pretrain import versions
 
 if TYPE_CHECKING:
@@ -42,11 +33,7 @@ if TYPE_CHECKING:
 RUNGS = (0.25, 0.5, 1.0)
 """Shares of the budget after which the worse half of a method's trials is given up."""
 JOURNAL = "search.journal"
-OF_VIEWS = {"retrieval": view_retrieval, "lidar": lidar}
-"""What is said of the embeddings of several views of each image."""
 JUDGES = (*OF_VIEWS, "rankme", "rankme_projection")
-SEEN, VIEWS = 500, 10
-"""Samples, and random views of each, that these look at."""
 
 
 def choose(
@@ -78,7 +65,7 @@ def choose(
 
     optuna draws the settings of the trials of each method, and trials that are behind at a quarter or at half of the
     budget are given up. Trials of images are compared by `view_retrieval`: how often a random view of an image finds
-    another view of it among those of `SEEN` images, the same views for all trials. RankMe (arXiv 2210.02885), which is
+    another view of it among those of 500 images, the same views for all trials. RankMe (arXiv 2210.02885), which is
     meant for settings of one method, and LiDAR (arXiv 2312.04000) are reported too and can be asked for; after short
     trainings neither ordered trials as accuracy does, and retrieval did (``benchmarks/choose.json``). Views that change
     what matters mislead it, as they mislead the methods; how it ranks masked modelling beside methods that compare
@@ -134,9 +121,7 @@ def choose(
         data, labels=label_from, image_size=image_size, channels=channels, cache=cache, progress=not quiet
     )
     named = names_of(methods) if methods else _fitting_methods(source)
-    if encoder is None and (found := suites(named)):
-        encoder = found[0].encoder
-    names = members(named)
+    names, encoder = methods_of(named, encoder)
     if len(set(names)) < len(names):
         raise ValueError(f"each method counts once, got {', '.join(names)}")
     check_space(search or {}, names)
@@ -280,64 +265,26 @@ class _Search:
         alone = not issubclass(find(setting.method)[0], Method)
         for rung in RUNGS[-1:] if alone else RUNGS:
             model = self.arms.trained_model(setting, seed, rung)
+            figures = self.arms.label_free(setting, seed, model)
+            found, place = self._judged(self.by, setting, figures), round(rung / RUNGS[0])
             if rung == 1:
                 break
-            found, place = self._judged(self.by, setting, model), round(rung / RUNGS[0])
             if place not in reported:
                 trial.report(found, place)
             if trial.should_prune():
                 raise optuna.TrialPruned(f"{self.by} {found:.4g}, given up after {rung:.0%} of the budget")
-        figures = {**self._of_views(setting, model), **self.arms.label_free(setting, seed, model)}
-        for name in (self.by, self.between):
-            self._need(name, figures, setting)
+        self._judged(self.between, setting, figures)
         return {**figures, **self.arms.answers(setting, seed)}
 
-    def _judged(self, name: str, setting: Setting, model: Model) -> float:
-        if name in OF_VIEWS:
-            figures = self._of_views(setting, model)
-        else:
-            figures = self.arms.label_free(setting, self.arms.settings.seed, model)
-        self._need(name, figures, setting)
-        return figures[name]
-
-    def _of_views(self, setting: Setting, model: Model) -> dict[str, float]:
-        """What views say of a model; nothing where it does not embed images by one encoder."""
-        if not isinstance(model, EncoderModel) or not isinstance(model.encoder, ImageEncoder):
-            return {}
-        folder = self.arms.folder(setting, self.arms.settings.seed)
-        source = open_data(model, self.arms.data, folder, cache=self.arms.trained["cache"], quiet=True)
-        rows = embedded_views(model, source, device=pick_device(self.arms.settings.accelerator))
-        return {name: judge(rows) for name, judge in OF_VIEWS.items()}
-
-    def _need(self, name: str, figures: Mapping[str, float], setting: Setting) -> None:
+    def _judged(self, name: str, setting: Setting, figures: Mapping[str, float]) -> float:
         if name not in figures:
-            lacking = "has no embeddings of views" if name in OF_VIEWS else "logs no rank of projections"
-            raise ValueError(f"{setting.method} {lacking}; rank by rankme")
+            lacking = "has no embeddings of views" if name in OF_VIEWS else "has no such rank"
+            raise ValueError(f"{setting.method} {lacking}, so it cannot be ranked by {name}; rank by rankme")
+        return figures[name]
 
     def _say(self, line: str) -> None:
         if not self.arms.quiet:
             print(line, file=sys.stderr, flush=True)
-
-
-def embedded_views(
-    model: EncoderModel, source: Source, *, device: torch.device | str = "cpu"
-) -> Float[Tensor, "samples views d"]:
-    """A model's embeddings of `VIEWS` random views of up to `SEEN` images, evenly spaced: the same views of the same
-    images for every model."""
-    model.eval().to(device)
-    augment = augment_for(model.encoder, "auto")
-    generator = torch.Generator().manual_seed(0)
-    parts = []
-    with torch.inference_mode():
-        for batch in source.at(np.asarray(evenly(len(source), SEEN))).in_order(100):
-            moved = batch.to(device)
-            box = moved.get("box")
-            seen = [augment(moved[model.encoder.spec.get("field", "image")], generator, box) for _ in range(VIEWS)]
-            parts.append(
-                torch.stack([model.joined([read_out(model.encoder, view, model.tap)]) for view in seen], dim=1)
-            )
-    model.cpu()
-    return torch.cat(parts).cpu()
 
 
 def _fitting_methods(source: Source) -> list[str]:

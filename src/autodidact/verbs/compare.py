@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from autodidact.catalog import members, suites
 from autodidact.compare.arms import run_arms
 from autodidact.compare.grid import Setting, settings_of
 from autodidact.data import Source, open_source
 from autodidact.evaluation.table import Table
 from autodidact.training import Settings
-from autodidact.verbs.arms import Arms, check_fit, networks, protocols_of
+from autodidact.verbs.arms import Arms, check_fit, methods_of, networks, protocols_of
 from autodidact.verbs.evaluate import names_of
 from autodidact.verbs.pretrain import versions
 
@@ -80,11 +79,12 @@ def compare(
     Returns
     -------
     Table
-        Arms x figures x seeds. Figures: the protocols; ``rankme`` of the embeddings; ``rankme_projection``, the last of
+        Arms x figures x seeds. Figures: the protocols; of images ``retrieval``, how often a view finds another one of
+        its image, and ``lidar`` of the same views; ``rankme`` of the embeddings; ``rankme_projection``, the last of
         training, where the method logs it; ``loss``, the last of training, to be compared between arms of one objective
-        only; ``seconds`` of pretraining. With labels there are two more arms,
-        "raw" and "random": the input itself, and the first arm's network untrained. ``about["differences"]`` has the
-        paired differences of every arm to the first, those of losses and ranks between arms of one method only.
+        only; ``seconds`` of pretraining. With labels there are two more arms, "raw" and "random": the input itself, and
+        the first arm's network untrained. ``about["differences"]`` has the paired differences of every arm to the
+        first, those of losses and ranks between arms of one method only.
 
     Raises
     ------
@@ -96,10 +96,8 @@ def compare(
     """
     if seeds < 1 or draws < 1:
         raise ValueError(f"a comparison needs at least one seed and one draw, got {seeds} and {draws}")
-    named = names_of(methods)
-    if encoder is None and (found := suites(named)):
-        encoder = found[0].encoder
-    arms = settings_of(members(named), grid or {})
+    names, encoder = methods_of(names_of(methods), encoder)
+    arms = settings_of(names, grid or {})
     settings = settings or Settings()
     source = open_source(
         data, labels=label_from, image_size=image_size, channels=channels, cache=cache, progress=not quiet
