@@ -22,7 +22,8 @@ from autodidact.compare.vit_suite import FAMILIES
 from autodidact.data import Source
 from autodidact.encoders.kept import EncoderModel
 from autodidact.evaluation.finetune import Tuning, finetune
-from autodidact.measures import Spectrum
+from autodidact.evaluation.several_views import of_views
+from autodidact.measures import Spectrum, rank_correlation
 from autodidact.methods.method import Method
 from autodidact.model import Encoder
 from autodidact.recipes.names import find, make_method, options
@@ -41,6 +42,7 @@ JOINT = tuple(
 )
 """Methods whose loss compares embeddings of views, as the statement on fine-tuning contrasts them with masked ones."""
 GREY = {"view": "grey", "view_changes": {"blur_p": 0.0}}
+JUDGES = {"retrieval": "how often views find each other", "lidar": "LiDAR", "rank": "RankMe"}
 CORRUPTIONS: tuple[Distortion, ...] = ("noise", "blur", "contrast")
 
 
@@ -92,6 +94,7 @@ def run(
         figures["tokens"] = spent.tokens / tokens
     model = EncoderModel({"encoder": network}, tap=READ_OUT).eval()
     figures |= accuracies(model, split, per_class=many, corruptions=CORRUPTIONS, seed=seed)
+    figures |= of_views(model, split.train)
     figures["rank"] = Spectrum().update(torch.from_numpy(embeddings(model, split.test))).rankme(center=True)
     steps = tuned_steps + (tokens // (batch * _tokens_of_an_image(network, split.train)) if longer else 0)
     for name, per_class in (("few", few), ("many", many)):
@@ -120,9 +123,25 @@ def _tokens_of_an_image(network: Encoder, source: Source) -> int:
     return int(count.tokens)
 
 
+def pretrained(f: Figures) -> list[Mapping[str, float]]:
+    """The figures of the arms with a method."""
+    return [figures for figures in f.values() if "tokens" in figures]
+
+
 def best(f: Figures) -> str:
     """The pretrained arm with the highest accuracy on validation images after fine-tuning on few labels."""
     return max((arm for arm in f if "tokens" in f[arm]), key=lambda arm: f[arm]["chosen by"])
+
+
+def agreement(f: Figures, judge: str) -> float:
+    """Spearman's correlation over the methods of a figure without labels and the accuracy of the linear probe."""
+    return rank_correlation([arm[judge] for arm in pretrained(f)], [arm["linear"] for arm in pretrained(f)])
+
+
+def chosen_without_labels(f: Figures, judge: str) -> float:
+    """Points of the linear probe by which the method with the highest `judge` is better than the mean method."""
+    arms = pretrained(f)
+    return max(arms, key=lambda arm: arm[judge])["linear"] - float(np.mean([arm["linear"] for arm in arms]))
 
 
 def _mean(f: Figures, arms: Sequence[str], value: Callable[[Mapping[str, float]], float]) -> float:
@@ -252,10 +271,7 @@ CLAIM = Claim(
         Statement(
             "one budget",
             "tokens spent by the arm that spent most over those of the arm that spent least",
-            lambda f: (
-                max(a["tokens"] for a in f.values() if "tokens" in a)
-                / min(a["tokens"] for a in f.values() if "tokens" in a)
-            ),
+            lambda f: max(arm["tokens"] for arm in pretrained(f)) / min(arm["tokens"] for arm in pretrained(f)),
             margin=1.1,
             direction="below",
             role="premise",
@@ -266,6 +282,21 @@ CLAIM = Claim(
             "what fine-tuning gains over a probe on the same 100 labels a class, masked methods minus those that "
             "compare views",
             lambda f: tuning_gap(f, MASKED) - tuning_gap(f, JOINT),
+            unit="points",
+        ),
+        *(
+            Statement(
+                f"ordered by {judge}",
+                f"Spearman's correlation of {said} and the accuracy of the linear probe, over all methods",
+                lambda f, judge=judge: agreement(f, judge),  # type: ignore[misc]
+                margin=0.5,
+            )
+            for judge, said in JUDGES.items()
+        ),
+        Statement(
+            "chosen without labels",
+            "accuracy of the linear probe of the method whose views find each other best, minus the mean method's",
+            lambda f: chosen_without_labels(f, "retrieval"),
             unit="points",
         ),
         Statement(
