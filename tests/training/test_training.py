@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -21,6 +22,7 @@ from autodidact.model import Model
 from autodidact.training import NonFinite, Settings, train
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.callbacks import Checkpoints
+from autodidact.training.feed import Feed
 from autodidact.training.groups import optimiser
 from autodidact.training.journal import read_metrics
 
@@ -445,6 +447,54 @@ def test_a_stream_is_trained_on_and_resumed_exactly(tmp_path: Path, monkeypatch:
             train(made(), Endless(), settings, out=tmp_path, quiet=True)
     resumed = train(made(), Endless(), settings, out=tmp_path, quiet=True).state_dict()
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+class Counted(Endless):
+    """Counts what is decoded, and fails at one sample."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decoded = 0
+
+    def decode(self, raws: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[int, str]]:
+        self.decoded += len(raws)
+        bad = {at: "broken" for at, raw in enumerate(raws) if raw["place"][0] == 3}
+        return super().decode([raw for at, raw in enumerate(raws) if at not in bad])[0], bad
+
+
+def test_each_process_decodes_its_share_of_a_stream_and_gets_batches_of_one_size() -> None:
+    sources = [Counted() for _ in range(2)]
+    feeds = [
+        Feed(source, RandomBatching(), 8, 0, accumulate=2, rank=rank, world=2) for rank, source in enumerate(sources)
+    ]
+    mine = [list(islice(feed.streamed(1, 0), 12)) for feed in feeds]
+    assert [len(batch) for batches in mine for batch in batches] == [2] * 24
+    assert [source.decoded for source in sources] == [24, 24]
+    whole = list(islice(Endless().batches(8, 0, 1), 6))
+    for number, batch in enumerate(whole):
+        shares = torch.cat([batches[2 * number + micro].ids for micro in range(2) for batches in mine])
+        # The sample that cannot be read is replaced by another one of its share.
+        assert (shares != batch.ids).sum() <= 1
+        assert {*shares.tolist()} <= {*batch.ids.tolist()}
+
+
+class Apart(Endless):
+    """Processes read samples of their own."""
+
+    divided = True
+
+    def draws(self, size: int, seed: int, skip: int = 0, part: int = 0, parts: int = 1) -> Iterator[Any]:
+        return ([((part, number), {"place": np.array([parts])})] * size for number in count(skip))
+
+    def _id(self, place: Any) -> int:
+        return 10 * place[0] + place[1]
+
+
+def test_a_divided_stream_is_asked_for_the_part_of_each_process() -> None:
+    feed = Feed(Apart(), RandomBatching(), 8, 0, accumulate=2, rank=1, world=2)
+    assert [batch.ids.tolist() for batch in islice(feed.streamed(3, 0), 3)] == [[13, 13], [13, 13], [14, 14]]
+    alone = Feed(Apart(), RandomBatching(), 8, 0)
+    assert [batch.ids.tolist() for batch in islice(alone.streamed(0, 0), 1)] == [[0] * 8]
 
 
 def test_a_stream_of_unknown_length_needs_a_number_of_steps() -> None:

@@ -24,26 +24,21 @@ from autodidact.data.labels import FILE_SUFFIXES, Labels, Task, classes_of, from
 from autodidact.data.packed import pixels_of
 from autodidact.data.pictures import ImageSource
 from autodidact.data.schema import Field, Schema
+from autodidact.data.shard_files import TAR
 from autodidact.data.source import Source
+from autodidact.data.splits import SPLIT_FOLDERS
 from autodidact.data.splits import split as cut
 
 SPLIT_SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 NAMES = (*NAMED, "fashion_mnist")
+SHARDS = "shards:"
+"""Before a place whose files are to be read in sequence."""
 LIST = ".txt"
 """Ending of a file that names images."""
 ACCEPTED = (
     f"a folder of images ({' '.join(SUFFIXES)}), a .txt file that names images one a line, a .npy or .npz file, a CSV, "
-    "TSV or Parquet table or a folder of them, IDX files or their folder, a saved Hugging Face dataset, hf:ID, "
-    "hf-stream:ID, or one of the names "
+    "TSV or Parquet table or a folder of them, IDX files or their folder, a folder of tar shards, shards:PLACE, a "
+    "saved Hugging Face dataset, hf:ID, hf-stream:ID, or one of the names "
     f"{', '.join(NAMES)}"
 )
 
@@ -108,8 +103,10 @@ def open_source(
         ``.npy`` or ``.npz`` array of images or vectors; a CSV, TSV or Parquet table, or a folder of tables with the
         same columns; IDX files or their folder; a dataset saved by Hugging Face datasets. Names: ``digits``,
         ``breast_cancer``, ``wine``, ``diabetes``, ``fashion_mnist``; ``hf:ID-or-folder``, and
-        ``hf-stream:ID-or-folder`` for one that is read in sequence. ``:SPLIT`` behind any of them is the same as
-        `split`.
+        ``hf-stream:ID-or-folder`` for one that is read in sequence. Shards, read in sequence too, for data that no
+        disk holds (`shards.shard_stream`): tar files or a folder of them, ``shards:`` before a folder of Parquet files
+        or a pattern, or an address such as ``s3://bucket/train-{000..127}.tar``. ``:SPLIT`` behind any of them is the
+        same as `split`.
     labels : where labels come from. Tables and datasets: a column. Folders of images: ``first`` or ``parent`` for the
         first or the innermost folder level, or ``FILE[:FILE_COLUMN][:LABEL_COLUMN]`` for a CSV or Parquet file that
         names the images; default: the folders, where every image lies in one and there are at least two. Arrays: a key
@@ -163,10 +160,20 @@ def open_source(
     source = _open(data, split, request)
     _check_used(source, kinds, canvas, channels)
     if skipped is not None:
-        lines = "".join(json.dumps(dict(entry)) + "\n" for entry in source.skipped)
-        Path(skipped).parent.mkdir(parents=True, exist_ok=True)
-        write_aside(Path(skipped), lines.encode())
+        write_skipped(source, Path(skipped))
     return source
+
+
+def write_skipped(source: Source, path: Path) -> None:
+    """One JSON line for everything of a source that could not be read; of a stream, beside what the file has already.
+
+    A stream finds out while it is read, perhaps in several runs.
+    """
+    lines = [json.dumps(dict(entry)) for entry in source.skipped]
+    if source.streaming and path.is_file():
+        lines = list(dict.fromkeys([*path.read_text().splitlines(), *lines]))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_aside(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def _open(data: Any, split: str | None, request: Request) -> Source:
@@ -182,6 +189,8 @@ def _open(data: Any, split: str | None, request: Request) -> Source:
         from autodidact.data.hub import hub_stream
 
         return hub_stream(text.removeprefix("hf-stream:"), split, request)
+    if "://" in text or text.startswith(SHARDS) or text.lower().endswith(TAR):
+        return _shards(text.removeprefix(SHARDS), split, request)
     if text.startswith("hf:"):
         return _hub(text.removeprefix("hf:"), split, request)
     if text in NAMES and not Path(text).exists():
@@ -208,6 +217,12 @@ def _hub(place: str, split: str | None, request: Request) -> Source:
 
     source, left = hub_source(place, split, request)
     return _part(source, left)
+
+
+def _shards(place: str, split: str | None, request: Request) -> Source:
+    from autodidact.data.shards import shard_stream
+
+    return shard_stream(place, split, request)
 
 
 def _bundled(name: str, split: str | None, request: Request) -> Source:
@@ -266,6 +281,8 @@ def _open_folder(path: Path, split: str | None, request: Request) -> Source:
     if idx_parts(path):
         named = name in ("fashion-mnist", "fashion_mnist")
         return _own_labels(idx_source(path, name, split, FASHION_CLASSES if named else ()), request)
+    if any(entry.name.lower().endswith(TAR) for entry in entries):
+        return _shards(str(path), split, request)
     tables = [entry for entry in entries if entry.name.lower().endswith(FILE_SUFFIXES)]
     if tables and not any(entry.is_dir() or entry.name.lower().endswith(SUFFIXES) for entry in entries):
         return _part(_tables(tables, name, request), split)
@@ -374,7 +391,7 @@ def _check_used(
 
 def _name_and_split(text: str) -> tuple[str, str | None]:
     head, colon, tail = text.rpartition(":")
-    if colon and tail and head not in ("", "hf", "hf-stream") and "/" not in tail and not Path(text).exists():
+    if colon and tail and head not in ("", "hf", "hf-stream", "shards") and "/" not in tail and not Path(text).exists():
         return head, tail
     return text, None
 

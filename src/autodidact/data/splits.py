@@ -12,6 +12,17 @@ from numpy.typing import NDArray
 from autodidact.data.ids import sample_id, scrambled
 from autodidact.data.source import Positions, Source
 
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
+"""Names that people give to folders and files of a split."""
+
 
 def split(
     source: Source,

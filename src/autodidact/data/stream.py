@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from autodidact.data.store import Store
 
 Raw = Mapping[str, Any]
+Place = int | tuple[int, int]
+"""Of a sample in its stream: its number, or the numbers of its shard and in it."""
+Drawn = list[tuple[Place, Raw]]
 
 
 class StreamSource(Source):
@@ -40,6 +43,8 @@ class StreamSource(Source):
     """
 
     streaming: ClassVar[bool] = True
+    divided: ClassVar[bool] = False
+    """Whether each of several processes reads samples of its own, instead of its share of what all of them read."""
 
     def __init__(self, name: str, schema: Schema, length: int | None = None, buffer: int = 1000) -> None:
         if buffer < 1:
@@ -50,7 +55,7 @@ class StreamSource(Source):
         self.context = {}
         self.skipped: list[Mapping[str, str]] = []
         self.notes: list[str] = []
-        self._reported: set[int] = set()
+        self._reported: set[Place] = set()
 
     @abstractmethod
     def samples(self) -> Iterator[Raw]:
@@ -73,51 +78,59 @@ class StreamSource(Source):
         ValueError
             An epoch has fewer than `size` samples.
         """
+        return (self.batch_of(drawn) for drawn in self.draws(size, seed, skip))
+
+    def draws(self, size: int, seed: int, skip: int = 0, part: int = 0, parts: int = 1) -> Iterator[Drawn]:
+        """The same undecoded. Where the stream is `divided`, those of one of several parts."""
         epoch = 0
         while True:
-            order = self._shuffled(np.random.default_rng(sample_id(self.name, f"order/{seed}", epoch)))
+            order = shuffled(self._numbered(), self.buffer, self._rng("order", seed, epoch))
             full = 0
             while len(drawn := list(islice(order, size))) == size:
                 full += 1
                 if skip > 0:
                     skip -= 1
                 else:
-                    yield self._batch(drawn)
+                    yield drawn
             if full == 0:
-                raise ValueError(
-                    f"batch size {size} is larger than the data: stream '{self.name}' has {len(drawn)} samples"
-                )
+                raise self._too_short(size, len(drawn))
             epoch += 1
 
-    def _shuffled(self, rng: np.random.Generator) -> Iterator[tuple[int, Raw]]:
-        waiting: list[tuple[int, Raw]] = []
-        for sample in enumerate(self.samples()):
-            if len(waiting) < self.buffer:
-                waiting.append(sample)
-                continue
-            place = int(rng.integers(self.buffer))
-            yield waiting[place]
-            waiting[place] = sample
-        for place in rng.permutation(len(waiting)).tolist():
-            yield waiting[place]
+    def _rng(self, what: str, seed: int, number: int) -> np.random.Generator:
+        return np.random.default_rng(sample_id(self.name, f"{what}/{seed}", number))
+
+    def _too_short(self, size: int, count: int) -> ValueError:
+        return ValueError(f"batch size {size} is larger than the data: stream '{self.name}' has {count} samples")
+
+    def _numbered(self) -> Iterator[tuple[Place, Raw]]:
+        return enumerate(self.samples())
 
     def in_order(self, size: int) -> Iterator[Batch]:
         """All samples once, in the order of the stream, in batches of at most `size`."""
-        stream = enumerate(self.samples())
+        stream = self._numbered()
         while drawn := list(islice(stream, size)):
-            yield self._batch(drawn)
+            yield self.batch_of(drawn)
 
-    def _batch(self, drawn: Sequence[tuple[int, Raw]]) -> Batch:
+    def batch_of(self, drawn: Sequence[tuple[Place, Raw]], *, whole: bool = False) -> Batch:
+        """Samples decoded; with `whole`, readable ones stand twice in the place of those that are not."""
         fields, bad = self.decode([raw for _, raw in drawn])
-        for place, reason in bad.items():
-            number = drawn[place][0]
-            if number not in self._reported:
-                self._reported.add(number)
-                self.skipped.append({"name": f"{self.name}:{number}", "reason": reason})
+        for at, reason in bad.items():
+            place = drawn[at][0]
+            if place not in self._reported:
+                self._reported.add(place)
+                self.skipped.append({"name": self._title(place), "reason": reason})
         if len(bad) == len(drawn):
             raise ValueError(f"none of {len(drawn)} samples in a row of '{self.name}' can be read: {bad[0]}")
-        ids = [sample_id(self.name, "", number) for place, (number, _) in enumerate(drawn) if place not in bad]
-        return Batch(torch.tensor(ids), fields, self.context)
+        ids = [self._id(place) for at, (place, _) in enumerate(drawn) if at not in bad]
+        batch = Batch(torch.tensor(ids), fields, self.context)
+        return batch.select(torch.arange(len(drawn)) % len(batch)) if whole and bad else batch
+
+    def _id(self, place: Place) -> int:
+        assert isinstance(place, int)
+        return sample_id(self.name, "", place)
+
+    def _title(self, place: Place) -> str:
+        return f"{self.name}:{place}"
 
     def take(self, count: int) -> ArraySource:
         """The first `count` samples (or as many as there are), held in memory: to look at, or to measure on."""
@@ -160,3 +173,19 @@ def _first(values: Sequence[Any], count: int) -> Any:
     if isinstance(values[0], Ragged):
         return Ragged.of([item for value in values for item in value][:count])
     return torch.cat(list(values))[:count]
+
+
+def shuffled(
+    samples: Iterator[tuple[Place, Raw]], buffer: int, rng: np.random.Generator
+) -> Iterator[tuple[Place, Raw]]:
+    """The samples, each drawn at random from among the next `buffer`."""
+    waiting: Drawn = []
+    for sample in samples:
+        if len(waiting) < buffer:
+            waiting.append(sample)
+            continue
+        place = int(rng.integers(buffer))
+        yield waiting[place]
+        waiting[place] = sample
+    for place in rng.permutation(len(waiting)).tolist():
+        yield waiting[place]

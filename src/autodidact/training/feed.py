@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from autodidact.data.ahead import ahead
 from autodidact.data.batch import Batch
 from autodidact.data.batching import Batching, RandomBatching
 from autodidact.data.source import Chained, Mixed, Positions, Source, Together
+from autodidact.data.stream import StreamSource
 
 Draw = Positions | dict[str, Positions]
 Rule = Batching | Mapping[str, Batching]
+AHEAD = 4
+"""Batches of a stream that are read and decoded while a step runs."""
 
 
 def seeded(*parts: object) -> int:
@@ -164,17 +169,23 @@ class Feed:
     def _sharded(self) -> bool:
         return getattr(self.rule, "sharded", True)
 
-    def pieces(self, batch: Batch) -> Iterator[Batch]:
-        """This process's micro-batches of one batch."""
-        for piece in self._mine(np.arange(len(batch))):
-            assert not isinstance(piece, dict)
-            yield batch if len(piece) == len(batch) else batch.select(torch.from_numpy(piece))
+    def streamed(self, start: int, seed: int) -> Iterator[Batch]:
+        """This process's micro-batches of a stream from update `start` on, without end; only they are decoded."""
+        source = self.source
+        assert isinstance(source, StreamSource)
+        apart = self.world > 1 and source.divided
+        rank, world = (0, 1) if apart else (self.rank, self.world)
+        cut = replace(self, size=max(1, self.size // self.world) if apart else self.size, rank=rank, world=world)
+        for drawn in source.draws(cut.size, seed, start, *((self.rank, self.world) if apart else ())):
+            for piece in cut._mine(np.arange(len(drawn))):
+                assert not isinstance(piece, dict)
+                # Processes exchange embeddings, so each has as many.
+                yield source.batch_of([drawn[place] for place in piece], whole=self.world > 1)
 
     def extra(self, number: int) -> Batch:
         """The `number`-th batch outside the sequence, for `Step.draw`."""
         if self.source.streaming:
-            batches = self.source.batches(self.size, seeded(self.seed, "extra"), number)  # type: ignore[attr-defined]
-            return next(iter(self.pieces(next(batches))))
+            return next(self.streamed(number, seeded(self.seed, "extra")))
         length = epoch_length(self.source, self.rule, self.size)
         epoch, place = divmod(number, length)
         plan = epoch_plan(self.source, self.rule, self.size, seeded(self.seed, "extra"), epoch)
@@ -229,6 +240,6 @@ class _Stream:
         return (self.stop - self.start) * self.feed.accumulate
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self.feed.source.batches(self.feed.size, self.feed.seed, self.start)  # type: ignore[attr-defined]
-        for _, batch in zip(range(self.start, self.stop), batches, strict=False):
-            yield from self.feed.pieces(batch)
+        batches = self.feed.streamed(self.start, self.feed.seed)
+        with ahead(islice(batches, len(self)), AHEAD) as waiting:
+            yield from waiting

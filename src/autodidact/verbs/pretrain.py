@@ -17,6 +17,7 @@ import yaml
 
 import autodidact
 from autodidact.data import open_source
+from autodidact.data.open import write_skipped
 from autodidact.data.source import Source
 from autodidact.methods.method import Method
 from autodidact.model import Model, load_model
@@ -34,7 +35,7 @@ from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings, train
 from autodidact.training.processes import first_process
 
-CONFIG, RECORD = "config.yaml", "run.json"
+CONFIG, RECORD, SKIPPED = "config.yaml", "run.json", "skipped.jsonl"
 TRAINED = ("checkpoints", "stages", "model", "log")
 PACKAGES = ("torch", "lightning", "numpy", "timm", "transformers", "scikit-learn", "safetensors")
 
@@ -126,7 +127,7 @@ def pretrain(
             channels=channels,
             cache=cache,
             progress=not quiet,
-            skipped=folder / "skipped.jsonl",
+            skipped=folder / SKIPPED,
         )
     )
     if not quiet and first_process():
@@ -155,6 +156,8 @@ def pretrain(
             raise ValueError(f"recipe '{method}' ended with a {type(model).__name__}, not a model")
     if not first_process():
         return model
+    if source.streaming:
+        write_skipped(source, folder / SKIPPED)
     seconds = round(time.monotonic() - started + paused_at, 1)
     if until < 1:
         record(folder, {"status": "paused", "seconds": seconds})

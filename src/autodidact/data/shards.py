@@ -1,0 +1,244 @@
+"""A stream of samples that lie in shards: of any size, from a disk or an object store, each process its own."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+
+from autodidact.catalog.nearest import unknown
+from autodidact.data.folder import evenly
+from autodidact.data.ids import sample_id
+from autodidact.data.packed import cache_folder
+from autodidact.data.rows import LOOKED_AT, Classes, RowStream
+from autodidact.data.shard_files import CutOff, Shard, image_column, list_shards
+from autodidact.data.stream import Drawn, Place, Raw, shuffled
+
+if TYPE_CHECKING:
+    from autodidact.data.open import Request
+
+OPEN = 8
+"""Shards that are read side by side, so that what comes after one another in a shard is not seen so."""
+LOOKED_INTO = 16
+"""Shards whose first rows tell the classes and the canvas."""
+READERS = 16
+"""Threads that ask for the lengths of shards."""
+ASKED = 4_096
+"""Shards of an unknown length up to which all are asked for it when they are opened."""
+CLASSES = "cls"
+
+
+def shard_stream(place: str, split: str | None, request: Request) -> ShardStream:
+    """Shards as a stream. What their form does not tell is taken from the first of their rows.
+
+    Parameters
+    ----------
+    place, split : see `shard_files.list_shards`.
+    request : with `labels`, the column of the labels: of tar files "cls" or an entry of the ".json" of a sample, by
+        default "cls"; of Parquet files by default the first column of class labels in the way of Hugging Face datasets.
+    """
+    shards = list_shards(place, split)
+    first = _first_rows(shards)
+    if not first:
+        raise ValueError(f"none of the {len(shards)} shards at '{place}' has a sample that can be read")
+    classes = shards[0].classes()
+    columns = {name: None for row in first for name in row}
+    label = None if request.labels == "none" else request.labels
+    if label is not None and label not in columns:
+        raise unknown(f"column of '{place}'", label, columns)
+    if request.labels is None:
+        label = CLASSES if CLASSES in columns else next(iter(classes), None)
+    name = Path(place.rstrip("/")).name.split(".")[0].rstrip("*{") or "shards"
+    return ShardStream(name, shards, first, image_column(first[0]), label, classes, request)
+
+
+class ShardStream(RowStream):
+    """Samples of shards, in an order drawn from seed and epoch, of which one process reads a part.
+
+    An epoch goes through the shards in random order, `OPEN` of them at a time: their samples in turn, shuffled by the
+    buffer, which is empty when the next ones begin. So a training that goes on after a stop needs the lengths of what
+    it has passed, and reads at most `OPEN` shards again. Several processes take different shards (different samples of
+    each, where there are fewer shards than processes). Lengths are read from Parquet files and from uncompressed tar
+    files on a disk at once, of others when they have been read to the end, and are kept in the cache folder. A shard
+    that breaks off is read as far as it goes and listed in `skipped`.
+    """
+
+    divided: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        name: str,
+        shards: Sequence[Shard],
+        first: Sequence[Raw],
+        image: str | None,
+        label: str | None,
+        classes: Classes,
+        request: Request,
+    ) -> None:
+        self.shards = list(shards)
+        self.columns = None if image is None else [image, *([label] if label else [])]
+        self.lengths = _Lengths(self.shards, cache_folder(request.cache_dir) if request.cache else None)
+        known = self.lengths.all()
+        wrapped = [_wrapped(row, image) for row in first]
+        super().__init__(name, wrapped, image, label, classes, known, request)
+        much = "an unknown number of samples" if known is None else f"{known:,} samples"
+        self.notes.append(f"{much} in {len(shards):,} shards, read in sequence")
+
+    def samples(self) -> Iterator[Raw]:
+        return (raw for _, raw in self._numbered())
+
+    def _numbered(self) -> Iterator[tuple[Place, Raw]]:
+        return chain.from_iterable(self._read(number) for number in range(len(self.shards)))
+
+    def draws(self, size: int, seed: int, skip: int = 0, part: int = 0, parts: int = 1) -> Iterator[Drawn]:
+        apart = len(self.shards) >= parts
+        first, step = (0, 1) if apart else (part, parts)
+        epoch = 0
+        while True:
+            order = self._rng("shards", seed, epoch).permutation(len(self.shards)).tolist()
+            mine = order[part::parts] if apart else order
+            chapters = [mine[start : start + OPEN] for start in range(0, len(mine), OPEN)]
+            # Where in the epoch the first sample lies that was not passed yet, then where in its chapter.
+            start, begin = first + skip * size * step, 0
+            while skip and begin < len(chapters):
+                length = sum(self._length(shard) for shard in chapters[begin])
+                if length > start:
+                    break
+                start, begin = start - length, begin + 1
+            if skip and begin == len(chapters):
+                there = len(range(first, first + skip * size * step - start, step))
+                if there < size:
+                    raise self._too_short(size, there)
+                # The incomplete batch at the end of an epoch is left out.
+                skip, epoch = skip - there // size, epoch + 1
+                continue
+            rest = (
+                self._chapter(chapter, self._rng(f"order/{epoch}", seed, begin + number))
+                for number, chapter in enumerate(chapters[begin:])
+            )
+            samples = islice(chain.from_iterable(rest), start, None, step)
+            full, skip = skip, 0
+            while len(drawn := list(islice(samples, size))) == size:
+                full += 1
+                yield drawn
+            if full == 0:
+                raise self._too_short(size, len(drawn))
+            epoch += 1
+
+    def _chapter(self, numbers: Sequence[int], rng: np.random.Generator) -> Iterator[tuple[Place, Raw]]:
+        return shuffled(_in_turn([self._read(number) for number in numbers]), self.buffer, rng)
+
+    def _read(self, number: int) -> Iterator[tuple[Place, Raw]]:
+        shard, index = self.shards[number], 0
+        try:
+            for row in shard.rows(self.columns):
+                yield (number, index), _wrapped(row, self.image)
+                index += 1
+        except CutOff as error:
+            if (number, -1) not in self._reported:
+                self._reported.add((number, -1))
+                self.skipped.append({"name": shard.name, "reason": f"breaks off after {index} samples: {error}"})
+        self.lengths.learn(number, index)
+
+    def _length(self, number: int) -> int:
+        """Of a shard; if need be by reading it."""
+        if (known := self.lengths.of(number)) is not None:
+            return known
+        return sum(1 for _ in self._read(number))
+
+    def _id(self, place: Place) -> int:
+        assert isinstance(place, tuple)
+        return sample_id(self.name, self.shards[place[0]].name, place[1])
+
+    def _title(self, place: Place) -> str:
+        assert isinstance(place, tuple)
+        return f"{self.shards[place[0]].name}:{place[1]}"
+
+
+class _Lengths:
+    """Samples in each shard, as far as known; kept in a file."""
+
+    def __init__(self, shards: Sequence[Shard], folder: Path | None) -> None:
+        told = "\0".join(f"{shard.path}\0{shard.size}" for shard in shards)
+        digest = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+        self.file = None if folder is None else folder / "shards" / f"{digest}.jsonl"
+        self.known: dict[int, int] = {}
+        if self.file is not None and self.file.is_file():
+            for line in self.file.read_text().splitlines():
+                # The last line may be half a line, of a run that was killed.
+                if line.endswith("]"):
+                    number, length = json.loads(line)
+                    self.known[number] = length
+        missing = [number for number in range(len(shards)) if number not in self.known]
+        if len(missing) <= ASKED:
+            with ThreadPoolExecutor(READERS) as threads:
+                for number, length in zip(missing, threads.map(_asked, [shards[n] for n in missing]), strict=True):
+                    if length is not None:
+                        self.learn(number, length)
+        self.count = len(shards)
+
+    def of(self, number: int) -> int | None:
+        return self.known.get(number)
+
+    def all(self) -> int | None:
+        """Samples in all shards, where that is known."""
+        return sum(self.known.values()) if len(self.known) == self.count else None
+
+    def learn(self, number: int, length: int) -> None:
+        if self.known.get(number) == length:
+            return
+        self.known[number] = length
+        if self.file is None:
+            return
+        try:
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            with self.file.open("a") as file:
+                file.write(f"{json.dumps([number, length])}\n")
+        except OSError:
+            # Without the file lengths are asked for anew the next time.
+            self.file = None
+
+
+def _asked(shard: Shard) -> int | None:
+    try:
+        return shard.count()
+    except CutOff:
+        return 0
+
+
+def _in_turn(readers: Sequence[Iterator[tuple[Place, Raw]]]) -> Iterator[tuple[Place, Raw]]:
+    """One sample of each reader, again and again, until all are at their ends."""
+    waiting = list(readers)
+    while waiting:
+        left = []
+        for reader in waiting:
+            sample = next(reader, None)
+            if sample is not None:
+                yield sample
+                left.append(reader)
+        waiting = left
+
+
+def _first_rows(shards: Sequence[Shard]) -> list[Raw]:
+    """The first rows of shards spread over all, `LOOKED_AT` in all."""
+    chosen = [shards[number] for number in evenly(len(shards), LOOKED_INTO)]
+    rows: list[Raw] = []
+    for shard in chosen:
+        try:
+            rows += islice(shard.rows(), -(-LOOKED_AT // len(chosen)))
+        except CutOff:
+            # It is listed among what is skipped when its turn comes.
+            continue
+    return rows
+
+
+def _wrapped(row: Raw, image: str | None) -> Raw:
+    """The row with its image as bytes and path."""
+    cell = row.get(image) if image else None
+    return row if not image or not isinstance(cell, bytes) else {**row, image: {"bytes": cell, "path": None}}
