@@ -1,6 +1,7 @@
-"""Trains DCL, Barlow Twins, SiT or SEER on fixed views with any number of processes; run by test_two_processes.py.
+"""Trains DCL, Barlow Twins, SiT or SEER on fixed views with any number of processes; run by test_two_processes.py and
+test_restart.py.
 
-Usage: python shared_training.py METHOD PROCESSES FOLDER
+Usage: python shared_training.py METHOD PROCESSES FOLDER [STEPS]
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ def made(name: str, source: ArraySource) -> Method:
     return FixedDCL(encoder) if name == "dcl" else FixedBarlowTwins(encoder, dimensions=16)
 
 
-def main(name: str, processes: int, folder: Path) -> None:
+def main(name: str, processes: int, folder: Path, steps: int = 4) -> None:
     torch.set_num_threads(1)
     images = np.random.default_rng(0).random((64, 1, 12, 12)).astype(np.float32)
     source = ArraySource("noise", {"image": images}, Schema(image=Field("image", (1, 12, 12))), np.arange(64))
@@ -70,10 +71,10 @@ def main(name: str, processes: int, folder: Path) -> None:
     # Barlow Twins' loss is a sum, so its gradients are large: a rate at which rounding is not blown up step by step.
     rate = 1e-4 if name == "barlow_twins" else 0.05
     settings = Settings(
-        steps=4, batch_size=32, optimizer="sgd", lr=rate, accelerator="cpu", devices=processes, checkpoint_steps=1
+        steps=steps, batch_size=32, optimizer="sgd", lr=rate, accelerator="cpu", devices=processes, checkpoint_steps=1
     )
     train(method, source, settings, out=folder, quiet=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), Path(sys.argv[3]), *(int(steps) for steps in sys.argv[4:]))
