@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import multiprocessing
+import os
+import time
+
 import numpy as np
 import pytest
 import torch
 
+from autodidact.compare import crew
 from autodidact.compare.space import Range, check_space, domain, searched, space_of
 from autodidact.data import open_source
 from autodidact.encoders.kept import EncoderModel
@@ -178,6 +184,62 @@ def test_a_search_that_was_cut_off_ends_like_one_that_was_not(digits, tmp_path, 
     for name in never_cut.arms:
         for metric in set(never_cut.metrics) - {"seconds"}:
             assert gone_on.values(name, metric) == never_cut.values(name, metric), (name, metric)
+
+
+def test_two_processes_share_the_trials(digits, tmp_path):
+    """Forked, so that nothing is imported anew; each notes what it trained."""
+    folder, context = tmp_path / "shared", multiprocessing.get_context("fork")
+
+    def work(number):
+        torch.set_num_threads(1)
+        real, mine = arms.pretrain, []
+
+        def noted(method, *given, until, settings, **named):
+            mine.append([method, until, settings.lr])
+            time.sleep(0.3)
+            return real(method, *given, until=until, settings=settings, **named)
+
+        arms.pretrain = noted
+        table = search(digits, folder, early_stopping=False, json=tmp_path / f"{number}.json")
+        (tmp_path / f"trained {number}").write_text(json.dumps(mine))
+        assert len(table.arms) == 6
+
+    processes = [context.Process(target=work, args=(number,)) for number in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(120)
+    assert [process.exitcode for process in processes] == [0, 0]
+    done = [json.loads((tmp_path / f"trained {number}").read_text()) for number in range(2)]
+    assert min(map(len, done)) >= 3, "one of them did nearly everything"
+    assert len({tuple(each) for each in [*done[0], *done[1]]}) == len(done[0]) + len(done[1]), "trained twice"
+    tables = [Table.load(tmp_path / f"{number}.json") for number in range(2)]
+    assert tables[0].about == tables[1].about
+    assert not list((folder / "workers").iterdir())
+
+
+def test_who_is_at_work_is_told_by_signs_of_life(tmp_path, monkeypatch):
+    with crew.Crew(tmp_path) as here:
+        assert not here.lives(None)
+        assert not here.lives(here.name), "it has nothing else to do"
+        host = here.name.split(":")[0]
+        assert not here.lives(f"{host}:{os.getppid()}"), "it runs, but it is not at work here"
+        here._sign(f"{host}:{os.getppid()}").touch()
+        assert here.lives(f"{host}:{os.getppid()}")
+        here._sign(f"{host}:4194304").touch()
+        assert not here.lives(f"{host}:4194304"), "no such process"
+        elsewhere = here._sign("elsewhere:7")
+        elsewhere.touch()
+        assert here.lives("elsewhere:7")
+        long_ago = time.time() - crew.SILENT - 5
+        os.utime(elsewhere, (long_ago, long_ago))
+        assert not here.lives("elsewhere:7")
+        monkeypatch.setattr(crew, "BEAT", 0.01)
+        with crew.Crew(tmp_path / "other") as other:
+            os.utime(other._sign(other.name), (long_ago, long_ago))
+            time.sleep(0.2)
+            assert other._sign(other.name).stat().st_mtime > long_ago + 5
+    assert not here._sign(here.name).exists()
 
 
 def test_a_trial_that_diverges_costs_itself_only(digits, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ import numpy as np
 
 from autodidact.catalog import unknown
 from autodidact.compare.arms import digest
+from autodidact.compare.crew import Crew
 from autodidact.compare.grid import NETWORK, OPTION, Setting
 from autodidact.compare.space import Domain, Range, Space, check_space, searched, space_of
 from autodidact.data import Source, open_source
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 RUNGS = (0.25, 0.5, 1.0)
 """Shares of the budget after which the worse half of a method's trials is given up."""
 JOURNAL = "search.journal"
+OWNER = "owner"
+"""Attribute of a trial: the process that works on it."""
+POLL = 1.0
+"""Seconds between looks at what other processes do."""
 JUDGES = (*OF_VIEWS, "rankme", "rankme_projection")
 
 
@@ -70,7 +75,8 @@ def choose(
     trainings neither ordered trials as accuracy does, and retrieval did (``benchmarks/choose.json``). Views that change
     what matters mislead it, as they mislead the methods; how it ranks masked modelling beside methods that compare
     views was not measured. Where the data has labels they are used only afterwards, to report how well these rankings
-    agree with accuracy. A search that was cut off goes on.
+    agree with accuracy. A search that was cut off goes on. The same command started several times, on this
+    machine or on others that see the folder, shares the trials.
 
     Parameters
     ----------
@@ -168,13 +174,9 @@ def choose(
         quiet=quiet,
     )
     finder = _Search(arms, spaces, by, between, early_stopping)
-    started = time.monotonic()
-    for round_ in range(trials):
-        if hours and round_ and time.monotonic() - started > 3600 * hours:
-            notes.append(f"{round_} of {trials} trials of each method, since the hours were over")
-            break
-        for name in names:
-            finder.go_on(name, round_ + 1)
+    had = finder.go_on(trials, hours)
+    if had < trials:
+        notes.append(f"{had} of {trials} trials of each method, since the hours were over")
     table = _table(finder, about)
     if json is not None:
         table.save(json)
@@ -219,39 +221,82 @@ class _Search:
             for name in spaces
         }
 
-    def go_on(self, method: str, count: int) -> None:
-        """Trials of a method until so many are over."""
-        study = self.studies[method]
-        if not study.trials and (usual := _defaults(method, self.spaces[method], self.arms.settings)):
-            study.enqueue_trial(usual)
-        while len(self.over(method)) < count:
-            self._trial(method, study)
+    def go_on(self, count: int, hours: float) -> int:
+        """Trials, by this process and others in the same folder, until every method has had so many, or as many as were
+        begun of any when the hours were over; how many that is."""
+        started = time.monotonic()
+        with Crew(self.arms.out) as crew:
+            while True:
+                with crew.alone:
+                    if hours and time.monotonic() - started > 3600 * hours:
+                        count = min(count, max(1, *(len(study.trials) for study in self.studies.values())))
+                    mine, waiting = self._next(count, crew)
+                if mine is not None:
+                    self._trial(*mine)
+                elif waiting:
+                    time.sleep(POLL)
+                else:
+                    return count
 
     def over(self, method: str) -> list[optuna.trial.FrozenTrial]:
         """Trials that finished, were given up, or diverged."""
         return [trial for trial in self.studies[method].get_trials(deepcopy=False) if trial.state.is_finished()]
 
-    def _trial(self, method: str, study: optuna.Study) -> None:
+    def _next(self, count: int, crew: Crew) -> tuple[tuple[str, optuna.trial.Trial, Mapping[int, float]] | None, bool]:
+        """A trial for this process, with what it reported before it was cut off: one that somebody left behind, else a
+        new one, method by method; and whether others are at work."""
         import optuna
 
-        states = optuna.trial.TrialState
-        begun = study.get_trials(deepcopy=False, states=(states.RUNNING,))
-        # Draws that follow from the number of the trial alone are the same in a search that was cut off.
-        number = begun[0].number if begun else len(self.over(method))
+        busy = False
+        for method, study in self.studies.items():
+            for begun in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+                if crew.lives(begun.user_attrs.get(OWNER)):
+                    busy = True
+                    continue
+                self._draw_by(method, begun.number)
+                trial = optuna.trial.Trial(study, begun._trial_id)
+                trial.set_user_attr(OWNER, crew.name)
+                return (method, trial, begun.intermediate_values), True
+        method = min(self.studies, key=lambda name: self._begun(name))
+        study, number = self.studies[method], self._begun(method)
+        if number >= count:
+            return None, busy
+        if not number and (usual := _defaults(method, self.spaces[method], self.arms.settings)):
+            study.enqueue_trial(usual, skip_if_exists=True)
+        self._draw_by(method, number)
+        trial = study.ask()
+        trial.set_user_attr(OWNER, crew.name)
+        return (method, trial, {}), True
+
+    def _draw_by(self, method: str, number: int) -> None:
+        """Draws that follow from the number of the trial alone are the same in a search that was cut off."""
+        import optuna
+
         seed = seeded(self.arms.settings.seed, method, number) % 2**32
-        study.sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
-        trial = optuna.trial.Trial(study, begun[0]._trial_id) if begun else study.ask()
+        self.studies[method].sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=5)
+
+    def _begun(self, method: str) -> int:
+        """Trials that were begun: all but those that wait to be."""
+        import optuna
+
+        waiting = optuna.trial.TrialState.WAITING
+        return sum(trial.state != waiting for trial in self.studies[method].get_trials(deepcopy=False))
+
+    def _trial(self, method: str, trial: optuna.trial.Trial, reported: Mapping[int, float]) -> None:
+        import optuna
+
+        study = self.studies[method]
         setting = _setting(method, self.spaces[method], trial)
         trial.set_user_attr("setting", asdict(setting))
         try:
-            figures = self._figures(setting, trial, begun[0].intermediate_values if begun else {})
+            figures = self._figures(setting, trial, reported)
         except NonFinite as diverged:
             self._say(f"{setting.name}: {diverged}")
-            study.tell(trial, state=states.FAIL)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL)
             return
         except optuna.TrialPruned as behind:
             self._say(f"{setting.name}: {behind}")
-            study.tell(trial, state=states.PRUNED)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             return
         trial.set_user_attr("figures", figures)
         study.tell(trial, figures[self.by])
