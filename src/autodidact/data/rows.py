@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -82,8 +83,10 @@ class RowStream(StreamSource):
         return fields, bad
 
     def _decoded_images(self, raws: Sequence[Raw]) -> tuple[dict[str, Value], dict[int, str]]:
-        with ThreadPoolExecutor(cores()) as threads:
-            found = list(threads.map(self._decoded, raws))
+        parts = min(cores(), len(raws))
+        with ThreadPoolExecutor(parts) as threads:
+            shares = [raws[k * len(raws) // parts : (k + 1) * len(raws) // parts] for k in range(parts)]
+            found = list(chain.from_iterable(threads.map(lambda share: [self._decoded(raw) for raw in share], shares)))
         frame = self.frame
         images, boxes, bad = [], [], {}
         for place, image in enumerate(found):
