@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from autodidact.data import channel_statistics, open_source
+from autodidact.data import channel_statistics, open_source, shard_files
 from autodidact.data import shards as module
-from autodidact.data.shard_files import Shard, list_shards
+from autodidact.data.shard_files import CutOff, LostTouch, Shard, list_shards
 from autodidact.data.shards import OPEN, ShardStream
 
 
@@ -252,6 +252,60 @@ def test_shards_at_an_address(folder: Path):
         assert len(list_shards("memory://bucket")) == len(list_shards("memory://bucket/*.tar")) == 20
     finally:
         files.rm("/bucket", recursive=True)
+
+
+def test_a_line_that_breaks_is_taken_up_again(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    import fsspec
+
+    files = fsspec.filesystem("memory")
+    for path in folder.iterdir():
+        files.pipe(f"/line/{path.name}", path.read_bytes())
+    try:
+        source = opened("memory://line", buffer=7)
+        plain, broken, pauses = Shard.rows, [0], []
+
+        def breaking(shard: Shard, columns=None):
+            for index, row in enumerate(plain(shard, columns)):
+                if shard.name == "003.tar" and index == 2 and broken[0]:
+                    broken[0] -= 1
+                    raise LostTouch("connection reset")
+                yield row
+
+        monkeypatch.setattr(Shard, "rows", breaking)
+        monkeypatch.setattr(module.time, "sleep", pauses.append)
+        whole = order(source, 10, 10)
+        broken[0] = 2
+        assert order(source, 10, 10) == whole
+        assert pauses == [1.0, 5.0]
+        broken[0] = 4
+        with pytest.raises(OSError, match=r"003\.tar cannot be read after 4 tries: connection reset"):
+            order(source, 10, 10)
+        assert source.skipped == []
+    finally:
+        files.rm("/line", recursive=True)
+
+
+def test_what_goes_wrong_far_away_may_pass_and_on_a_disk_it_does_not():
+    for near, error, kind in (
+        (False, ConnectionResetError("reset"), LostTouch),
+        (False, FileNotFoundError("none"), CutOff),
+        (False, tarfile.ReadError("torn"), CutOff),
+        (True, OSError("bad sector"), CutOff),
+    ):
+        with pytest.raises(kind), shard_files._reasons(near):
+            raise error
+
+
+def test_shards_called_alike_in_several_folders_are_told_apart(tmp_path: Path):
+    for number in range(2):
+        (tmp_path / f"part{number}").mkdir()
+        (tmp_path / f"part{number}" / "x.tar").write_bytes(tar_of(numbered(10 * number, 5)))
+    source = opened(f"{tmp_path}/part{{0..1}}/x.tar")
+    assert [shard.name for shard in source.shards] == ["part0/x.tar", "part1/x.tar"]
+    (batch,) = source.in_order(10)
+    assert len({*batch.ids.tolist()}) == 10
+    # The same names, and ids, as those of the folder.
+    assert [shard.name for shard in opened(f"shards:{tmp_path}").shards] == [shard.name for shard in source.shards]
 
 
 def test_what_is_no_shard_is_one_clear_error(tmp_path: Path):

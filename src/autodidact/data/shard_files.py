@@ -6,8 +6,10 @@ import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from itertools import product
+from os.path import commonpath
 from typing import Any
 
 from autodidact.data.images import SUFFIXES, UnreadableImage, read_header
@@ -27,6 +29,10 @@ class CutOff(Exception):
     """A shard that cannot be read, or not to its end; the message is the reason."""
 
 
+class LostTouch(Exception):
+    """A shard far away that cannot be read just now."""
+
+
 @dataclass(frozen=True)
 class Shard:
     """One file of samples.
@@ -44,6 +50,13 @@ class Shard:
     size: int = 0
 
     @property
+    def near(self) -> bool:
+        """Whether it lies on a disk of this machine."""
+        from fsspec.implementations.local import LocalFileSystem
+
+        return isinstance(self.files, LocalFileSystem)
+
+    @property
     def parquet(self) -> bool:
         """Whether it is a Parquet file; else it is a tar file."""
         return self.path.lower().endswith(PARQUET)
@@ -54,13 +67,13 @@ class Shard:
         if self.parquet:
             import pyarrow.parquet as parquet
 
-            with _reasons(), self.files.open(self.path, "rb") as file:
+            with _reasons(self.near), self.files.open(self.path, "rb") as file:
                 return int(parquet.ParquetFile(file).metadata.num_rows)
-        if "file" not in self.files.protocol or not self.path.lower().endswith(TAR[0]):
+        if not self.near or not self.path.lower().endswith(TAR[0]):
             return None
         keys, last = 0, ""
         try:
-            with _reasons(), tarfile.open(self.path, "r:") as archive:
+            with _reasons(self.near), tarfile.open(self.path, "r:") as archive:
                 for member in archive:
                     if member.isfile() and (key := _key(member.name)[0]) != last:
                         keys, last = keys + 1, key
@@ -76,7 +89,7 @@ class Shard:
             return {}
         import pyarrow.parquet as parquet
 
-        with _reasons(), self.files.open(self.path, "rb") as file:
+        with _reasons(self.near), self.files.open(self.path, "rb") as file:
             kept = parquet.ParquetFile(file).schema_arrow.metadata or {}
         features = json.loads(kept.get(b"huggingface", b"{}")).get("info", {}).get("features", {})
         return {
@@ -87,12 +100,16 @@ class Shard:
 
     def rows(self, columns: Sequence[str] | None = None) -> Iterator[Raw]:
         """Its samples in order, images undecoded under ``image``; of a Parquet file only some columns, if they are
-        named. CutOff where it cannot be read on."""
+        named. CutOff where it cannot be read on, LostTouch where it may be later."""
         return self._parquet_rows(columns) if self.parquet else self._tar_rows()
 
     def _tar_rows(self) -> Iterator[Raw]:
         key, parts = "", dict[str, bytes]()
-        with _reasons(), self.files.open(self.path, "rb") as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+        with (
+            _reasons(self.near),
+            self.files.open(self.path, "rb") as file,
+            tarfile.open(fileobj=file, mode="r|*") as archive,
+        ):
             for member in archive:
                 if not member.isfile():
                     continue
@@ -110,9 +127,22 @@ class Shard:
     def _parquet_rows(self, columns: Sequence[str] | None) -> Iterator[Raw]:
         import pyarrow.parquet as parquet
 
-        with _reasons(), self.files.open(self.path, "rb") as file:
+        with _reasons(self.near), self.files.open(self.path, "rb") as file:
             for batch in parquet.ParquetFile(file).iter_batches(ROWS, columns=None if columns is None else [*columns]):
                 yield from batch.to_pylist()
+
+
+@contextmanager
+def _reasons(near: bool) -> Iterator[None]:
+    """What readers raise at broken files as `CutOff`, at broken lines as `LostTouch`."""
+    import pyarrow
+
+    try:
+        yield
+    except (OSError, EOFError, tarfile.TarError, pyarrow.ArrowException) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        passing = not near and isinstance(error, OSError) and not isinstance(error, FileNotFoundError | PermissionError)
+        raise (LostTouch if passing else CutOff)(reason) from error
 
 
 def _key(path: str) -> tuple[str, str]:
@@ -120,19 +150,6 @@ def _key(path: str) -> tuple[str, str]:
     folder, _, base = path.rpartition("/")
     stem, _, ending = base.partition(".")
     return f"{folder}/{stem}", ending.lower()
-
-
-class _reasons:
-    """Turns what readers raise at broken files into `CutOff`."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        import pyarrow
-
-        if isinstance(error, OSError | EOFError | tarfile.TarError | pyarrow.ArrowException):
-            raise CutOff(" ".join(str(error).split()) or type(error).__name__) from error
 
 
 def _row(key: str, parts: Mapping[str, bytes]) -> Raw:
@@ -200,6 +217,10 @@ def list_shards(place: str, split: str | None = None) -> list[Shard]:
         raise FileNotFoundError(f"there is no shard at '{place}'; a shard ends in {', '.join(ENDINGS)}")
     if len({shard.parquet for shard in found}) > 1:
         raise ValueError(f"'{place}' holds tar and Parquet files; name one kind with a pattern, such as *.tar")
+    if len(spelled) > 1:
+        # Named alike in several folders, they are told apart by these.
+        below = len(commonpath([shard.path for shard in found]))
+        found = [replace(shard, name=shard.path[below:].lstrip("/")) for shard in found]
     return _of_split(found, split, place)
 
 
@@ -217,9 +238,10 @@ def _braces(text: str) -> list[str]:
 
 def _listed(files: Any, path: str, named: bool) -> list[Shard]:
     if named:
-        if "file" in files.protocol and not files.exists(path):
+        shard = Shard(files, path, path.rpartition("/")[2])
+        if shard.near and not files.exists(path):
             raise FileNotFoundError(f"there is no file {path}")
-        return [Shard(files, path, path.rpartition("/")[2])]
+        return [shard]
     if any(mark in path for mark in "*?["):
         details = files.glob(path, detail=True)
         below = re.split(r"[*?\[]", path)[0].rpartition("/")[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
@@ -17,7 +18,7 @@ from autodidact.data.folder import evenly
 from autodidact.data.ids import sample_id
 from autodidact.data.packed import cache_folder
 from autodidact.data.rows import LOOKED_AT, Classes, RowStream
-from autodidact.data.shard_files import CutOff, Shard, image_column, list_shards
+from autodidact.data.shard_files import CutOff, LostTouch, Shard, image_column, list_shards
 from autodidact.data.stream import Drawn, Place, Raw, shuffled
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ READERS = 16
 """Threads that ask for the lengths of shards."""
 ASKED = 4_096
 """Shards of an unknown length up to which all are asked for it when they are opened."""
+PAUSES = (1.0, 5.0, 25.0)
+"""Seconds before a shard far away is asked for again."""
 CLASSES = "cls"
 
 
@@ -47,7 +50,7 @@ def shard_stream(place: str, split: str | None, request: Request) -> ShardStream
     first = _first_rows(shards)
     if not first:
         raise ValueError(f"none of the {len(shards)} shards at '{place}' has a sample that can be read")
-    classes = shards[0].classes()
+    classes = next((told for shard in shards if (told := _told(shard)) is not None), {})
     columns = {name: None for row in first for name in row}
     label = None if request.labels == "none" else request.labels
     if label is not None and label not in columns:
@@ -55,7 +58,8 @@ def shard_stream(place: str, split: str | None, request: Request) -> ShardStream
     if request.labels is None:
         label = CLASSES if CLASSES in columns else next(iter(classes), None)
     name = Path(place.rstrip("/")).name.split(".")[0].rstrip("*{") or "shards"
-    return ShardStream(name, shards, first, image_column(first[0]), label, classes, request)
+    image = next((found for row in first if (found := image_column(row))), None)
+    return ShardStream(name, shards, first, image, label, classes, request)
 
 
 class ShardStream(RowStream):
@@ -66,7 +70,8 @@ class ShardStream(RowStream):
     it has passed, and reads at most `OPEN` shards again. Several processes take different shards (different samples of
     each, where there are fewer shards than processes). Lengths are read from Parquet files and from uncompressed tar
     files on a disk at once, of others when they have been read to the end, and are kept in the cache folder. A shard
-    that breaks off is read as far as it goes and listed in `skipped`.
+    that breaks off is read as far as it goes and listed in `skipped`. One far away that cannot be read just now is asked
+    for again; where that is in vain OSError ends the training, which can be gone on with.
     """
 
     divided: ClassVar[bool] = True
@@ -135,15 +140,23 @@ class ShardStream(RowStream):
         return shuffled(_in_turn([self._read(number) for number in numbers]), self.buffer, rng)
 
     def _read(self, number: int) -> Iterator[tuple[Place, Raw]]:
-        shard, index = self.shards[number], 0
-        try:
-            for row in shard.rows(self.columns):
-                yield (number, index), _wrapped(row, self.image)
-                index += 1
-        except CutOff as error:
-            if (number, -1) not in self._reported:
-                self._reported.add((number, -1))
-                self.skipped.append({"name": shard.name, "reason": f"breaks off after {index} samples: {error}"})
+        shard, index, tries = self.shards[number], 0, 0
+        while True:
+            try:
+                for row in islice(shard.rows(self.columns), index, None):
+                    yield (number, index), _wrapped(row, self.image)
+                    index, tries = index + 1, 0
+            except CutOff as error:
+                if (number, -1) not in self._reported:
+                    self._reported.add((number, -1))
+                    self.skipped.append({"name": shard.name, "reason": f"breaks off after {index} samples: {error}"})
+            except LostTouch as error:
+                if tries == len(PAUSES):
+                    raise OSError(f"{shard.path} cannot be read after {tries + 1} tries: {error}") from error
+                time.sleep(PAUSES[tries])
+                tries += 1
+                continue
+            break
         self.lengths.learn(number, index)
 
     def _length(self, number: int) -> int:
@@ -210,6 +223,15 @@ def _asked(shard: Shard) -> int | None:
         return shard.count()
     except CutOff:
         return 0
+    except LostTouch:
+        return None
+
+
+def _told(shard: Shard) -> dict[str, tuple[str, ...]] | None:
+    try:
+        return shard.classes()
+    except CutOff:
+        return None
 
 
 def _in_turn(readers: Sequence[Iterator[tuple[Place, Raw]]]) -> Iterator[tuple[Place, Raw]]:
@@ -235,6 +257,8 @@ def _first_rows(shards: Sequence[Shard]) -> list[Raw]:
         except CutOff:
             # It is listed among what is skipped when its turn comes.
             continue
+        except LostTouch as error:
+            raise OSError(f"{shard.path} cannot be read: {error}") from error
     return rows
 
 
