@@ -70,8 +70,8 @@ class ShardStream(RowStream):
     it has passed, and reads at most `OPEN` shards again. Several processes take different shards (different samples of
     each, where there are fewer shards than processes). Lengths are read from Parquet files and from uncompressed tar
     files on a disk at once, of others when they have been read to the end, and are kept in the cache folder. A shard
-    that breaks off is read as far as it goes and listed in `skipped`. One far away that cannot be read just now is asked
-    for again; where that is in vain OSError ends the training, which can be gone on with.
+    that breaks off is read as far as it goes and listed in `skipped`. One far away that cannot be read just now is
+    asked for again; where that is in vain OSError ends the training, which can be gone on with.
     """
 
     divided: ClassVar[bool] = True
