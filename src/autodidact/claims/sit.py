@@ -265,8 +265,8 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "Over 5 seeds the gain was open, +4.1 [2.0, 6.2] (results/earlier/sit_5_seeds.json). So there are 16 now, those "
-        "5 among them; nothing else was changed, and the arms of contrast alone and of three tasks stayed at 5.",
+        "Over 5 seeds the gain was open, +4.1 [2.0, 6.2] (results/earlier/sit_5_seeds.json). So there are 16 now, "
+        "those 5 among them; nothing else was changed, and the arms of contrast alone and of three tasks stayed at 5.",
         "On garments contrast alone has the better neighbours, and both together the better fine-tuning.",
     ),
 )
