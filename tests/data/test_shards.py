@@ -147,8 +147,8 @@ def test_a_shard_that_breaks_off_is_read_as_far_as_it_goes_and_named(folder: Pat
     (folder / "005.tar").write_bytes(b"this is no archive")
     source = opened(folder)
     shown = flat(batch["image"][:, 0, 0, 0].tolist() for batch in source.in_order(50))
-    lost = {25, 26, 27}
-    assert len(shown) < 100 - len(lost) + 1
+    # Five of the seven of one, and the three of the other.
+    assert len(shown) == 100 - 5 - 3
     names = [entry["name"] for entry in source.skipped]
     assert names == ["004.tar", "005.tar"]
     assert source.skipped[1]["reason"].startswith("breaks off after 0 samples")
@@ -241,15 +241,16 @@ def test_shards_at_an_address(folder: Path):
 
     files = fsspec.filesystem("memory")
     for path in folder.iterdir():
-        files.pipe(f"/bucket/{path.name}", path.read_bytes())
+        files.pipe(f"/bucket/photos/{path.name}", path.read_bytes())
     try:
-        source = opened("memory://bucket/0{00..19}.tar", buffer=7)
+        source = opened("memory://bucket/photos/0{00..19}.tar", buffer=7)
         assert len(source) == 0, "tar files far away are not read to find out their length"
-        assert order(source, 10, 10) == order(opened(folder, buffer=7), 10, 10) or len(source.shards) == 20
+        assert len(source.shards) == 20
+        assert order(source, 10, 10) == order(opened(folder, buffer=7), 10, 10)
         list(source.in_order(50))
         # All lengths are known now, so the next start knows how long an epoch is.
-        assert len(opened("memory://bucket/0{00..19}.tar")) == 100
-        assert len(list_shards("memory://bucket")) == len(list_shards("memory://bucket/*.tar")) == 20
+        assert len(opened("memory://bucket/photos/0{00..19}.tar")) == 100
+        assert len(list_shards("memory://bucket")) == len(list_shards("memory://bucket/photos/*.tar")) == 20
     finally:
         files.rm("/bucket", recursive=True)
 
@@ -304,8 +305,9 @@ def test_shards_called_alike_in_several_folders_are_told_apart(tmp_path: Path):
     assert [shard.name for shard in source.shards] == ["part0/x.tar", "part1/x.tar"]
     (batch,) = source.in_order(10)
     assert len({*batch.ids.tolist()}) == 10
-    # The same names, and ids, as those of the folder.
-    assert [shard.name for shard in opened(f"shards:{tmp_path}").shards] == [shard.name for shard in source.shards]
+    # The same ids as those of the folder.
+    (whole,) = opened(f"shards:{tmp_path}").in_order(10)
+    assert whole.ids.tolist() == batch.ids.tolist()
 
 
 def test_what_is_no_shard_is_one_clear_error(tmp_path: Path):
@@ -328,7 +330,7 @@ def test_what_is_no_shard_is_one_clear_error(tmp_path: Path):
     with pytest.raises(ValueError, match="holds tar and Parquet files"):
         opened(tmp_path)
     (tmp_path / "a.tar").write_bytes(tar_of(numbered(0, 4)))
-    with pytest.raises(ValueError, match="batch size 9 is larger than the data: stream 'a' has 4 samples"):
+    with pytest.raises(ValueError, match=f"larger than the data: stream '{tmp_path.name}' has 4 samples"):
         next(opened(tmp_path / "a.tar").draws(9, 0))
     with pytest.raises(ValueError, match="batch size 9 is larger than the data"):
         next(opened(tmp_path / "a.tar").draws(9, 0, skip=3))

@@ -350,5 +350,9 @@ CLAIM = Claim(
         "thousand updates of a few thousand scenes, which is what a laptop has time for.",
         "What the blocks are scaled by at the start is tuned for every network: at 0.1 the plain one learned later "
         "than DependencyViT did, at 1 both were alike.",
+        "Nothing is decided: after 2,000 updates the networks are not at their ends. The plain one names between 27 "
+        "and 70 percent of the test scenes, seed by seed, and in the four seeds in which it has learned more than half "
+        "its attention tells the digits better than DependencyViT's messages do. A longer training is the next thing "
+        "to try.",
     ),
 )

@@ -33,13 +33,15 @@ class Crew:
     def __enter__(self) -> Crew:
         self.over.clear()
         self._sign(self.name).touch()
-        threading.Thread(target=self._beat, daemon=True).start()
+        self.thread = threading.Thread(target=self._beat, daemon=True)
+        self.thread.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.over.set()
+        self.thread.join()
         self._sign(self.name).unlink(missing_ok=True)
 
     def _beat(self) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from autodidact.catalog.nearest import unknown
 from autodidact.data.arrays import array_source, load_array
@@ -167,13 +168,14 @@ def open_source(
 def write_skipped(source: Source, path: Path) -> None:
     """One JSON line for everything of a source that could not be read; of a stream, beside what the file has already.
 
-    A stream finds out while it is read, perhaps in several runs.
+    A stream finds out while it is read, perhaps in several runs and by several processes.
     """
-    lines = [json.dumps(dict(entry)) for entry in source.skipped]
-    if source.streaming and path.is_file():
-        lines = list(dict.fromkeys([*path.read_text().splitlines(), *lines]))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_aside(path, "".join(f"{line}\n" for line in lines).encode())
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        lines = [json.dumps(dict(entry)) for entry in source.skipped]
+        if source.streaming and path.is_file():
+            lines = list(dict.fromkeys([*path.read_text().splitlines(), *lines]))
+        write_aside(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def _open(data: Any, split: str | None, request: Request) -> Source:

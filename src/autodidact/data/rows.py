@@ -37,7 +37,7 @@ class RowStream(StreamSource):
     Parameters
     ----------
     first : rows at the beginning of the stream.
-    image, label : columns, where there are any. An image is ``{"bytes": ..., "path": ...}``.
+    image, label : columns, where there are any. An image is bytes, or ``{"bytes": ..., "path": ...}``.
     classes : of columns that hold numbers of classes.
     length : rows where their number is known.
     """
@@ -144,6 +144,8 @@ def _stream_frame(cells: Sequence[Any], request: Request) -> Frame:
 
 def origin_of(cell: Any) -> Origin:
     """What to decode for a cell of an image column: its bytes, else the file that it names, perhaps a remote one."""
+    if isinstance(cell, bytes):
+        return cell
     if not isinstance(cell, Mapping) or (cell.get("bytes") is None and not cell.get("path")):
         raise UnreadableImage("the cell is empty")
     if cell.get("bytes") is not None:

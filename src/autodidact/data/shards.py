@@ -57,9 +57,13 @@ def shard_stream(place: str, split: str | None, request: Request) -> ShardStream
         raise unknown(f"column of '{place}'", label, columns)
     if request.labels is None:
         label = CLASSES if CLASSES in columns else next(iter(classes), None)
-    name = Path(place.rstrip("/")).name.split(".")[0].rstrip("*{") or "shards"
     image = next((found for row in first if (found := image_column(row))), None)
-    return ShardStream(name, shards, first, image, label, classes, request)
+    return ShardStream(_folder(shards[0]), shards, first, image, label, classes, request)
+
+
+def _folder(shard: Shard) -> str:
+    """The name of the folder that shards lie in: the same for all of them and for some, and where it was moved."""
+    return shard.path.removesuffix(shard.name).rstrip("/").rpartition("/")[2] or "shards"
 
 
 class ShardStream(RowStream):
@@ -90,8 +94,7 @@ class ShardStream(RowStream):
         self.columns = None if image is None else [image, *([label] if label else [])]
         self.lengths = _Lengths(self.shards, cache_folder(request.cache_dir) if request.cache else None)
         known = self.lengths.all()
-        wrapped = [_wrapped(row, image) for row in first]
-        super().__init__(name, wrapped, image, label, classes, known, request)
+        super().__init__(name, first, image, label, classes, known, request)
         much = "an unknown number of samples" if known is None else f"{known:,} samples"
         self.notes.append(f"{much} in {len(shards):,} shards, read in sequence")
 
@@ -144,7 +147,7 @@ class ShardStream(RowStream):
         while True:
             try:
                 for row in islice(shard.rows(self.columns), index, None):
-                    yield (number, index), _wrapped(row, self.image)
+                    yield (number, index), row
                     index, tries = index + 1, 0
             except CutOff as error:
                 if (number, -1) not in self._reported:
@@ -260,9 +263,3 @@ def _first_rows(shards: Sequence[Shard]) -> list[Raw]:
         except LostTouch as error:
             raise OSError(f"{shard.path} cannot be read: {error}") from error
     return rows
-
-
-def _wrapped(row: Raw, image: str | None) -> Raw:
-    """The row with its image as bytes and path."""
-    cell = row.get(image) if image else None
-    return row if not image or not isinstance(cell, bytes) else {**row, image: {"bytes": cell, "path": None}}

@@ -44,7 +44,8 @@ class Settings:
     recompute : keep only the inputs of the encoders' blocks, and compute their insides again in the backward pass: the
         same result in much less memory for one more forward pass, for large encoders.
     deterministic : use deterministic algorithms only, where a faster one is not.
-    workers : processes that read data; 0 reads in the training process, which is fastest from the packed cache.
+    workers : processes that read data; 0 reads in the training process, which is fastest from the packed cache. A
+        stream is read by a thread instead, whatever is asked for here.
     seed : seed of data order, views and dropout.
     checkpoint_seconds : seconds between checkpoints.
     checkpoint_steps : updates between checkpoints, beside those by time; 0 for none.

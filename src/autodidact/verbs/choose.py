@@ -250,6 +250,9 @@ class _Search:
         busy = False
         for method, study in self.studies.items():
             for begun in study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
+                if begun.number >= count:
+                    # Left behind by a longer search.
+                    continue
                 if crew.lives(begun.user_attrs.get(OWNER)):
                     busy = True
                     continue

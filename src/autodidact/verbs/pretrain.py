@@ -32,10 +32,10 @@ from autodidact.recipes.names import (
     statistics_of,
 )
 from autodidact.recipes.stages import Run, Site
+from autodidact.report.run_folder import CONFIG, RECORD, SKIPPED
 from autodidact.training import Settings, train
 from autodidact.training.processes import first_process
 
-CONFIG, RECORD, SKIPPED = "config.yaml", "run.json", "skipped.jsonl"
 TRAINED = ("checkpoints", "stages", "model", "log")
 PACKAGES = ("torch", "lightning", "numpy", "timm", "transformers", "scikit-learn", "safetensors")
 
@@ -154,10 +154,10 @@ def pretrain(
         model = Run(cls(**given).stages(site), folder).result()
         if not isinstance(model, Model):
             raise ValueError(f"recipe '{method}' ended with a {type(model).__name__}, not a model")
-    if not first_process():
-        return model
     if source.streaming:
         write_skipped(source, folder / SKIPPED)
+    if not first_process():
+        return model
     seconds = round(time.monotonic() - started + paused_at, 1)
     if until < 1:
         record(folder, {"status": "paused", "seconds": seconds})

@@ -10,7 +10,6 @@ from torch import Tensor
 from autodidact.data import ArraySource, Field, Source, open_source
 from autodidact.data.ids import row_ids
 from autodidact.data.schema import Schema
-from autodidact.worlds.kinds import enlarged
 from autodidact.worlds.textures import textures
 
 KINDS = ("relevant", "garments", "digits", "textures", "shapes")
@@ -66,7 +65,8 @@ def _pixels(images: Float[Tensor, "n h w"]) -> Tensor:
 
 def _digits(rows: int, side: int, rng: np.random.Generator) -> Tensor:
     digits = open_source("digits", progress=False)
-    return enlarged(digits.batch(rng.integers(0, len(digits), rows))["image"], side)
+    small = digits.batch(rng.integers(0, len(digits), rows))["image"].float() / 255
+    return _pixels(torch.nn.functional.interpolate(small, (side, side), mode="bilinear")[:, 0])
 
 
 def _shapes(rows: int, side: int, rng: np.random.Generator) -> Tensor:
