@@ -91,6 +91,20 @@ def _mae(found: Mapping[str, Any]) -> str:
     )
 
 
+def _bf16(found: Mapping[str, Any]) -> str:
+    rows = [
+        (row["encoder"], f"{row['side']} px", f"{row['batch']}", *(f"{took:.3f}" for took in row["seconds"].values()))
+        for row in found["rows"]
+    ]
+    units = "with" if found["amx"] else "without"
+    return (
+        f"## bf16 on a processor\n\nSeconds of processor time of a training step ({_versions(found)}; "
+        f"{found['processor']}, {units} matrix units). A training with `--precision bf16` computes attention over at "
+        "most 256 tokens in float32, since torch's own in bf16 is slow there.\n\n"
+        f"{markdown_table(('encoder', 'image', 'batch', *found['rows'][0]['seconds']), rows)}"
+    )
+
+
 def _data(found: Mapping[str, Any]) -> str:
     rows = [
         (folder, step, *(f"{took:.2f}" for took in by.values()))
@@ -156,6 +170,7 @@ PARTS = {
     "views_gpu": _views_gpu,
     "contrastive": _contrastive,
     "mae": _mae,
+    "bf16": _bf16,
     "data": _data,
     "kill_and_resume": _resume,
     "poison": _poison,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from autodidact.methods.method import Method
 from autodidact.model import Model
 from autodidact.schedules import Course
 from autodidact.training import checkpoint as checkpoints
+from autodidact.training.attention import ShortAttentionInFloat
 from autodidact.training.callbacks import Checkpoints, Monitors, ProgressLine
 from autodidact.training.checkpoint import Checkpoint
 from autodidact.training.journal import Journal, further_loggers
@@ -93,7 +95,7 @@ def train(
     if not quiet:
         callbacks.append(ProgressLine(monitors, title))
     if not learner.finished or folder is None:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), ShortAttentionInFloat() if settings.precision == "bf16" else nullcontext():
             # Reading from the packed cache is faster in this process than in workers; Lightning cannot know.
             warnings.filterwarnings("ignore", message=".*does not have many workers.*")
             # Teachers stay in eval mode, and a pretrained network leaves it as soon as training starts.

@@ -77,7 +77,7 @@ def _version(name: str) -> str | None:
 
 
 def _devices() -> list[dict[str, Any]]:
-    found = [{"kind": "cpu", "name": _cpu_name(), "memory": None, "bf16": round(_bf16("cpu"), 2)}]
+    found = [{"kind": "cpu", "name": cpu_name(), "memory": None, "bf16": round(_bf16("cpu"), 2)}]
     for index in range(torch.cuda.device_count()):
         card = torch.cuda.get_device_properties(index)
         gain = round(_bf16("cuda", index), 2) if torch.cuda.is_bf16_supported() else None
@@ -85,7 +85,8 @@ def _devices() -> list[dict[str, Any]]:
     return found
 
 
-def _cpu_name() -> str:
+def cpu_name() -> str:
+    """What the processor calls itself."""
     listed = Path("/proc/cpuinfo")
     named = re.search(r"model name\s*: (.*)", listed.read_text()) if listed.exists() else None
     return named.group(1) if named else platform.processor() or platform.machine()
