@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import tarfile
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +17,13 @@ from PIL import Image
 
 from autodidact.data import ArraySource, Field, Schema, open_source
 from autodidact.data.ids import row_ids
+from autodidact.data.shards import ShardStream
 from autodidact.encoders import build
 from autodidact.encoders.kept import EncoderModel, PredictorModel
 from autodidact.model import Model, load_model
 from autodidact.verbs.apply import apply, embed
 from autodidact.verbs.opened import open_data
+from autodidact.verbs.parts import Parts, table_of
 
 NAMES = ["Größe 1.png", "b/日本.png", 'a b,c"d.png', "b/10.png", "b/9.png"]
 
@@ -85,7 +90,7 @@ def test_without_a_file_the_values_are_returned(folder: Path, model: EncoderMode
 def test_a_run_that_was_cut_off_does_not_embed_again_what_was_done(
     model: EncoderModel, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autodidact.verbs.apply.PART_BYTES", 1)
+    monkeypatch.setattr("autodidact.verbs.apply.PART_SECONDS", 0.0)
     pixels = torch.randint(0, 255, (10, 1, 8, 8), dtype=torch.uint8)
     source = ArraySource("a", {"image": pixels}, Schema(image=Field("image", (1, 8, 8))), row_ids("a", "", 10))
     seen: list[int] = []
@@ -113,10 +118,136 @@ def test_a_run_that_was_cut_off_does_not_embed_again_what_was_done(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".e")] == []
 
 
+SHARDS, SAMPLES = 3, 4
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """Three tar files of four images each; the second of the second is damaged."""
+    place = tmp_path / "shards"
+    place.mkdir()
+    for shard in range(SHARDS):
+        with tarfile.open(place / f"s-{shard}.tar", "w") as archive:
+            for sample in range(SAMPLES):
+                content = BytesIO()
+                Image.new("L", (8, 8), 20 * (SAMPLES * shard + sample)).save(content, "png")
+                data = b"damaged" if (shard, sample) == (1, 1) else content.getvalue()
+                member = tarfile.TarInfo(f"{sample:03d}.png")
+                member.size = len(data)
+                archive.addfile(member, BytesIO(data))
+    return place
+
+
+WHOLE = [(shard, sample) for shard in range(SHARDS) for sample in range(SAMPLES) if (shard, sample) != (1, 1)]
+
+
+@pytest.mark.parametrize("ending", ["parquet", "npy"])
+def test_a_stream_is_embedded_in_its_order_without_what_cannot_be_read(
+    shards: Path, model: EncoderModel, tmp_path: Path, options: dict[str, Any], ending: str
+) -> None:
+    written = embed(model, shards, out=tmp_path / f"e.{ending}", batch_size=5, **options)
+    tones = torch.tensor([20 * (SAMPLES * shard + sample) for shard, sample in WHOLE], dtype=torch.uint8)
+    wanted = apply(model, tones[:, None, None, None].expand(-1, 8, 8, 1).numpy(), **options)
+    names = [f"s-{shard}.tar/{sample:03d}.png" for shard, sample in WHOLE]
+    if ending == "parquet":
+        table = pq.read_table(written)
+        found, called = np.stack(table["embedding"].to_numpy()), table["name"].to_pylist()
+        (stream,) = open_data(model, shards, quiet=True).in_order(SHARDS * SAMPLES)
+        assert table["id"].to_pylist() == stream.ids.tolist()
+    else:
+        with (tmp_path / "e.names.csv").open(newline="", encoding="utf-8") as file:
+            called = [row["name"] for row in csv.DictReader(file)]
+        found = np.load(written)
+    assert called == names
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
+    (line,) = (tmp_path / "e.skipped.jsonl").read_text().splitlines()
+    assert json.loads(line)["name"] == "s-1.tar/001.png"
+
+
+def test_a_stream_goes_on_where_it_was_cut_off_and_reads_no_earlier_shard(
+    shards: Path, model: EncoderModel, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("autodidact.verbs.apply.PART_SECONDS", 0.0)
+    whole = embed(model, shards, out=tmp_path / "whole.parquet", batch_size=3, **options)
+    seen, read, embedding = list[int](), list[str](), EncoderModel.embed
+    monkeypatch.setattr(ShardStream, "_read", _spied(ShardStream._read, read))
+
+    def failing(self: EncoderModel, batch: Any) -> torch.Tensor:
+        if len(seen) >= 8 and not resumed:
+            raise KeyboardInterrupt
+        seen.extend(batch.ids.tolist())
+        return embedding(self, batch)
+
+    monkeypatch.setattr(EncoderModel, "embed", failing)
+    resumed = False
+    with pytest.raises(KeyboardInterrupt):
+        embed(model, shards, out=tmp_path / "e.parquet", batch_size=3, **options)
+    resumed = True
+    read.clear()
+    again = embed(model, shards, out=tmp_path / "e.parquet", batch_size=3, **options)
+    assert read == ["s-2.tar"]
+    assert pq.read_table(again).equals(pq.read_table(whole))
+    assert len(seen) == len(set(seen)) == len(WHOLE)
+    for name in ("e", "whole"):
+        assert len((tmp_path / f"{name}.skipped.jsonl").read_text().splitlines()) == 1
+
+
+def _spied(read: Any, seen: list[str]) -> Any:
+    def spied(self: ShardStream, number: int) -> Any:
+        seen.append(self.shards[number].name)
+        return read(self, number)
+
+    return spied
+
+
+def test_a_stream_needs_a_file_and_a_sample_that_can_be_read(
+    shards: Path, model: EncoderModel, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    with pytest.raises(ValueError, match="is a stream, whose values need not fit into memory: name a file to write"):
+        embed(model, shards, **options)
+    stream = open_data(model, shards, quiet=True)
+    assert isinstance(stream, ShardStream)
+    stream.decode = lambda raws: ({}, dict.fromkeys(range(len(raws)), "damaged"))  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match=r"no row to write to e\.parquet: none of the samples could be read"):
+        embed(model, stream, out=tmp_path / "e.parquet", batch_size=5, **options)
+    assert len((tmp_path / "e.skipped.jsonl").read_text().splitlines()) == SHARDS * SAMPLES
+
+
+def test_parts_behind_a_gap_are_made_again(tmp_path: Path) -> None:
+    def rows(start: int, end: int) -> Any:
+        return table_of(np.arange(start, end), [f"{i}" for i in range(start, end)], {"v": torch.arange(start, end)})
+
+    parts = Parts(tmp_path / "e.parquet", "key")
+    for start, end in ((0, 2), (2, 5), (5, 6)):
+        parts.add(rows(start, end), end)
+    assert Parts(tmp_path / "e.parquet", "key").samples == 6
+    sorted(parts.folder.rglob("*.parquet"))[1].write_bytes(b"damaged")
+    parts = Parts(tmp_path / "e.parquet", "key")
+    assert parts.samples == 2
+    parts.add(rows(2, 6), 6)
+    assert pq.read_table(parts.finish(lambda names: names[0]))["v"].to_pylist() == list(range(6))
+    assert not parts.folder.exists()
+
+
+def test_text_is_not_written_as_an_array(tmp_path: Path, model: EncoderModel, options: dict[str, Any]) -> None:
+    class Speaker(EncoderModel):
+        def generate(self, batch: Any) -> list[str]:
+            return [f"sample {i}" for i in batch.ids.tolist()]
+
+    speaker = Speaker(dict(model.encoders)).eval()
+    speaker.abilities = ("generate",)
+    pixels = np.zeros((4, 8, 8, 1), dtype=np.uint8)
+    with pytest.raises(ValueError, match=r"only numbers are written as \.npy; use \.parquet"):
+        apply(speaker, pixels, ability="generate", out=tmp_path / "e.npy", **options)
+    said = apply(speaker, pixels, ability="generate", **options)
+    table = pq.read_table(apply(speaker, pixels, ability="generate", out=tmp_path / "e.parquet", **options))
+    assert table["generate"].to_pylist() == said == [f"sample {i}" for i in table["id"].to_pylist()]
+
+
 def test_parts_of_another_model_are_not_taken_over(
     model: EncoderModel, tmp_path: Path, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("autodidact.verbs.apply.PART_BYTES", 1)
+    monkeypatch.setattr("autodidact.verbs.apply.PART_SECONDS", 0.0)
     pixels = torch.randint(0, 255, (6, 1, 8, 8), dtype=torch.uint8)
     source = ArraySource("a", {"image": pixels}, Schema(image=Field("image", (1, 8, 8))), row_ids("a", "", 6))
     other = EncoderModel({"encoder": build("small:convnet", image_size=8, channels=1, width=4)}).eval()

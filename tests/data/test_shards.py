@@ -168,7 +168,7 @@ def test_an_unreadable_image_is_skipped_by_the_name_of_its_shard(tmp_path: Path)
     (batch,) = source.in_order(10)
     assert batch["image"][:, 0, 0, 0].tolist() == [0, 1, 3, 5]
     assert batch["label"].tolist() == [0, 1, 0, 2]
-    assert [entry["name"] for entry in source.skipped] == ["a.tar:2", "a.tar:4"]
+    assert [entry["name"] for entry in source.skipped] == ["a.tar/a/0002.png", "a.tar:4"]
     # Where processes exchange embeddings, each batch has its full size.
     drawn = next(source.draws(6, 0))
     assert len(source.batch_of(drawn, whole=True)) == 6

@@ -30,6 +30,9 @@ def run(argv: Sequence[str], verb: str = "apply") -> None:
     given.pop("config", None)
     if not given.get("run") or given["data"] is None or given["out"] is None:
         raise ValueError(f"{verb} needs a run, data and a file: autodidact {verb} RUN --data DATA --out FILE.parquet")
-    from autodidact.verbs.apply import apply
+    from autodidact.verbs.apply import apply, skipped_file
 
-    print(f"written to {apply(given.pop('run'), given.pop('data'), **given)}")
+    written = apply(given.pop("run"), given.pop("data"), **given)
+    print(f"written to {written}")
+    if (skipped := skipped_file(written)).is_file():
+        print(f"{len(skipped.read_text().splitlines())} could not be read and are listed in {skipped}")

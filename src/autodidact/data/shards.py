@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -101,8 +101,16 @@ class ShardStream(RowStream):
     def samples(self) -> Iterator[Raw]:
         return (raw for _, raw in self._numbered())
 
-    def _numbered(self) -> Iterator[tuple[Place, Raw]]:
-        return chain.from_iterable(self._read(number) for number in range(len(self.shards)))
+    def identity(self) -> bytes:
+        return super().identity() + _listed(self.shards).encode()
+
+    def _numbered(self, start: int = 0) -> Iterator[tuple[Place, Raw]]:
+        first = 0
+        # What lies in shards of a known length is passed over unread.
+        while first < len(self.shards) and (length := self.lengths.of(first)) is not None and length <= start:
+            first, start = first + 1, start - length
+        rest = chain.from_iterable(self._read(number) for number in range(first, len(self.shards)))
+        return islice(rest, start, None)
 
     def draws(self, size: int, seed: int, skip: int = 0, part: int = 0, parts: int = 1) -> Iterator[Drawn]:
         apart = len(self.shards) >= parts
@@ -172,17 +180,18 @@ class ShardStream(RowStream):
         assert isinstance(place, tuple)
         return sample_id(self.name, self.shards[place[0]].name, place[1])
 
-    def _title(self, place: Place) -> str:
+    def _called(self, place: Place, raw: Raw) -> str:
         assert isinstance(place, tuple)
-        return f"{self.shards[place[0]].name}:{place[1]}"
+        shard, cell = self.shards[place[0]].name, raw.get(self.image)
+        path = cell.get("path") if isinstance(cell, Mapping) else None
+        return f"{shard}/{PurePosixPath(path.lstrip('/'))}" if path else f"{shard}:{place[1]}"
 
 
 class _Lengths:
     """Samples in each shard, as far as known; kept in a file."""
 
     def __init__(self, shards: Sequence[Shard], folder: Path | None) -> None:
-        told = "\0".join(f"{shard.path}\0{shard.size}" for shard in shards)
-        digest = hashlib.blake2b(told.encode(), digest_size=8).hexdigest()
+        digest = hashlib.blake2b(_listed(shards).encode(), digest_size=8).hexdigest()
         self.file = None if folder is None else folder / "shards" / f"{digest}.jsonl"
         self.known: dict[int, int] = {}
         if self.file is not None and self.file.is_file():
@@ -219,6 +228,10 @@ class _Lengths:
         except OSError:
             # Without the file lengths are asked for anew the next time.
             self.file = None
+
+
+def _listed(shards: Sequence[Shard]) -> str:
+    return "\0".join(f"{shard.path}\0{shard.size}" for shard in shards)
 
 
 def _asked(shard: Shard) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
 import numpy as np
@@ -19,6 +19,22 @@ if TYPE_CHECKING:
     from autodidact.data.store import Store
 
 Positions = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Samples of a source that follow one another.
+
+    Attributes
+    ----------
+    samples : how many they are, with those that cannot be read.
+    names : of those that can be read.
+    batch : of them; None where there is none.
+    """
+
+    samples: int
+    names: Sequence[str]
+    batch: Batch | None
 
 
 class Source(ABC):
@@ -64,6 +80,17 @@ class Source(ABC):
         """All samples once, in order, in batches of at most `size`."""
         for start in range(0, len(self), size):
             yield self.batch(np.arange(start, min(start + size, len(self))))
+
+    def stretches(self, size: int, start: int = 0) -> Iterator[Stretch]:
+        """All samples from number `start` on, once, in order and with their names, at most `size` at a time."""
+        for first in range(start, len(self), size):
+            positions = np.arange(first, min(first + size, len(self)))
+            names = [self.names[position] for position in positions.tolist()]
+            yield Stretch(len(positions), names, self.batch(positions))
+
+    def identity(self) -> bytes:
+        """What tells this source from another."""
+        return self.ids.tobytes()
 
     def only(self, ids: Sequence[int] | Ids) -> Source:
         """The samples with these ids, in this order. Unknown ids raise ValueError."""

@@ -129,7 +129,7 @@ class Store:
                 raise ValueError(f"column '{name}' has {len(value)} rows for {len(keys)} ids")
         if len(keys) == 0:
             return
-        arrays = {name: _to_arrow(value) for name, value in columns.items()}
+        arrays = {name: to_arrow(value) for name, value in columns.items()}
         for name, value in columns.items():
             self._describe(name, value)
         part = pa.table({"id": keys, **arrays})
@@ -227,12 +227,13 @@ def _kind(value: Any) -> Any:
     return "target" if kinds and kinds <= {int, float} else "text"
 
 
-def _to_arrow(value: Any) -> Any:
+def to_arrow(value: Any) -> Any:
+    """A column of values as an Arrow array: `Ragged`, a tensor or array with a row a sample, or a list."""
     import pyarrow as pa
 
     if isinstance(value, Ragged):
         offsets = np.concatenate([[0], np.cumsum(value.lengths.cpu().numpy())])
-        return pa.LargeListArray.from_arrays(offsets, _to_arrow(value.values))
+        return pa.LargeListArray.from_arrays(offsets, to_arrow(value.values))
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
         value = (value.float() if value.dtype == torch.bfloat16 else value).numpy()

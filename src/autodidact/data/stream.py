@@ -6,6 +6,7 @@ the stream and the seed, so a resumed run skips what was seen; skipping decodes 
 
 from __future__ import annotations
 
+import json
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from autodidact.data.batch import Batch, Ragged, Value
 from autodidact.data.ids import Ids, sample_id
 from autodidact.data.schema import Schema
-from autodidact.data.source import ArraySource, Positions, Source
+from autodidact.data.source import ArraySource, Positions, Source, Stretch
 
 if TYPE_CHECKING:
     from autodidact.data.store import Store
@@ -102,8 +103,9 @@ class StreamSource(Source):
     def _too_short(self, size: int, count: int) -> ValueError:
         return ValueError(f"batch size {size} is larger than the data: stream '{self.name}' has {count} samples")
 
-    def _numbered(self) -> Iterator[tuple[Place, Raw]]:
-        return enumerate(self.samples())
+    def _numbered(self, start: int = 0) -> Iterator[tuple[Place, Raw]]:
+        """All samples from number `start` on."""
+        return islice(enumerate(self.samples()), start, None)
 
     def in_order(self, size: int) -> Iterator[Batch]:
         """All samples once, in the order of the stream, in batches of at most `size`."""
@@ -111,25 +113,40 @@ class StreamSource(Source):
         while drawn := list(islice(stream, size)):
             yield self.batch_of(drawn)
 
+    def stretches(self, size: int, start: int = 0) -> Iterator[Stretch]:
+        stream = self._numbered(start)
+        while drawn := list(islice(stream, size)):
+            batch, bad = self._readable(drawn)
+            names = [self._called(*sample) for at, sample in enumerate(drawn) if at not in bad]
+            yield Stretch(len(drawn), names, batch)
+
+    def identity(self) -> bytes:
+        return json.dumps([self.name, self.schema.plain()]).encode()
+
     def batch_of(self, drawn: Sequence[tuple[Place, Raw]], *, whole: bool = False) -> Batch:
         """Samples decoded; with `whole`, readable ones stand twice in the place of those that are not."""
+        batch, bad = self._readable(drawn)
+        if batch is None:
+            raise ValueError(f"none of {len(drawn)} samples in a row of '{self.name}' can be read: {bad[0]}")
+        return batch.select(torch.arange(len(drawn)) % len(batch)) if whole and bad else batch
+
+    def _readable(self, drawn: Sequence[tuple[Place, Raw]]) -> tuple[Batch | None, dict[int, str]]:
+        """Those of some samples that can be read, decoded, and position -> reason of the others, which are listed."""
         fields, bad = self.decode([raw for _, raw in drawn])
         for at, reason in bad.items():
             place = drawn[at][0]
             if place not in self._reported:
                 self._reported.add(place)
-                self.skipped.append({"name": self._title(place), "reason": reason})
-        if len(bad) == len(drawn):
-            raise ValueError(f"none of {len(drawn)} samples in a row of '{self.name}' can be read: {bad[0]}")
+                self.skipped.append({"name": self._called(*drawn[at]), "reason": reason})
         ids = [self._id(place) for at, (place, _) in enumerate(drawn) if at not in bad]
-        batch = Batch(torch.tensor(ids), fields, self.context)
-        return batch.select(torch.arange(len(drawn)) % len(batch)) if whole and bad else batch
+        return Batch(torch.tensor(ids), fields, self.context) if ids else None, bad
 
     def _id(self, place: Place) -> int:
         assert isinstance(place, int)
         return sample_id(self.name, "", place)
 
-    def _title(self, place: Place) -> str:
+    def _called(self, place: Place, raw: Raw) -> str:
+        """The name of a sample."""
         return f"{self.name}:{place}"
 
     def take(self, count: int) -> ArraySource:

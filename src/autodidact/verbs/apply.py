@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import os
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args
+from time import monotonic
+from typing import TYPE_CHECKING, Any, get_args
 
-import numpy as np
 import torch
 from tqdm import tqdm
 
 from autodidact.catalog import unknown
-from autodidact.data import Batch, Source, Store, derive
-from autodidact.data.ids import positions_of
+from autodidact.data import Batch, Source
+from autodidact.data.ahead import ahead
+from autodidact.data.open import write_skipped
+from autodidact.data.source import Stretch
 from autodidact.encoders.kept import PredictorModel
 from autodidact.model import Ability, Model
 from autodidact.model.device import pick_device
 from autodidact.verbs.opened import open_data, open_run
+from autodidact.verbs.parts import Parts, concatenated, table_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 SUFFIXES = (".parquet", ".npy")
-PART_BYTES = 64 << 20
+PART_SECONDS, PART_BYTES = 30.0, 64 << 20
+"""After which what is done is written, so that a killed run has lost no more than that."""
+READ_AHEAD = 2
+"""Batches that are read and decoded while the model works."""
 
 
 def embed(run: str | Path | Model, data: Any, *, out: str | Path | None = None, **options: Any) -> Any:
@@ -71,12 +77,15 @@ def apply(
     Raises
     ------
     ValueError
-        The model lacks the ability, the data does not fit the model, or the file's ending is unknown.
+        The model lacks the ability, the data does not fit the model, the file's ending is unknown, or a stream has no
+        file to be written to.
 
     Notes
     -----
     What is done lies beside the file, in ``.NAME.parts``, until all is done; the same command then goes on after what a
-    killed one had finished. The file itself appears at once and whole.
+    killed one had finished. The file itself appears at once and whole. Memory does not grow with the data. Samples that
+    cannot be read are left out and listed in ``NAME.skipped.jsonl``. A stream (shards, a streaming dataset) is read
+    once, in its order; its names are the shard and the file in it, or the number of the row.
     """
     if ability not in get_args(Ability):
         raise unknown("ability", str(ability), get_args(Ability))
@@ -89,46 +98,63 @@ def apply(
     model.can(ability)
     where = pick_device(device)
     source = open_data(model, data, folder, split=split, cache=cache, quiet=quiet)
-    if source.streaming:
-        raise ValueError(f"'{source.name}' is a stream; save it first, so that every row keeps its name")
-    if target is None:
-        store = Store(name=ability)
-    else:
+    if source.streaming and target is None:
+        raise ValueError(f"'{source.name}' is a stream, whose values need not fit into memory: name a file to write")
+    if target is not None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        store = _parts(target, model, source, ability)
+    parts = None if target is None else Parts(target, _key(model, source, ability))
     model.to(where)
-    _fill(store, model, source, ability, where, batch_size, quiet)
-    if target is None:
-        values = store.column(_main(store))
-        return values if isinstance(values, np.ndarray) else list(values)
-    if target.suffix.lower() == ".parquet":
-        _write_parquet(target, store, source)
-    else:
-        _write_npy(target, store, source)
-    shutil.rmtree(_parts_folder(target))
-    return target
+    said = _said(model, source, ability, where, batch_size, 0 if parts is None else parts.samples, quiet)
+    if parts is None:
+        pieces = [columns for _, columns in said]
+        name = _main(list(pieces[0]))
+        values = _joined([piece[name] for piece in pieces])
+        return values.numpy() if isinstance(values, torch.Tensor) else values
+    _keep(said, parts, source)
+    return parts.finish(_main)
 
 
-def _fill(store: Store, model: Model, source: Source, ability: str, device: str, batch_size: int, quiet: bool) -> None:
-    """Derive the samples that the store lacks; each part of about 64 MB of input is durable when it is done."""
-    rows = max(batch_size, _rows_of(PART_BYTES, source) // batch_size * batch_size)
-    with tqdm(total=len(source), initial=len(store), desc=ability, unit="sample", disable=quiet) as bar:
-
-        def of(batch: Batch) -> Mapping[str, Any]:
-            found = []
-            for start in range(0, len(batch), batch_size):
-                piece = batch.select(torch.arange(start, min(start + batch_size, len(batch))))
-                found.append(_columns(model, piece.to(device), ability))
-                bar.update(len(piece))
-            return {name: _joined([part[name] for part in found]) for name in found[0]}
-
-        derive(of, source, store, batch_size=rows)
+def _said(
+    model: Model, source: Source, ability: str, device: str, size: int, start: int, quiet: bool
+) -> Iterator[tuple[Stretch, dict[str, Any]]]:
+    """What the model says of the samples from number `start` on, a batch at a time."""
+    bar = tqdm(total=len(source) or None, initial=start, desc=ability, unit="sample", disable=quiet)
+    with bar, ahead(source.stretches(size, start), READ_AHEAD) as stretches:
+        for stretch in stretches:
+            yield stretch, {} if stretch.batch is None else _columns(model, stretch.batch.to(device), ability)
+            bar.update(stretch.samples)
 
 
-def _rows_of(size: int, source: Source) -> int:
-    sample = source.read(np.zeros(1, dtype=np.int64))
-    tensors = [value for value in sample.values() if isinstance(value, torch.Tensor)]
-    return size // max(1, sum(tensor.numel() * tensor.element_size() for tensor in tensors))
+def _keep(said: Iterator[tuple[Stretch, dict[str, Any]]], parts: Parts, source: Source) -> None:
+    """Write what is said in parts, and beside the file what could not be read."""
+    skipped = skipped_file(parts.target)
+    if not parts.samples:
+        skipped.unlink(missing_ok=True)
+    waiting: list[pa.Table] = []
+    covered, begun = parts.samples, monotonic()
+
+    def write() -> None:
+        nonlocal waiting, begun
+        if source.skipped:
+            write_skipped(source, skipped)
+        if waiting:
+            parts.add(concatenated(waiting), covered)
+        waiting, begun = [], monotonic()
+
+    for stretch, columns in said:
+        covered += stretch.samples
+        if stretch.batch is not None:
+            if parts.target.suffix.lower() == ".npy" and not isinstance(columns[_main(list(columns))], torch.Tensor):
+                raise ValueError("only numbers are written as .npy; use .parquet")
+            waiting.append(table_of(stretch.batch.ids.numpy(), stretch.names, columns))
+        if monotonic() - begun >= PART_SECONDS or sum(rows.nbytes for rows in waiting) >= PART_BYTES:
+            write()
+    write()
+
+
+def skipped_file(target: Path) -> Path:
+    """Where the samples are listed that a file lacks because they could not be read."""
+    return target.with_suffix(".skipped.jsonl")
 
 
 def _columns(model: Model, batch: Batch, ability: str) -> dict[str, Any]:
@@ -152,76 +178,16 @@ def _joined(parts: list[Any]) -> Any:
     return torch.cat(parts) if isinstance(parts[0], torch.Tensor) else [item for part in parts for item in part]
 
 
-def _parts_folder(target: Path) -> Path:
-    return target.with_name(f".{target.name}.parts")
-
-
-def _parts(target: Path, model: Model, source: Source, ability: str) -> Store:
-    """The store in which parts are kept until all is done; parts of another model, source or ability are removed."""
+def _key(model: Model, source: Source, ability: str) -> str:
+    """Of the weights, the data and the ability."""
     digest = hashlib.blake2b(ability.encode(), digest_size=8)
     for name, tensor in sorted(model.state_dict().items()):
         digest.update(name.encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
-    digest.update(source.ids.tobytes())
-    own = _parts_folder(target) / digest.hexdigest()
-    if own.parent.exists() and not own.exists():
-        shutil.rmtree(own.parent)
-    return Store(own, name=ability)
+    digest.update(source.identity())
+    return digest.hexdigest()
 
 
-def _main(store: Store) -> str:
+def _main(columns: Sequence[str]) -> str:
     """The column that holds the values: of a classifier the probabilities, not the names of the classes."""
-    return "probabilities" if "probabilities" in store.columns else store.columns[0]
-
-
-def _names(source: Source) -> list[str]:
-    """Names as text that any reader takes; bytes of a file name that are no UTF-8 are written as \\xNN."""
-    return [os.fsencode(name).decode("utf-8", "backslashreplace") for name in source.names]
-
-
-def _order(store: Store, source: Source) -> Any:
-    """Where the store has the rows of the source; None where it has them in the same order."""
-    return None if np.array_equal(store.ids, source.ids) else positions_of(store.ids, source.ids)
-
-
-def _write_parquet(target: Path, store: Store, source: Source) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    rows = store.table()
-    if (order := _order(store, source)) is not None:
-        rows = rows.take(order)
-    rows = rows.add_column(1, "name", pa.array(_names(source)))
-    aside = _aside(target)
-    pq.write_table(rows, aside)
-    _settle(aside, target)
-
-
-def _write_npy(target: Path, store: Store, source: Source) -> None:
-    values = store.column(_main(store))
-    if not isinstance(values, np.ndarray):
-        raise ValueError("text cannot be written as .npy; use .parquet")
-    if (order := _order(store, source)) is not None:
-        values = values[order]
-    listed = target.with_suffix(".names.csv")
-    aside = _aside(listed)
-    with aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["row", "id", "name"])
-        writer.writerows(zip(range(len(source)), source.ids.tolist(), _names(source), strict=True))
-    _settle(aside, listed)
-    aside = _aside(target)
-    with aside.open("wb") as file:
-        np.save(file, values, allow_pickle=False)
-    _settle(aside, target)
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
-
-
-def _settle(aside: Path, path: Path) -> None:
-    """Sync and rename, so that the file is never seen half-written."""
-    with aside.open("rb+") as file:
-        os.fsync(file.fileno())
-    aside.replace(path)
+    return "probabilities" if "probabilities" in columns else columns[0]
