@@ -43,25 +43,24 @@ def nearest(
         )
     if not 1 <= k <= len(bank):
         raise ValueError(f"k must lie between 1 and the {len(bank)} rows searched, got {k}")
-    if not (torch.isfinite(queries).all() and torch.isfinite(bank).all()):
-        raise ValueError("embeddings hold NaN or infinite values, their neighbours are not defined")
     queries = _unit(queries)
-    similarities, indices = [], []
-    for rows in queries.split(_QUERIES):
-        best = rows.new_full((len(rows), 0), 0.0)
-        index = torch.zeros(len(rows), 0, dtype=torch.long, device=rows.device)
-        for start in range(0, len(bank), _BANK):
-            block = rows @ _unit(bank[start : start + _BANK]).T
+    best = queries.new_full((len(queries), k), -torch.inf)
+    index = torch.zeros(len(queries), k, dtype=torch.long, device=queries.device)
+    for start in range(0, len(bank), _BANK):
+        rows = _unit(bank[start : start + _BANK])
+        for first in range(0, len(queries), _QUERIES):
+            part = slice(first, first + _QUERIES)
+            block = queries[part] @ rows.T
             if among is not None:
                 block.masked_fill_(~among[start : start + _BANK], -torch.inf)
-            found = block.topk(min(k, len(bank) - start, _BANK), dim=1)
-            merged = torch.cat([best, found.values], dim=1)
-            places = torch.cat([index, found.indices + start], dim=1)
-            best, chosen = merged.topk(min(k, merged.shape[1]), dim=1)
-            index = places.gather(1, chosen)
-        similarities.append(best)
-        indices.append(index)
-    return torch.cat(similarities), torch.cat(indices)
+            # After the first blocks most queries find nothing nearer, and the largest of a row is quickly found.
+            nearer = (block.amax(dim=1) > best[part, -1]).nonzero()[:, 0]
+            found = block[nearer].topk(min(k, len(rows)), dim=1)
+            at = nearer + first
+            values, chosen = torch.cat([best[at], found.values], dim=1).topk(k, dim=1)
+            places = torch.cat([index[at], found.indices + start], dim=1)
+            best[at], index[at] = values, places.gather(1, chosen)
+    return best, index
 
 
 @torch.no_grad()
@@ -111,5 +110,9 @@ def knn_predict(
     return tally.scatter_add_(1, votes, weights).argmax(1)
 
 
-def _unit(z: Tensor) -> Tensor:
-    return torch.nn.functional.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
+def _unit(z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    z = z if z.dtype == torch.float64 else z.float()
+    norms = z.norm(dim=1, keepdim=True)
+    if not torch.isfinite(norms).all():
+        raise ValueError("embeddings hold NaN or infinite values, their neighbours are not defined")
+    return z / norms.clamp(min=1e-12)
