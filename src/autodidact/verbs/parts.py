@@ -78,7 +78,7 @@ class Parts:
         import pyarrow.parquet as pq
 
         sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink)
+        pq.write_table(rows, sink, compression="none", use_dictionary=False)
         file = self._own / f"{self.samples:018d}-{samples:018d}.parquet"
         write_aside(file, sink.getvalue())
         self._files.append(file)
@@ -113,7 +113,9 @@ class Parts:
         schemas = [pq.read_schema(file) for file in self._files]
         schema = pa.unify_schemas(schemas, promote_options="permissive")
         aside = _aside(self.target)
-        with pq.ParquetWriter(aside, schema) as writer:
+        # Numbers of embeddings are hardly ever equal; looking for those that are takes longer than writing them.
+        text = [field.name for field in schema if pa.types.is_string(field.type)]
+        with pq.ParquetWriter(aside, schema, use_dictionary=text) as writer:
             for rows in _together(self._tables(schema)):
                 writer.write_table(rows)
         _settle(aside, self.target)

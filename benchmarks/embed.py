@@ -1,0 +1,100 @@
+"""`embed` of packed images into a Parquet file, on a CPU: against a bare loop of the same encoder over tensors.
+
+The bare loop has its images in memory, decoded, and keeps the embeddings there. Contestants take turns; figures are
+medians of wall clock.
+
+    python benchmarks/embed.py --json benchmarks/embed.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from autodidact.data import open_source
+from autodidact.encoders import build
+from autodidact.encoders.kept import EncoderModel
+from autodidact.verbs.apply import embed
+
+GOAL = 1.1
+"""Of the time of the bare loop."""
+BATCH = 256
+ENCODERS = (
+    ("small:convnet?width=32", 28, 10_000),
+    ("timm:resnet18", 32, 1_000),
+    ("timm:vit_tiny_patch16_224", 64, 4_000),
+)
+"""Name, side of the images, number of images."""
+
+
+def bare(model: EncoderModel, images: torch.Tensor) -> torch.Tensor:
+    with torch.inference_mode():
+        encoder = model.encoders["encoder"]
+        rows = [encoder(encoder.prepare({"image": part})).pooled for part in images.split(BATCH)]
+    return torch.cat(rows)
+
+
+def measured(name: str, side: int, count: int, rounds: int, folder: Path) -> dict[str, Any]:
+    torch.manual_seed(0)
+    pixels = np.random.default_rng(0).integers(0, 255, (count, side, side, 3), dtype=np.uint8)
+    np.save(folder / "images.npy", pixels)
+    source = open_source(folder / "images.npy", progress=False)
+    model = EncoderModel({"encoder": build(name, schema=source.schema, image_size=side)}).eval()
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2).contiguous()
+    seconds: dict[str, list[float]] = {"embed": [], "bare loop": []}
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        embed(model, source, out=folder / "embeddings.parquet", batch_size=BATCH, device="cpu", quiet=True)
+        seconds["embed"].append(time.perf_counter() - start)
+        start = time.perf_counter()
+        bare(model, images)
+        seconds["bare loop"].append(time.perf_counter() - start)
+    ratios = [own / other for own, other in list(zip(*seconds.values(), strict=True))[1:]]
+    row = {
+        "encoder": name,
+        "side": side,
+        "images": count,
+        "seconds": {name: statistics.median(took[1:]) for name, took in seconds.items()},
+        "ratio": statistics.median(ratios),
+    }
+    print(row, flush=True)
+    return row
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["AUTODIDACT_CACHE"] = folder
+        rows = [measured(*row, options.rounds, Path(folder)) for row in ENCODERS]
+    result = {
+        "what": "embed against a bare loop of the encoder, on a CPU",
+        "batch": BATCH,
+        "rounds": options.rounds,
+        "threads": options.threads,
+        "load_average": os.getloadavg()[0],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "timm")}},
+        "rows": rows,
+        "goal": GOAL,
+    }
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
