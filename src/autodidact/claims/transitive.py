@@ -19,6 +19,7 @@ from autodidact.methods.supervised import Supervised
 from autodidact.recipes.stages import Run, Site
 from autodidact.recipes.transitive import Kinds, Transitive
 from autodidact.training import Settings, train
+from autodidact.worlds.letters import letters, typefaces
 from autodidact.worlds.tracks import tracks
 
 Edges = Literal["found", "oracle", "random"]
@@ -59,6 +60,7 @@ def run(
     autoencoder_epochs: int,
     clusters: int,
     neighbours: int,
+    least: float,
     hardest: int,
     mine_from: float,
     steps: int,
@@ -67,12 +69,12 @@ def run(
 ) -> dict[str, float]:
     """Train on one kind of pairs, on labels, or keep the first feature; what is told apart from unseen sides.
 
-    ``knn``, ``linear`` and ``validation`` are of other things, each seen once and turned by `side` degrees or more,
-    while what has labels is turned by `front` degrees at most. ``purity`` is the percent of inter edges of one class;
-    ``view`` and ``view following`` the mean difference of the angle, in degrees, over inter edges and over the pairs
-    that follow.
+    ``knn``, ``linear`` and ``validation`` are of other things, characters in typefaces never seen, each seen once and
+    turned by `side` degrees or more, while what has labels is turned by `front` degrees at most. ``purity`` is the
+    percent of inter edges of one class; ``view`` and ``view following`` the mean difference of the angle, in degrees,
+    over inter edges and over the pairs that follow.
     """
-    held_out = split_images(data, things, held, seed)
+    held_out = split_letters(things, held, seed) if data == "letters" else split_images(data, things, held, seed)
     filmed = tracks(held_out.train, views, size=size, seed=seed, **world)
     others = [tracks(part, 1, size=size, seed=10_000 + seed, **world) for part in (held_out.validation, held_out.test)]
     split = Split(_turned(filmed, 0, front), *(_turned(part, side, 180) for part in others))
@@ -89,6 +91,7 @@ def run(
             tracks="track",
             pairs="transitive" if learns == "first" else learns,
             neighbours=neighbours,
+            least=least,
             clusters=clusters,
             autoencoder_epochs=autoencoder_epochs,
             hardest=hardest,
@@ -102,6 +105,13 @@ def run(
             return accuracies(model, split)
         model = Run(stages, Path(folder)).result()
         return {**accuracies(model, split), **graph(filmed, Store(site.at("pairs") / "store"))}
+
+
+def split_letters(things: int, held: int, seed: int) -> Split:
+    """Printed characters, those that are asked about in typefaces of their own."""
+    faces = np.random.default_rng(seed).permutation(np.asarray(typefaces())).tolist()
+    parts = ((things, faces[OTHERS:]), (held, faces[:OTHERS]), (held, faces[:OTHERS]))
+    return Split(*(letters(rows, faces=own, seed=3 * seed + k) for k, (rows, own) in enumerate(parts)))
 
 
 def _turned(source: Source, least: float, most: float) -> Source:
@@ -121,6 +131,8 @@ def graph(source: Source, store: Store) -> dict[str, float]:
     }
 
 
+OTHERS = 6
+"""Typefaces that are kept for validation and test."""
 SIDES = {"front": 20.0, "side": 40.0}
 WORLD = {"turn": 75.0, "stride": 25.0, "background": 0.3, "light": 0.3}
 CLAIM = Claim(
@@ -140,35 +152,37 @@ CLAIM = Claim(
     },
     scales={
         "laptop": {
-            "data": "fashion_mnist",
-            "things": 3_000,
+            "data": "letters",
+            "things": 2_000,
             "views": 6,
-            "held": 4_000,
+            "held": 2_000,
             "size": 32,
             "world": WORLD,
             **SIDES,
             "autoencoder_epochs": 5,
-            "clusters": 60,
-            "neighbours": 5,
+            "clusters": 40,
+            "neighbours": 1,
+            "least": 0.6,
             "hardest": 4,
-            "mine_from": 0.2,
-            "steps": 2_000,
+            "mine_from": 1.0,
+            "steps": 800,
             "batch": 128,
             "encoder": "small:convnet?width=16",
         },
         "gpu": {
-            "data": "fashion_mnist",
-            "things": 30_000,
+            "data": "letters",
+            "things": 20_000,
             "views": 6,
             "held": 10_000,
             "size": 32,
             "world": WORLD,
             **SIDES,
             "autoencoder_epochs": 20,
-            "clusters": 600,
-            "neighbours": 5,
+            "clusters": 400,
+            "neighbours": 1,
+            "least": 0.6,
             "hardest": 4,
-            "mine_from": 0.2,
+            "mine_from": 1.0,
             "steps": 20_000,
             "batch": 256,
             "encoder": "timm:resnet18",
@@ -184,6 +198,7 @@ CLAIM = Claim(
             "autoencoder_epochs": 1,
             "clusters": 5,
             "neighbours": 3,
+            "least": 0.0,
             "hardest": 2,
             "mine_from": 0.2,
             "steps": 4,
@@ -242,5 +257,12 @@ CLAIM = Claim(
             role="control",
             unit="points",
         ),
+    ),
+    notes=(
+        "On garments, of ten classes, not even edges that all joined one class helped (seed 1000): a tenth of all "
+        "negatives is of the class of the positive then, and triplets push it away. The paper's crops are of very many "
+        "kinds. So here it is characters of 51 classes in many typefaces. Those alike are mostly of one class.",
+        "The interval of five seeds reaches just below the margin, and all five differences are above 0: more seeds "
+        "will decide. Edges that are all right help little more than those found.",
     ),
 )
