@@ -162,6 +162,7 @@ def test_a_stream_is_embedded_in_its_order_without_what_cannot_be_read(
     np.testing.assert_allclose(found, wanted, atol=1e-5)
     (line,) = (tmp_path / "e.skipped.jsonl").read_text().splitlines()
     assert json.loads(line)["name"] == "s-1.tar/001.png"
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".e")] == []
 
 
 def test_a_stream_goes_on_where_it_was_cut_off_and_reads_no_earlier_shard(

@@ -111,6 +111,9 @@ def apply(
         values = _joined([piece[name] for piece in pieces])
         return values.numpy() if isinstance(values, torch.Tensor) else values
     _keep(said, parts, source)
+    # The lock is for runs of several processes; here there was one.
+    skipped = skipped_file(parts.target)
+    skipped.with_name(f".{skipped.name}.lock").unlink(missing_ok=True)
     return parts.finish(_main)
 
 
