@@ -39,7 +39,11 @@ def test_of_few_tokens_the_result_is_the_exact_one_rounded_once(masked: bool) ->
         made = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
     exact = softmax_attention(q, k, v, mask)
     assert made.dtype == torch.bfloat16
-    assert torch.equal(made, exact.to(torch.bfloat16)) or (made.double() - exact).abs().max() < 2**-8
+    # But for numbers that lie between two of bf16, all are the nearest there is; torch's own are not.
+    assert (made != exact.to(torch.bfloat16)).float().mean() < 0.01
+    with torch.autocast("cpu", torch.bfloat16):
+        own = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    assert (own != exact.to(torch.bfloat16)).float().mean() > 0.05
     (gradient,) = torch.autograd.grad(made.float().square().sum(), q)
     (wanted,) = torch.autograd.grad(exact.square().sum(), q)
     assert torch.allclose(gradient.double(), wanted.double(), atol=0.02)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -171,11 +172,15 @@ def write_skipped(source: Source, path: Path) -> None:
     A stream finds out while it is read, perhaps in several runs and by several processes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(path.with_name(f".{path.name}.lock")):
+    lock = path.with_name(f".{path.name}.lock")
+    with FileLock(lock):
         lines = [json.dumps(dict(entry)) for entry in source.skipped]
         if source.streaming and path.is_file():
             lines = list(dict.fromkeys([*path.read_text().splitlines(), *lines]))
         write_aside(path, "".join(f"{line}\n" for line in lines).encode())
+        # Who waits for it sees that it is gone, and makes it anew; where an open file cannot be removed it stays.
+        with suppress(OSError):
+            lock.unlink()
 
 
 def _open(data: Any, split: str | None, request: Request) -> Source:

@@ -83,9 +83,9 @@ def apply(
     Notes
     -----
     What is done lies beside the file, in ``.NAME.parts``, until all is done; the same command then goes on after what a
-    killed one had finished. The file itself appears at once and whole. Memory does not grow with the data. Samples that
-    cannot be read are left out and listed in ``NAME.skipped.jsonl``. A stream (shards, a streaming dataset) is read
-    once, in its order; its names are the shard and the file in it, or the number of the row.
+    killed one had finished. The file itself appears at once and whole, and no more than a part of the values is
+    held in memory. Samples that cannot be read are left out and listed in ``NAME.skipped.jsonl``. A stream (shards, a
+    streaming dataset) is read once, in its order; its names are the shard and the file in it, or the number of the row.
     """
     if ability not in get_args(Ability):
         raise unknown("ability", str(ability), get_args(Ability))
@@ -111,9 +111,6 @@ def apply(
         values = _joined([piece[name] for piece in pieces])
         return values.numpy() if isinstance(values, torch.Tensor) else values
     _keep(said, parts, source)
-    # The lock is for runs of several processes; here there was one.
-    skipped = skipped_file(parts.target)
-    skipped.with_name(f".{skipped.name}.lock").unlink(missing_ok=True)
     return parts.finish(_main)
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int64
 
-from autodidact.data.durable import write_aside
+from autodidact.data.durable import aside, write_aside
 from autodidact.data.store import to_arrow
 
 if TYPE_CHECKING:
@@ -112,13 +112,11 @@ class Parts:
 
         schemas = [pq.read_schema(file) for file in self._files]
         schema = pa.unify_schemas(schemas, promote_options="permissive")
-        aside = _aside(self.target)
         # Numbers of embeddings are hardly ever equal; looking for those that are takes longer than writing them.
         text = [field.name for field in schema if pa.types.is_string(field.type)]
-        with pq.ParquetWriter(aside, schema, use_dictionary=text) as writer:
+        with aside(self.target) as beside, pq.ParquetWriter(beside, schema, use_dictionary=text) as writer:
             for rows in _together(self._tables(schema)):
                 writer.write_table(rows)
-        _settle(aside, self.target)
 
     def _write_npy(self, main: str) -> None:
         import pyarrow.parquet as pq
@@ -128,23 +126,21 @@ class Parts:
         shape = json.loads(field.metadata[SHAPE])
         kind = getattr(field.type, "value_type", field.type).to_pandas_dtype()
         listed = self.target.with_suffix(".names.csv")
-        aside, aside_names = _aside(self.target), _aside(listed)
-        values = np.lib.format.open_memmap(aside, mode="w+", dtype=kind, shape=(count, *shape))
-        done = 0
-        with aside_names.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["row", "id", "name"])
-            for rows in self._tables(None):
-                places = range(done, done + len(rows))
-                writer.writerows(zip(places, rows["id"].to_pylist(), rows["name"].to_pylist(), strict=True))
-                column = rows[main].combine_chunks()
-                flat = column.flatten() if shape else column
-                values[done : done + len(rows)] = flat.to_numpy(zero_copy_only=False).reshape(len(rows), *shape)
-                done += len(rows)
-        values.flush()
-        del values
-        _settle(aside_names, listed)
-        _settle(aside, self.target)
+        with aside(self.target) as beside, aside(listed) as names:
+            values = np.lib.format.open_memmap(beside, mode="w+", dtype=kind, shape=(count, *shape))
+            done = 0
+            with names.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(["row", "id", "name"])
+                for rows in self._tables(None):
+                    places = range(done, done + len(rows))
+                    writer.writerows(zip(places, rows["id"].to_pylist(), rows["name"].to_pylist(), strict=True))
+                    column = rows[main].combine_chunks()
+                    flat = column.flatten() if shape else column
+                    values[done : done + len(rows)] = flat.to_numpy(zero_copy_only=False).reshape(len(rows), *shape)
+                    done += len(rows)
+            values.flush()
+            del values
 
     def _tables(self, schema: pa.Schema | None) -> Iterator[pa.Table]:
         import pyarrow.parquet as pq
@@ -182,14 +178,3 @@ def _readable(file: Path) -> bool:
     except (OSError, pa.ArrowException):
         return False
     return True
-
-
-def _aside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}")
-
-
-def _settle(aside: Path, path: Path) -> None:
-    """Sync and rename, so that the file is never seen half-written."""
-    with aside.open("rb+") as file:
-        os.fsync(file.fileno())
-    aside.replace(path)
