@@ -8,15 +8,9 @@ turns; figures are medians over rounds.
 
 from __future__ import annotations
 
-import argparse
-import json
-import os
-import platform
 import statistics
 import time
 from contextlib import ExitStack
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -25,7 +19,7 @@ from torch import Tensor
 
 from autodidact.encoders import build
 from autodidact.training.attention import ShortAttentionInFloat
-from autodidact.verbs.doctor import cpu_name
+from common import arguments, surroundings, tell
 
 ENCODERS: tuple[tuple[str, int, int, int], ...] = (
     ("small:vit?width=64&depth=4&heads=4&patch=7", 28, 1, 128),
@@ -75,24 +69,17 @@ def measured(encoder: str, side: int, channels: int, batch: int, rounds: int) ->
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    options = parser.parse_args()
+    options = arguments(__doc__, rounds=9).parse_args()
     torch.set_num_threads(options.threads)
     result = {
         "what": "processor time of a training step on a CPU",
         "rounds": options.rounds,
         "threads": options.threads,
-        "processor": cpu_name(),
         "amx": torch.cpu._is_amx_tile_supported(),
-        "load_average": os.getloadavg()[0],
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "timm")}},
+        **surroundings("torch", "timm"),
         "rows": [measured(*row, options.rounds) for row in ENCODERS],
     }
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    tell(result, options.json)
 
 
 if __name__ == "__main__":

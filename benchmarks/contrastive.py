@@ -14,16 +14,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
+
+from common import arguments, forget_the_highest, resident, surroundings, tell
 
 GOALS = {"dense": {"memory": 1 / 20, "time": 1 / 2}, "lightly": {"memory": 1 / 20, "time": 1 / 4}}
 TEMPERATURE = 0.1
@@ -53,12 +52,6 @@ def contestant(name: str) -> Callable[..., Any]:
     return dense
 
 
-def resident(which: str) -> int:
-    """Bytes: VmRSS is the resident size now, VmHWM the highest since it was last reset."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(which + ":"))
-
-
 def measure(name: str, n: int, d: int, threads: int) -> dict[str, float]:
     """Run in the child: seconds, bytes beyond the inputs, and the loss and gradient norm, for one contestant."""
     import torch
@@ -73,7 +66,7 @@ def measure(name: str, n: int, d: int, threads: int) -> dict[str, float]:
 
     loss_of(*views(64)).backward()
     z1, z2 = views(n)
-    Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
+    forget_the_highest()
     before = resident("VmRSS")
     start, start_of_work = time.perf_counter(), time.process_time()
     loss = loss_of(z1, z2)
@@ -106,41 +99,32 @@ def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=5, threads=2)
     parser.add_argument("--n", type=int, default=8192, help="pairs in the batch")
     parser.add_argument("--d", type=int, default=128, help="dimensions")
     parser.add_argument("--large", type=int, default=65_536, help="pairs for the blocks alone; 0 to leave out")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.child:
-        print(json.dumps(measure(arguments.child, arguments.n, arguments.d, arguments.threads)))
+    options = parser.parse_args()
+    if options.child:
+        print(json.dumps(measure(options.child, options.n, options.d, options.threads)))
         return
 
     names = ["blocks", "dense"] + (["lightly"] if find_spec("lightly") else [])
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
-    for number in range(arguments.rounds):
+    for number in range(options.rounds):
         for name in names if number % 2 == 0 else reversed(names):
-            rounds[name].append(child(name, arguments.n, arguments.d, arguments.threads))
+            rounds[name].append(child(name, options.n, options.d, options.threads))
             figures = rounds[name][-1]
             times = f"{figures['seconds']:8.2f} s ({figures['processor_seconds']:.2f} s of processors)"
             print(f"{number} {name:8} {times} {figures['bytes'] / 2**20:9.1f} MiB", flush=True)
     result: dict[str, Any] = {
         "what": "NT-Xent forward and backward, float32, CPU",
-        "n": arguments.n,
-        "d": arguments.d,
+        "n": options.n,
+        "d": options.d,
         "temperature": TEMPERATURE,
-        "threads": arguments.threads,
-        "rounds": arguments.rounds,
-        "processor": processor(),
-        "load_average": os.getloadavg()[0],
-        "versions": {
-            "python": platform.python_version(),
-            "torch": version("torch"),
-            **({"lightly": version("lightly")} if "lightly" in names else {}),
-        },
+        "threads": options.threads,
+        "rounds": options.rounds,
+        **surroundings("torch", *(["lightly"] if "lightly" in names else [])),
         "medians": {name: medians(rounds[name]) for name in names},
         "against": {},
     }
@@ -154,16 +138,9 @@ def main() -> None:
             "gradient_norm_difference": max(abs(own["gradient_norm"] / o["gradient_norm"] - 1) for own, o in pairs),
             "goal": GOALS[peer],
         }
-    if arguments.large:
-        result["large"] = {"n": arguments.large, **child("blocks", arguments.large, arguments.d, arguments.threads)}
-    print(json.dumps(result, indent=2))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(result, indent=2) + "\n")
-
-
-def processor() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    if options.large:
+        result["large"] = {"n": options.large, **child("blocks", options.large, options.d, options.threads)}
+    tell(result, options.json)
 
 
 if __name__ == "__main__":

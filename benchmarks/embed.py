@@ -8,14 +8,10 @@ medians of wall clock.
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import platform
 import statistics
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +22,7 @@ from autodidact.data import open_source
 from autodidact.encoders import build
 from autodidact.encoders.kept import EncoderModel
 from autodidact.verbs.apply import embed
+from common import arguments, surroundings, tell
 
 GOAL = 1.1
 """Of the time of the bare loop."""
@@ -73,11 +70,7 @@ def measured(name: str, side: int, count: int, rounds: int, folder: Path) -> dic
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
-    options = parser.parse_args()
+    options = arguments(__doc__, rounds=5).parse_args()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AUTODIDACT_CACHE"] = folder
@@ -87,13 +80,11 @@ def main() -> None:
         "batch": BATCH,
         "rounds": options.rounds,
         "threads": options.threads,
-        "load_average": os.getloadavg()[0],
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "timm")}},
+        **surroundings("torch", "timm"),
         "rows": rows,
         "goal": GOAL,
     }
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    tell(result, options.json)
 
 
 if __name__ == "__main__":

@@ -10,14 +10,9 @@ Contestants take turns; figures are medians over rounds.
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import time
 from dataclasses import replace
-from importlib.metadata import version
-from pathlib import Path
 
 import torch
 from jaxtyping import Float
@@ -28,6 +23,7 @@ from autodidact.methods.masked.mae import MAE
 from autodidact.methods.method import Progress, Views
 from autodidact.model import Encoded
 from autodidact.views import gather_tokens
+from common import arguments, surroundings, tell
 
 GOAL = 0.45
 """Largest share of the peer's time."""
@@ -66,14 +62,11 @@ class Contestant:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=7)
     parser.add_argument("--encoder", default="vit_small_patch16_224")
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--ratio", type=float, default=0.75)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     visible, whole = Contestant(MAE, options), Contestant(AllEncoded, options)
@@ -94,8 +87,7 @@ def main() -> None:
     result = {
         "what": "a step of MAE, float32, CPU: encoder on the visible patches against encoder on all",
         **{name: getattr(options, name) for name in ("encoder", "size", "batch", "ratio", "rounds", "threads")},
-        "load_average": os.getloadavg()[0],
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("torch", "timm")}},
+        **surroundings("torch", "timm"),
         "seconds": {
             "visible": statistics.median(visible.seconds[1:]),
             "all": statistics.median(whole.seconds[1:]),
@@ -103,9 +95,7 @@ def main() -> None:
         **{name: statistics.median(ratios) for name, ratios in pairs.items()},
         "goal": GOAL,
     }
-    print(json.dumps(result, indent=2))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    tell(result, options.json)
 
 
 if __name__ == "__main__":

@@ -11,17 +11,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from common import arguments, forget_the_highest, resident, surroundings, tell
 
 GOAL = 10.0
 """Times as fast as scikit-learn."""
@@ -44,12 +43,6 @@ def search(contestant: str, neighbours: int) -> Callable[[np.ndarray, np.ndarray
     return lambda bank, queries: nearest(torch.from_numpy(queries), torch.from_numpy(bank), neighbours)[1].numpy()
 
 
-def resident(which: str) -> int:
-    """Bytes: VmRSS is the resident size now, VmHWM the highest since it was last reset."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(which + ":"))
-
-
 def measure(contestant: str, options: argparse.Namespace) -> None:
     """In a process of its own: prints what it found."""
     rng = np.random.default_rng(0)
@@ -57,7 +50,7 @@ def measure(contestant: str, options: argparse.Namespace) -> None:
     queries = rng.standard_normal((options.queries, options.width), dtype=np.float32)
     find = search(contestant, options.neighbours)
     find(bank[:1000], queries[:10])
-    Path("/proc/self/clear_refs").write_text("5")
+    forget_the_highest()
     before, start = resident("VmRSS"), time.process_time()
     found = find(bank, queries)
     took = time.process_time() - start
@@ -66,26 +59,24 @@ def measure(contestant: str, options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = arguments(__doc__, rounds=3)
     parser.add_argument("--bank", type=int, default=1_000_000)
     parser.add_argument("--queries", type=int, default=1_000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--neighbours", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--contestant", help="for the processes that this one starts")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
     options = parser.parse_args()
     if options.contestant:
         measure(options.contestant, options)
         return
     sizes = {name: getattr(options, name) for name in ("bank", "queries", "width", "neighbours")}
     asked = [text for name, value in sizes.items() for text in (f"--{name}", str(value))]
-    alone = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+    limits = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(options.threads))
     told: dict[str, list[Any]] = {"autodidact": [], SKLEARN: []}
     for _ in range(options.rounds):
         for contestant, found in told.items():
             command = [sys.executable, __file__, "--contestant", contestant, *asked]
-            ended = subprocess.run(command, env=alone, check=True, capture_output=True, text=True)
+            ended = subprocess.run(command, env={**os.environ, **limits}, check=True, capture_output=True, text=True)
             found.append(json.loads(ended.stdout.splitlines()[-1]))
             print(contestant, found[-1], flush=True)
     assert len({one["sum"] for found in told.values() for one in found}) == 1, "the contestants found different rows"
@@ -94,21 +85,16 @@ def main() -> None:
         for contestant, found in told.items()
     }
     result = {
-        "what": "nearest rows by cosine on one core",
+        "what": "nearest rows by cosine on a CPU",
         **sizes,
         "rounds": options.rounds,
-        "load_average": os.getloadavg()[0],
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("torch", SKLEARN, "numpy")},
-        },
+        "threads": options.threads,
+        **surroundings("torch", SKLEARN, "numpy"),
         "contestants": row,
         "times_as_fast": row[SKLEARN]["seconds"] / row["autodidact"]["seconds"],
         "goal": GOAL,
     }
-    print(json.dumps(result, indent=2))
-    if options.json:
-        options.json.write_text(json.dumps(result, indent=2) + "\n")
+    tell(result, options.json)
 
 
 if __name__ == "__main__":

@@ -105,6 +105,40 @@ def _bf16(found: Mapping[str, Any]) -> str:
     )
 
 
+def _embed(found: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            row["encoder"],
+            f"{row['side']} px",
+            f"{row['images']:,}",
+            *(f"{took:.2f} s" for took in row["seconds"].values()),
+            f"{row['ratio']:.2f}",
+            f"{found['goal']:g}",
+        )
+        for row in found["rows"]
+    ]
+    names = ("encoder", "image", "images", *found["rows"][0]["seconds"], "times the bare loop", "goal")
+    return (
+        f"## Embedding\n\n`embed` of packed images into a Parquet file, batches of {found['batch']}, on a processor with "
+        f"{found['threads']} thread(s) ({_versions(found)}), against a loop of the encoder alone over images in memory."
+        f"\n\n{markdown_table(names, rows)}"
+    )
+
+
+def _neighbours(found: Mapping[str, Any]) -> str:
+    rows = [
+        (name, f"{one['seconds']:.1f} s", f"{one['memory'] / 2**20:,.0f} MiB")
+        for name, one in found["contestants"].items()
+    ]
+    return (
+        f"## Nearest neighbours\n\nThe {found['neighbours']} nearest by cosine of {found['bank']:,} rows of "
+        f"{found['width']} numbers, for {found['queries']:,} queries, on a processor with {found['threads']} thread(s) "
+        f"({_versions(found)}): {found['times_as_fast']:.1f} times as fast as scikit-learn's brute force, with the goal "
+        f"at {found['goal']:g}. Memory is what the search takes beside the rows.\n\n"
+        f"{markdown_table(('', 'processor time', 'memory'), rows)}"
+    )
+
+
 def _data(found: Mapping[str, Any]) -> str:
     rows = [
         (folder, step, *(f"{took:.2f}" for took in by.values()))
@@ -171,6 +205,8 @@ PARTS = {
     "contrastive": _contrastive,
     "mae": _mae,
     "bf16": _bf16,
+    "embed": _embed,
+    "neighbours": _neighbours,
     "data": _data,
     "kill_and_resume": _resume,
     "poison": _poison,

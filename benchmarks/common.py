@@ -1,0 +1,51 @@
+"""What the benchmarks share: their arguments, what surrounds a measurement, and how a result is told."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from autodidact.verbs.doctor import cpu_name
+
+
+def arguments(doc: str | None, *, rounds: int, threads: int = 1) -> argparse.ArgumentParser:
+    """A parser with the options that all have."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    parser.add_argument("--threads", type=int, default=threads)
+    parser.add_argument("--json", type=Path, help="where to write the figures")
+    return parser
+
+
+def surroundings(*packages: str) -> dict[str, Any]:
+    """The processor, what else it has to do, and versions."""
+    return {
+        "processor": cpu_name(),
+        "load_average": os.getloadavg()[0],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in packages}},
+    }
+
+
+def tell(result: Mapping[str, Any], path: Path | None) -> None:
+    """Print a result, and write it."""
+    told = json.dumps(result, indent=2)
+    print(told)
+    if path is not None:
+        path.write_text(told + "\n")
+
+
+def resident(which: str) -> int:
+    """Bytes: VmRSS is the resident size now, VmHWM the highest since `forget_the_highest` (Linux)."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(which + ":"))
+
+
+def forget_the_highest() -> None:
+    """Let VmHWM begin anew."""
+    Path("/proc/self/clear_refs").write_text("5")
