@@ -119,9 +119,9 @@ def _embed(found: Mapping[str, Any]) -> str:
     ]
     names = ("encoder", "image", "images", *found["rows"][0]["seconds"], "times the bare loop", "goal")
     return (
-        f"## Embedding\n\n`embed` of packed images into a Parquet file, batches of {found['batch']}, on a processor with "
-        f"{found['threads']} thread(s) ({_versions(found)}), against a loop of the encoder alone over images in memory."
-        f"\n\n{markdown_table(names, rows)}"
+        f"## Embedding\n\n`embed` of packed images into a Parquet file, batches of {found['batch']}, on a processor "
+        f"with {found['threads']} thread(s) ({_versions(found)}), against a loop of the encoder alone over images in "
+        f"memory.\n\n{markdown_table(names, rows)}"
     )
 
 
@@ -133,8 +133,8 @@ def _neighbours(found: Mapping[str, Any]) -> str:
     return (
         f"## Nearest neighbours\n\nThe {found['neighbours']} nearest by cosine of {found['bank']:,} rows of "
         f"{found['width']} numbers, for {found['queries']:,} queries, on a processor with {found['threads']} thread(s) "
-        f"({_versions(found)}): {found['times_as_fast']:.1f} times as fast as scikit-learn's brute force, with the goal "
-        f"at {found['goal']:g}. Memory is what the search takes beside the rows.\n\n"
+        f"({_versions(found)}): {found['times_as_fast']:.1f} times as fast as scikit-learn's brute force, with the "
+        f"goal at {found['goal']:g}. Memory is what the search takes beside the rows.\n\n"
         f"{markdown_table(('', 'processor time', 'memory'), rows)}"
     )
 
