@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,8 @@ import pytest
 from PIL import Image
 
 from autodidact.data import open_source
+from autodidact.data.open import write_skipped
+from autodidact.data.source import Source
 
 
 def test_an_unknown_name_names_the_nearest():
@@ -103,3 +107,27 @@ def test_the_package_loads_no_reader_before_it_is_used():
     )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
+
+
+class Damaged(Source):
+    """A stream of which one sample could not be read."""
+
+    streaming = True
+
+    def __init__(self, name: str) -> None:
+        self.skipped = [{"name": name, "reason": "damaged"}]
+
+    def read(self, positions):
+        raise NotImplementedError
+
+    def column(self, field):
+        raise NotImplementedError
+
+
+def test_several_who_tell_what_they_could_not_read_lose_nothing_and_leave_no_lock(tmp_path: Path):
+    names = [f"{number}.png" for number in range(80)]
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda name: write_skipped(Damaged(name), tmp_path / "skipped.jsonl"), names))
+    lines = (tmp_path / "skipped.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["name"] for line in lines) == sorted(names)
+    assert [path.name for path in tmp_path.iterdir()] == ["skipped.jsonl"]
