@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from report_runs import CLASSES, image_source, table_source
 from torch import Tensor
 
 from autodidact.data import ArraySource, Batch, Field, Schema
+from autodidact.data.stream import StreamSource
 from autodidact.encoders import build
 from autodidact.encoders.kept import EncoderModel
 from autodidact.model import Model, load_model
@@ -176,6 +177,32 @@ def test_labels_that_are_all_unknown_count_as_none() -> None:
 
 def samples(rows: np.ndarray, labels: np.ndarray | None = None) -> Samples:
     return embedded(Identity(), vectors(rows, labels))
+
+
+class Photos(StreamSource):
+    """Grey images in sequence; the second cannot be read."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__("photos", Schema(image=Field("image", (1, 8, 8))), buffer=4)
+        self.count = count
+
+    def samples(self) -> Iterator[Mapping[str, Any]]:
+        return ({"tone": tone} for tone in range(self.count))
+
+    def decode(self, raws: Sequence[Mapping[str, Any]]) -> tuple[dict[str, Any], dict[int, str]]:
+        bad = {at: "damaged" for at, raw in enumerate(raws) if raw["tone"] == 1}
+        tones = [raw["tone"] for at, raw in enumerate(raws) if at not in bad]
+        return {"image": torch.tensor(tones, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 1, 8, 8)}, bad
+
+
+@pytest.mark.parametrize("count", [5, 140])
+def test_a_stream_is_looked_at_once_however_short_it_is(count: int) -> None:
+    model = EncoderModel({"encoder": build("small:convnet", image_size=8, channels=1, width=4)}).eval()
+    found = embedded(model, Photos(count))
+    wanted = [f"photos:{tone}" for tone in range(count) if tone != 1]
+    assert sorted(found.names) == sorted(wanted)
+    assert list(found.names) != wanted or count == 5
+    assert len(embedded(model, Photos(400), most=128)) in (127, 128)
 
 
 def test_neighbours_are_the_nearest_others_by_cosine() -> None:

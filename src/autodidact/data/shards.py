@@ -11,8 +11,6 @@ from itertools import chain, islice
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from autodidact.catalog.nearest import unknown
 from autodidact.data.folder import evenly
 from autodidact.data.ids import sample_id
@@ -117,9 +115,7 @@ class ShardStream(RowStream):
         first, step = (0, 1) if apart else (part, parts)
         epoch = 0
         while True:
-            order = self._rng("shards", seed, epoch).permutation(len(self.shards)).tolist()
-            mine = order[part::parts] if apart else order
-            chapters = [mine[start : start + OPEN] for start in range(0, len(mine), OPEN)]
+            chapters = self._chapters(seed, epoch, *((part, parts) if apart else (0, 1)))
             # Where in the epoch the first sample lies that was not passed yet, then where in its chapter.
             start, begin = first + skip * size * step, 0
             while skip and begin < len(chapters):
@@ -134,11 +130,7 @@ class ShardStream(RowStream):
                 # The incomplete batch at the end of an epoch is left out.
                 skip, epoch = skip - there // size, epoch + 1
                 continue
-            rest = (
-                self._chapter(chapter, self._rng(f"order/{epoch}", seed, begin + number))
-                for number, chapter in enumerate(chapters[begin:])
-            )
-            samples = islice(chain.from_iterable(rest), start, None, step)
+            samples = islice(self._from(chapters, begin, seed, epoch), start, None, step)
             full, skip = skip, 0
             while len(drawn := list(islice(samples, size))) == size:
                 full += 1
@@ -147,8 +139,20 @@ class ShardStream(RowStream):
                 raise self._too_short(size, len(drawn))
             epoch += 1
 
-    def _chapter(self, numbers: Sequence[int], rng: np.random.Generator) -> Iterator[tuple[Place, Raw]]:
-        return shuffled(_in_turn([self._read(number) for number in numbers]), self.buffer, rng)
+    def _epoch(self, seed: int, number: int) -> Iterator[tuple[Place, Raw]]:
+        return self._from(self._chapters(seed, number, 0, 1), 0, seed, number)
+
+    def _chapters(self, seed: int, epoch: int, part: int, parts: int) -> list[list[int]]:
+        """The shards of an epoch in its order, those together that are read side by side; of one of several parts."""
+        order = self._rng("shards", seed, epoch).permutation(len(self.shards)).tolist()[part::parts]
+        return [order[start : start + OPEN] for start in range(0, len(order), OPEN)]
+
+    def _from(
+        self, chapters: Sequence[Sequence[int]], begin: int, seed: int, epoch: int
+    ) -> Iterator[tuple[Place, Raw]]:
+        for number, shards in enumerate(chapters[begin:], start=begin):
+            readers = [self._read(shard) for shard in shards]
+            yield from shuffled(_in_turn(readers), self.buffer, self._rng(f"order/{epoch}", seed, number))
 
     def _read(self, number: int) -> Iterator[tuple[Place, Raw]]:
         shard, index, tries = self.shards[number], 0, 0

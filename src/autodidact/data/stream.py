@@ -85,7 +85,7 @@ class StreamSource(Source):
         """The same undecoded. Where the stream is `divided`, those of one of several parts."""
         epoch = 0
         while True:
-            order = shuffled(self._numbered(), self.buffer, self._rng("order", seed, epoch))
+            order = self._epoch(seed, epoch)
             full = 0
             while len(drawn := list(islice(order, size))) == size:
                 full += 1
@@ -103,6 +103,10 @@ class StreamSource(Source):
     def _too_short(self, size: int, count: int) -> ValueError:
         return ValueError(f"batch size {size} is larger than the data: stream '{self.name}' has {count} samples")
 
+    def _epoch(self, seed: int, number: int) -> Iterator[tuple[Place, Raw]]:
+        """All samples in the order of an epoch."""
+        return shuffled(self._numbered(), self.buffer, self._rng("order", seed, number))
+
     def _numbered(self, start: int = 0) -> Iterator[tuple[Place, Raw]]:
         """All samples from number `start` on."""
         return islice(enumerate(self.samples()), start, None)
@@ -114,7 +118,13 @@ class StreamSource(Source):
             yield self.batch_of(drawn)
 
     def stretches(self, size: int, start: int = 0) -> Iterator[Stretch]:
-        stream = self._numbered(start)
+        return self._stretched(self._numbered(start), size)
+
+    def shuffled_stretches(self, size: int, seed: int) -> Iterator[Stretch]:
+        """All samples once, in the order of the first epoch of a seed, at most `size` at a time."""
+        return self._stretched(self._epoch(seed, 0), size)
+
+    def _stretched(self, stream: Iterator[tuple[Place, Raw]], size: int) -> Iterator[Stretch]:
         while drawn := list(islice(stream, size)):
             batch, bad = self._readable(drawn)
             names = [self._called(*sample) for at, sample in enumerate(drawn) if at not in bad]

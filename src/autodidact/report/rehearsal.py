@@ -12,6 +12,7 @@ from torch import Tensor
 
 from autodidact.data.batch import Batch
 from autodidact.data.source import Source, Together
+from autodidact.data.stream import StreamSource
 from autodidact.methods.method import Method, Progress, Views
 from autodidact.model import Encoder, Model
 from autodidact.recipes.names import demands, encoder_maker, encoder_names, find, make_method, statistics_of
@@ -120,13 +121,19 @@ def _restored(stage: str, method: Method, source: Source, training: Training) ->
     return Rehearsed(stage, method.eval(), source, Progress(step, total, 0, generator))
 
 
+def _first(source: StreamSource, count: int) -> tuple[Batch, list[str]]:
+    for stretch in source.shuffled_stretches(count, 0):
+        if stretch.batch is not None:
+            return stretch.batch, [*stretch.names]
+    raise ValueError(f"'{source.name}' has no sample that can be read")
+
+
 def scene(of: Rehearsed, count: int) -> Scene:
     """Let a method make views of a few samples, always the same ones."""
     source = of.source
     rng = np.random.default_rng(0)
-    if source.streaming:
-        whole = next(iter(source.batches(count, 0, 0)))  # type: ignore[attr-defined]
-        batch, names = whole, [f"{int(id_):016x}" for id_ in whole.ids]
+    if isinstance(source, StreamSource):
+        batch, names = _first(source, count)
     elif isinstance(source, Together):
         draws = {name: rng.permutation(len(part))[:count] for name, part in source.sources.items()}
         batch = read(source, draws)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from autodidact.data.batch import Batch
 from autodidact.data.source import Source, Together
+from autodidact.data.stream import StreamSource
 from autodidact.model import Model
 from autodidact.model.model import embed
 from autodidact.report.looks import Look, looks
@@ -111,11 +112,12 @@ def embedded(model: Model, source: Source, most: int = MOST, seconds: float = SE
 
 
 def _some(source: Source, most: int) -> Iterator[tuple[Batch, list[str]]]:
-    if source.streaming:
+    if isinstance(source, StreamSource):
         found = 0
-        for batch in source.batches(CHUNK, 0, 0):  # type: ignore[attr-defined]
-            yield batch, [f"{int(id_):016x}" for id_ in batch.ids]
-            found += len(batch)
+        for stretch in source.shuffled_stretches(CHUNK, 0):
+            if stretch.batch is not None:
+                yield stretch.batch, [*stretch.names]
+            found += stretch.samples
             if found >= most:
                 return
         return
