@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 from sklearn.datasets import make_blobs, make_regression
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import LogisticRegression, Ridge
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from autodidact.evaluation import linear as linear_room
 from autodidact.evaluation import propagate as propagate_room
@@ -137,6 +138,26 @@ def test_linear_probe_with_one_label_a_class_uses_the_unchosen_decay() -> None:
     first = [int(np.flatnonzero(frozen.answers == c)[0]) for c in range(3)]
     one = Frozen(frozen.labelled[first], frozen.answers[first], frozen.unlabelled, frozen.test, 3)
     assert fit_probe(one).decay == linear_room.UNCHOSEN
+
+
+@pytest.mark.parametrize(("small", "expected"), [(10**8, 1), (1, 2)])
+def test_threads_do_not_wait_for_each_other_over_small_products(
+    monkeypatch: pytest.MonkeyPatch, small: int, expected: int
+) -> None:
+    found: list[int] = []
+
+    class Watched(LogisticRegression):
+        def fit(self, *args: Any, **kwargs: Any) -> Any:
+            found.extend(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+            return super().fit(*args, **kwargs)
+
+    monkeypatch.setattr(linear_room, "LogisticRegression", Watched)
+    monkeypatch.setattr(linear_room, "SMALL", small)
+    with threadpool_limits(2, user_api="blas"):
+        fit_probe(blobs())
+        after = {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+    assert set(found) == {expected}
+    assert after == {2}
 
 
 def test_linear_probe_needs_two_classes() -> None:

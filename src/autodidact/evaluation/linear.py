@@ -11,6 +11,7 @@ from jaxtyping import Float32, Float64, Int64
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold, StratifiedShuffleSplit
+from threadpoolctl import threadpool_limits
 
 from autodidact.evaluation.frozen import Frozen, Scaler
 
@@ -19,6 +20,8 @@ UNCHOSEN = 1e-1
 FOLDS = 5
 MANY = 5_000
 ROUNDS = 200
+SMALL = 10**8
+"""Multiplications in a product of rows and weights below which threads wait longer for each other than they work."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +79,9 @@ def fit_probe(frozen: Frozen, decays: Sequence[float] = DECAYS) -> Probe:
         raise ValueError(f"a linear probe needs labels of two classes; all {len(answers)} labels are alike")
     scaler = Scaler.of(frozen)
     rows, basis = _in_own_span(scaler(frozen.labelled))
-    decay = _choose(rows, answers, sorted(decays, reverse=True), frozen.seed)
-    *_, (coefficients, intercept) = _path(rows, answers, [decay])
+    with threadpool_limits(1 if rows.size * len(present) < SMALL else None, user_api="blas"):
+        decay = _choose(rows, answers, sorted(decays, reverse=True), frozen.seed)
+        *_, (coefficients, intercept) = _path(rows, answers, [decay])
     weight = np.zeros((frozen.classes, frozen.labelled.shape[1]))
     bias = np.zeros(frozen.classes)
     weight[present] = (coefficients if basis is None else coefficients @ basis) * scaler.scale
