@@ -2,7 +2,8 @@
 
 The verbs are functions of this module: `pretrain`, `evaluate`, `compare`, `choose`, `apply`, `embed`, `select`,
 `export`, `report`, `run_claim`, `demo`, `doctor`; each does what the command of its name does. `examine` is `evaluate`
-without a run, of data alone. They are imported when they are first used, so importing autodidact costs nothing.
+without a run, of data alone; `plan` is ``pretrain --plan``. They are imported when they are first used, so importing
+autodidact costs nothing.
 """
 
 import sys
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from autodidact.verbs.evaluate import evaluate
     from autodidact.verbs.examine import examine
     from autodidact.verbs.export import export
+    from autodidact.verbs.plan import plan
     from autodidact.verbs.pretrain import pretrain
     from autodidact.verbs.report import report
     from autodidact.verbs.select import select
@@ -32,6 +34,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "pretrain": "autodidact.verbs.pretrain",
+    "plan": "autodidact.verbs.plan",
     "evaluate": "autodidact.verbs.evaluate",
     "examine": "autodidact.verbs.examine",
     "choose": "autodidact.verbs.choose",
@@ -65,6 +68,7 @@ __all__ = [
     "export",
     "load_model",
     "open_source",
+    "plan",
     "pretrain",
     "report",
     "run_claim",

@@ -7,13 +7,16 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from autodidact.catalog import options, trained
 from autodidact.catalog.signature import Option, options_of
 from autodidact.cli.parser import Parser
 from autodidact.cli.words import DATA, ENCODER, LABELS
 from autodidact.training.processes import first_process
+
+if TYPE_CHECKING:
+    from autodidact.training.cost import Forecast
 
 APART = ("method", "settings", "method_arguments")
 NAMING_A_METHOD = ("Method", "Method | str", "str | Mapping[str, Any]")
@@ -24,6 +27,10 @@ DOCS = {
     "encoder_arguments": "further arguments of the encoder, each as --encoder.NAME VALUE",
     "labels": f"{LABELS}. For the online kNN monitor only, unless the method declares that it learns from labels",
 }
+PLAN = (
+    "train nothing: say what the same command without it would cost, in time and memory, from a few updates on this "
+    "device. Nothing is written"
+)
 SHOWN = {"data": "DATA", "encoder": "NAME", "out": "DIR", "image_size": "PX", "pretrained": "[FILE]", "labels": "WHERE"}
 
 
@@ -42,6 +49,13 @@ def run(argv: Sequence[str]) -> None:
     from autodidact.verbs.pretrain import pretrain, run_folder
 
     arguments = {**given, "method": method, "settings": Settings(**given["settings"])}
+    if arguments.pop("plan"):
+        from autodidact.verbs.plan import plan
+
+        for name in ("out", "fresh", "force", "until", "report"):
+            del arguments[name]
+        print(told(method, plan(**arguments), arguments["settings"].length))
+        return
     out = Path(given["out"]) if given["out"] else run_folder(method, given["data"])
     if not first_process():
         # What the first process has made anew by now is the run to take part in.
@@ -53,6 +67,44 @@ def run(argv: Sequence[str]) -> None:
     drawn = out / "report.html"
     print(f"{method}: the model is in {out / 'model'}" + (f", the report is {drawn}" if drawn.exists() else ""))
     print(f"next: autodidact evaluate {out} --data LABELLED --labels 1%")
+
+
+def told(method: str, cost: Forecast, length: str) -> str:
+    """A forecast as lines for a terminal.
+
+    Parameters
+    ----------
+    length : of the training, in words.
+    """
+    from autodidact.report.markup import duration
+    from autodidact.training.cost import LINK
+
+    def bytes_of(count: float) -> str:
+        return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
+
+    def short(seconds: float) -> str:
+        return f"{1000 * seconds:.0f} ms" if seconds < 1 else duration(seconds)
+
+    rooms = f"{cost.parts * cost.devices} times {cost.share:,}" if cost.parts * cost.devices > 1 else f"{cost.share:,}"
+    tried = "measured" if cost.measured else f"on the line through batches of {cost.sizes[-2]:,} and {cost.sizes[-1]:,}"
+    lines = [
+        ("an update", f"{short(cost.update())} for {rooms} samples ({tried})"),
+        ("memory", f"{bytes_of(cost.memory_of(cost.share))} of {bytes_of(cost.memory)}, on each device"),
+    ]
+    fixed = f"weights {bytes_of(cost.weights)}, optimiser and averages {bytes_of(cost.state)}"
+    lines.append(("", f"{fixed}, the rest grows with the batch: about {cost.most():,} samples at once fit"))
+    if cost.devices > 1:
+        sent = f"{bytes_of(cost.gradients)} of gradients, at {LINK / 1e9:g} GB/s"
+        lines.insert(1, ("", f"of which {short(cost.exchange())} for exchanging {sent}"))
+    if cost.sweep >= 0.1:
+        again = f", again every {cost.sweep_every:,} updates" if cost.sweep_every else ""
+        lines.append(("at first", f"{duration(cost.sweep)} to look at all samples{again}"))
+    if cost.epoch_steps:
+        epoch = f"{duration(cost.epoch_steps * cost.update())}: {cost.epoch_steps:,} updates"
+        lines.append(("an epoch", f"{epoch}, {cost.samples:,} samples"))
+    if cost.steps:
+        lines.append(("in all", f"{duration(cost.seconds_of(cost.steps))} for {length}"))
+    return "\n".join([f"{method}: what it would cost", *(f"  {name:<10} {said}" for name, said in lines)])
 
 
 def method_of(words: Sequence[str]) -> str:
@@ -147,6 +199,8 @@ def make_parser(method: str) -> Parser:
         if name not in APART
     }
     parser.options(own, docs=DOCS, shown=SHOWN, group=parser.add_argument_group("data, encoder and run folder"))
+    planned = Option("plan", "bool", False, PLAN)
+    parser.option(planned)
     training = parser.add_argument_group("training")
     for option in options_of("autodidact.training.settings", "Settings").values():
         parser.option(option, entry=f"settings.{option.name}", group=training)

@@ -95,14 +95,7 @@ def train(
     if not quiet:
         callbacks.append(ProgressLine(monitors, title))
     if not learner.finished or folder is None:
-        with warnings.catch_warnings(), ShortAttentionInFloat() if settings.precision == "bf16" else nullcontext():
-            # Reading from the packed cache is faster in this process than in workers; Lightning cannot know.
-            warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-            # Teachers stay in eval mode, and a pretrained network leaves it as soon as training starts.
-            warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
-            # Lightning's own use of a class that newer versions of torch are giving up.
-            warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-            _trainer(settings, callbacks, loggers).fit(learner)
+        fit(learner, settings, callbacks, loggers)
     else:
         assert saved is not None
         method.load_state_dict(checkpoints.by_prefix(saved.tensors, "method"))
@@ -118,21 +111,44 @@ def carried(folder: str | Path) -> Checkpoint:
     return found
 
 
-def _trainer(settings: Settings, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+def fit(learner: Learner, settings: Settings, callbacks: list[Any], loggers: list[Any]) -> None:
+    """Run a learner's updates by Lightning, on the devices that the settings ask for."""
+    with warnings.catch_warnings(), ShortAttentionInFloat() if settings.precision == "bf16" else nullcontext():
+        # Reading from the packed cache is faster in this process than in workers; Lightning cannot know.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Teachers stay in eval mode, and a pretrained network leaves it as soon as training starts.
+        warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
+        # Lightning's own use of a class that newer versions of torch are giving up.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
+        _trainer(settings, callbacks, loggers).fit(learner)
+
+
+def world_of(settings: Settings) -> tuple[bool, int]:
+    """Whether the settings' devices are GPUs, and how many there are on all machines.
+
+    Raises
+    ------
+    ValueError : there are not so many, or a batch cannot be shared equally among them.
+    """
     gpu = settings.accelerator == "gpu" or (settings.accelerator == "auto" and torch.cuda.is_available())
     if settings.accelerator == "gpu" and not torch.cuda.is_available():
         raise ValueError("no GPU was found; use --accelerator cpu")
-    devices = settings.devices or (torch.cuda.device_count() if gpu else 1)
-    if gpu and devices > torch.cuda.device_count():
-        raise ValueError(f"{devices} devices asked for, {torch.cuda.device_count()} found")
-    world = devices * settings.nodes
+    world = (settings.devices or (torch.cuda.device_count() if gpu else 1)) * settings.nodes
     if settings.batch_size % (world * settings.accumulate):
         raise ValueError(
             f"batch size {settings.batch_size} cannot be shared equally by {world} processes"
             + (f" in {settings.accumulate} parts" if settings.accumulate > 1 else "")
         )
+    return gpu, world
+
+
+def _trainer(settings: Settings, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    gpu, world = world_of(settings)
+    devices = world // settings.nodes
+    if gpu and devices > torch.cuda.device_count():
+        raise ValueError(f"{devices} devices asked for, {torch.cuda.device_count()} found")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return L.Trainer(

@@ -7,7 +7,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,9 +20,10 @@ from autodidact.data import open_source
 from autodidact.data.open import write_skipped
 from autodidact.data.source import Source
 from autodidact.methods.method import Method
-from autodidact.model import Model, load_model
+from autodidact.model import Encoder, Model, load_model
 from autodidact.model.model import SETTINGS, write_aside
 from autodidact.recipes.names import (
+    Demands,
     check_options,
     demands,
     encoder_maker,
@@ -31,7 +32,7 @@ from autodidact.recipes.names import (
     make_method,
     statistics_of,
 )
-from autodidact.recipes.stages import Run, Site
+from autodidact.recipes.stages import Recipe, Run, Site
 from autodidact.report.run_folder import CONFIG, RECORD, SKIPPED
 from autodidact.training import Settings, train
 from autodidact.training.processes import first_process
@@ -90,12 +91,8 @@ def pretrain(
         What the method keeps, also saved in ``OUT/model``, unless the training only pauses.
     """
     settings = settings or Settings()
-    if image_size is not None and image_size < 1:
-        raise ValueError(f"image_size is a number of pixels, got {image_size}")
     given = dict(method_arguments or {})
-    cls, card = find(method)
-    check_options(cls, given)
-    asked = demands(cls, card, given)
+    cls, asked = asked_of(method, given, image_size)
     if until != 1.0 and not issubclass(cls, Method):
         raise ValueError(f"{method} is several trainings in a row, which do not pause at a share; leave out until")
     folder = Path(out) if out is not None else run_folder(method, data)
@@ -117,32 +114,10 @@ def pretrain(
     if (folder / "model" / SETTINGS).exists():
         return load_model(folder)
 
-    source = (
-        data
-        if isinstance(data, Source)
-        else open_source(
-            data,
-            labels=labels,
-            image_size=image_size,
-            channels=channels,
-            cache=cache,
-            progress=not quiet,
-            skipped=folder / SKIPPED,
-        )
+    network = {**(encoder_arguments or {}), "image_size": image_size, "channels": channels, "pretrained": pretrained}
+    source, names, maker = prepare(
+        method, data, asked, encoder, network, settings.seed, labels, cache=cache, quiet=quiet, skipped=folder / SKIPPED
     )
-    if not quiet and first_process():
-        for note in source.notes:
-            print(f"{method}: {note}", file=sys.stderr)
-    asked.check(source, method)
-    names = encoder_names(encoder, asked.slots, asked.encoder)
-    arguments = {
-        **(encoder_arguments or {}),
-        "image_size": image_size,
-        "channels": channels,
-        "pretrained": pretrained,
-        "statistics": statistics_of(source),
-    }
-    maker = encoder_maker(names, source, settings.seed, arguments)
     paused_at = _seconds_before(folder)
     record(folder, {"status": "training", "method": method, "encoder": names, "samples": len(source)})
     started = time.monotonic()
@@ -169,6 +144,64 @@ def pretrain(
 
         write_report(folder, source=source)
     return model
+
+
+def asked_of(
+    method: str, given: Mapping[str, Any], image_size: int | None
+) -> tuple[type[Method] | type[Recipe], Demands]:
+    """The class behind a name, and what it asks of data and networks.
+
+    Raises
+    ------
+    ValueError : there is no such method, or no such option, or no image has this size.
+    """
+    if image_size is not None and image_size < 1:
+        raise ValueError(f"image_size is a number of pixels, got {image_size}")
+    cls, card = find(method)
+    check_options(cls, given)
+    return cls, demands(cls, card, given)
+
+
+def prepare(
+    method: str,
+    data: str | Path | Source,
+    asked: Demands,
+    encoder: str | Mapping[str, str] | None,
+    network: Mapping[str, Any],
+    seed: int,
+    labels: str | None,
+    *,
+    cache: bool,
+    quiet: bool,
+    skipped: Path | None = None,
+) -> tuple[Source, dict[str, str], Callable[..., Encoder]]:
+    """The data of a training, the names of its encoders by slot, and what makes them.
+
+    Parameters
+    ----------
+    asked : what the method asks for.
+    network : arguments of the encoders, with "image_size", "channels" and "pretrained".
+    seed : of the encoders' weights.
+    """
+    source = (
+        data
+        if isinstance(data, Source)
+        else open_source(
+            data,
+            labels=labels,
+            image_size=network["image_size"],
+            channels=network["channels"],
+            cache=cache,
+            progress=not quiet,
+            skipped=skipped,
+        )
+    )
+    if not quiet and first_process():
+        for note in source.notes:
+            print(f"{method}: {note}", file=sys.stderr)
+    asked.check(source, method)
+    names = encoder_names(encoder, asked.slots, asked.encoder)
+    return source, names, encoder_maker(names, source, seed, {**network, "statistics": statistics_of(source)})
 
 
 def _plain(value: Any) -> Any:

@@ -1,0 +1,144 @@
+"""Time and memory of a training on a CPU: as `pretrain --plan` foresees them, and as they are.
+
+Every figure is of a process of its own; with two processes, of one of them. Memory is what tensors take at most in an
+update: of a training, weights and the optimiser's state, and what torch's profiler sees allocated beside them. What the
+process grows by is told beside it. A forecast tries batches of 64 samples at most, so that larger ones are on its line.
+Forecast and training take turns; figures are medians.
+
+    python benchmarks/cost.py --json benchmarks/cost.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch.profiler import ProfilerActivity, profile
+
+from autodidact.catalog import cards, target
+from autodidact.data import Source, open_source
+from autodidact.encoders import build
+from autodidact.methods.method import Method
+from autodidact.training import Settings, cost
+from autodidact.training.learner import Learner
+from autodidact.training.processes import first_process
+from autodidact.training.run import fit
+from common import arguments, forget_the_highest, resident, surroundings, tell
+
+GOAL = 0.2
+"""Largest error, as a share of what was measured."""
+LARGEST, UPDATES, UNTIMED = 64, 14, 4
+ROWS: tuple[tuple[str, str, int, int, int], ...] = (
+    ("simclr", "small:convnet?width=32", 32, 512, 1),
+    ("simclr", "small:convnet?width=32", 32, 512, 2),
+    ("simclr", "timm:resnet18", 64, 128, 1),
+    ("mae", "timm:vit_tiny_patch16_224", 96, 256, 1),
+    ("dino", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 128, 1),
+    ("dino", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 128, 2),
+)
+"""Method, encoder, side of the images, batch, processes."""
+
+
+class Clock(Callback):
+    """The times at which updates end, and the bytes that the one after them takes at most."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.profiler = profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True)
+
+    def on_train_batch_start(self, _: Any, learner: Any, *__: Any) -> None:
+        if learner.updates == UPDATES:
+            self.resident = resident("VmHWM")
+            kept = [value for state in learner.optimiser.state.values() for value in state.values()]
+            self.bytes = sum(tensor.nbytes for tensor in (*learner.method.state_dict().values(), *kept))
+            self.profiler.__enter__()
+
+    def on_train_batch_end(self, _: Any, learner: Any, *__: Any) -> None:
+        self.times.append(time.perf_counter())
+        if learner.updates > UPDATES:
+            self.profiler.__exit__(None, None, None)
+            events = [e for e in self.profiler.profiler.kineto_results.events() if e.name() == "[memory]"]
+            changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+            self.bytes += int(np.cumsum(changes).max())
+
+
+def made(method: str, encoder: str, side: int) -> tuple[Method, Source]:
+    pixels = np.random.default_rng(0).integers(0, 255, (2_048, side, side, 3), dtype=np.uint8)
+    source = open_source(pixels, progress=False)
+    torch.manual_seed(0)
+    return target(cards()[method])(build(encoder, schema=source.schema, image_size=side)), source
+
+
+def foreseen(method: str, encoder: str, side: int, batch: int, devices: int) -> dict[str, float]:
+    settings = Settings(steps=UPDATES, batch_size=batch, devices=devices, accelerator="cpu")
+    forecast = cost.foresee(*made(method, encoder, side), settings, largest=LARGEST)
+    return {"seconds": forecast.update(link=float("inf")), "bytes": forecast.memory_of(forecast.share)}
+
+
+def found(method: str, encoder: str, side: int, batch: int, devices: int) -> dict[str, float]:
+    settings = Settings(steps=UPDATES + 1, batch_size=batch, devices=devices, accelerator="cpu")
+    before = resident("VmRSS")
+    forget_the_highest()
+    clock = Clock()
+    fit(Learner(*made(method, encoder, side), settings), settings, [clock], [])
+    gaps = np.diff(clock.times[UNTIMED - 1 : UPDATES])
+    return {"seconds": float(np.median(gaps)), "bytes": float(clock.bytes), "resident": float(clock.resident - before)}
+
+
+def asked(what: str, row: int, threads: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--do", what, "--row", str(row), "--threads", str(threads)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise RuntimeError(ended.stderr[-2000:])
+    return dict(json.loads(ended.stdout.splitlines()[-1]))
+
+
+def measured(row: int, options: argparse.Namespace) -> dict[str, Any]:
+    rounds = [
+        {what: asked(what, row, options.threads) for what in ("foreseen", "found")} for _ in range(options.rounds)
+    ]
+    medians = {
+        what: {figure: statistics.median(one[what][figure] for one in rounds) for figure in rounds[0][what]}
+        for what in ("foreseen", "found")
+    }
+    errors = {name: medians["foreseen"][name] / medians["found"][name] - 1 for name in ("seconds", "bytes")}
+    method, encoder, side, batch, devices = ROWS[row]
+    told = {"method": method, "encoder": encoder, "side": side, "batch": batch, "devices": devices}
+    print(told, medians, errors, flush=True)
+    return {**told, **medians, "errors": errors}
+
+
+def main() -> None:
+    parser = arguments(__doc__, rounds=3)
+    parser.add_argument("--do", choices=("foreseen", "found"), help="for the processes that this one starts")
+    parser.add_argument("--row", type=int, help="for the processes that this one starts")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.do:
+        figures = {"foreseen": foreseen, "found": found}[options.do](*ROWS[options.row])
+        if first_process():
+            print(json.dumps(figures))
+        return
+    result = {
+        "what": "time and memory of a training on a CPU, foreseen and found",
+        "rounds": options.rounds,
+        "threads": options.threads,
+        **surroundings("torch", "lightning", "timm"),
+        "rows": [measured(row, options) for row in range(len(ROWS))],
+        "goal": GOAL,
+    }
+    tell(result, options.json)
+
+
+if __name__ == "__main__":
+    main()

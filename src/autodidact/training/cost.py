@@ -1,0 +1,285 @@
+"""What a training will cost on this device, foreseen from a few updates with small batches."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+import weakref
+from collections.abc import Iterable, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from lightning.pytorch.callbacks import Callback
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from autodidact.data.batch import Batch, Ragged
+from autodidact.data.source import Source
+from autodidact.methods.method import Method, Progress
+from autodidact.training.learner import Learner
+from autodidact.training.run import fit, world_of
+from autodidact.training.settings import Settings
+
+FIRST = 16
+"""Samples in the smallest batch that is tried."""
+PATIENCE = 1.0
+"""Seconds of an update beyond which no larger batch is tried."""
+WARM, TIMED = 2, 5
+"""Updates before the clock runs, and on the clock: of the latter the median counts."""
+LINK = 12.5e9
+"""Bytes that a device sends in a second, where nothing else is said: those of a network of 100 Gbit/s."""
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a training costs.
+
+    Attributes
+    ----------
+    samples : of the data, 0 where a stream does not say.
+    epoch_steps : updates in an epoch; 0 where that is unknown.
+    steps : updates of the whole training; 0 where that is unknown, or said in tokens.
+    devices : over all machines.
+    parts : into which a batch is cut on every device.
+    share : samples in each part, on each device.
+    sizes : batches that were tried.
+    seconds : that an update took with each of them, data included.
+    peaks : bytes that it held at its peak, beside what stays between updates.
+    sweep, sweep_every : seconds in which the method looks at all of the data, as some do before their first update, and
+        updates until it does so again; 0 for none.
+    weights, state : bytes of parameters and buffers; of the optimiser and averaged weights.
+    gradients : bytes that devices exchange in an update.
+    sample : bytes of a sample as it comes from the data.
+    memory : bytes that this device has.
+    gpu : whether it is one.
+    """
+
+    samples: int
+    epoch_steps: int
+    steps: int
+    devices: int
+    parts: int
+    share: int
+    sizes: tuple[int, ...]
+    seconds: tuple[float, ...]
+    peaks: tuple[int, ...]
+    sweep: float
+    sweep_every: int
+    weights: int
+    state: int
+    gradients: int
+    sample: int
+    memory: int
+    gpu: bool
+
+    @property
+    def measured(self) -> bool:
+        """Whether a device's own share was tried; else it is on the line through the two largest batches that were."""
+        return self.sizes[-1] == self.share
+
+    def update(self, link: float = LINK) -> float:
+        """Seconds of an update, its gradients' exchange included, over links of so many bytes a second."""
+        return self.parts * _on_line(self.share, self.sizes, self.seconds) + self.exchange(link)
+
+    def exchange(self, link: float = LINK) -> float:
+        """Seconds in which the devices average their gradients: around a ring, each sends 2 (n - 1) / n times their
+        bytes. Nothing is computed meanwhile."""
+        return 2 * (self.devices - 1) / self.devices * self.gradients / link
+
+    def seconds_of(self, updates: int, link: float = LINK) -> float:
+        """Seconds of so many updates from the start of a training."""
+        sweeps = 1 + (updates - 1) // self.sweep_every if self.sweep_every else 1
+        return updates * self.update(link) + sweeps * self.sweep
+
+    def memory_of(self, share: int) -> float:
+        """Bytes that tensors take at most on a device that has so many samples at once."""
+        return self.weights + self.state + share * self.sample + _on_line(share, self.sizes, self.peaks)
+
+    def most(self, memory: float | None = None) -> int:
+        """Samples at once, a power of two, for which a device's memory suffices, or so many bytes; 0 where it suffices
+        for none. A tenth of the memory is left free, and of the rest half on a CPU, where a process was seen to grow by
+        up to twice as much as its tensors take."""
+        room, count = (0.9 if self.gpu else 0.45) * (self.memory if memory is None else memory), 1
+        if self.memory_of(1) > room:
+            return 0
+        while self.memory_of(2 * count) <= room:
+            count *= 2
+        return count
+
+
+def _on_line(at: int, sizes: Sequence[int], values: Sequence[float]) -> float:
+    """The value at a size that was tried, else that on the line through the two largest; never negative."""
+    if at in sizes:
+        return float(values[sizes.index(at)])
+    if len(sizes) == 1:
+        return values[0] * at / sizes[0]
+    (a, b), (first, second) = sizes[-2:], values[-2:]
+    return max(0.0, second + (at - b) * (second - first) / (b - a))
+
+
+def foresee(method: Method, source: Source, settings: Settings, *, largest: int | None = None) -> Forecast:
+    """What a training will cost, from a few updates of a copy with batches that double until one is a device's share of
+    the batch, or an update takes a second.
+
+    This device alone is tried. Others are taken to be like it, and to exchange nothing but gradients; larger batches to
+    cost in proportion. A method whose cost grows faster than its batch costs more than this says, unless the whole
+    share was tried.
+
+    Parameters
+    ----------
+    method, source, settings : of the training. They stay as they are.
+    largest : samples in the largest batch that is tried, whatever an update takes.
+
+    Raises
+    ------
+    ValueError : where `train` would raise it.
+    """
+    gpu, world = world_of(settings)
+    share = settings.batch_size // (world * settings.accumulate)
+    copy = deepcopy(method)
+    whole = Learner(copy, source, settings)
+    tried = dict[int, _Watch]()
+    size = min(share, FIRST)
+    while True:
+        few = replace(settings, epochs=None, tokens=None, steps=WARM + TIMED + 1, batch_size=size, accumulate=1)
+        few = replace(few, devices=1, nodes=1, loggers=())
+        rehearsal = _Rehearsal(copy, source, few)
+        rehearsal.swept = bool(tried)
+        tried[size] = watch = _Watch()
+        fit(rehearsal, few, [watch], [])
+        if len(tried) == 1:
+            sweep = rehearsal.sweep_seconds
+        slow = watch.seconds > PATIENCE if largest is None else 2 * size > largest
+        if size == share or (slow and len(tried) > 1):
+            break
+        size = min(share, 2 * size)
+    return Forecast(
+        samples=len(source),
+        epoch_steps=whole.epoch_steps,
+        steps=whole.total,
+        devices=world,
+        parts=settings.accumulate,
+        share=share,
+        sizes=tuple(tried),
+        seconds=tuple(watch.seconds for watch in tried.values()),
+        peaks=tuple(watch.peak for watch in tried.values()),
+        sweep=sweep,
+        sweep_every=method.refresh_every or 0,
+        weights=watch.weights,
+        state=watch.state,
+        gradients=watch.gradients,
+        sample=watch.sample,
+        memory=_memory(gpu),
+        gpu=gpu,
+    )
+
+
+def _memory(gpu: bool) -> int:
+    if gpu:
+        return int(torch.cuda.get_device_properties(0).total_memory)
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+class _Rehearsal(Learner):
+    """Sweeps over the data at most once, however often a method is rehearsed."""
+
+    swept = False
+    sweep_seconds = 0.0
+
+    def _refresh(self, progress: Progress) -> None:
+        if not self.swept:
+            started = time.perf_counter()
+            super()._refresh(progress)
+            self.swept, self.sweep_seconds = True, time.perf_counter() - started
+
+
+class Held(TorchDispatchMode):
+    """Bytes of the tensors that are made inside the block, now and at most: what torch's allocator gives out, as its
+    profiler sees it, in a fraction of the profiler's time and memory.
+
+    Attributes
+    ----------
+    now, peak : bytes.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        given = {_storage(tensor)[0] for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
+        for tensor in tree_leaves(made):
+            if isinstance(tensor, Tensor):
+                key, storage = _storage(tensor)
+                if key not in given and key not in self._known:
+                    self._known.add(key)
+                    self.now += storage.nbytes()
+                    self.peak = max(self.peak, self.now)
+                    weakref.finalize(storage, self._freed, key, storage.nbytes())
+        return made
+
+    def _freed(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def _storage(tensor: Tensor) -> tuple[int, torch.UntypedStorage]:
+    storage = tensor.untyped_storage()
+    return storage._cdata, storage
+
+
+class _Watch(Callback):
+    """Times updates, then looks at the memory of one more."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.peak = self.weights = self.state = self.gradients = self.sample = 0
+        self._last = 0.0
+        self._held: Held | None = None
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(self.times)
+
+    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Batch, batch_idx: int) -> None:
+        learner: Learner = pl_module
+        if learner.updates < WARM + TIMED:
+            return
+        self.weights = _bytes([*learner.method.parameters(), *learner.method.buffers()])
+        kept = [value for state in learner.optimiser.state.values() for value in state.values()]
+        self.state = _bytes([*kept, *learner.average.values()])
+        self.gradients = _bytes([p for group in learner.optimiser.param_groups for p in group["params"]])
+        fields = [field.values if isinstance(field, Ragged) else field for field in batch.fields.values()]
+        self.sample = _bytes(fields) // len(batch)
+        if learner.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(learner.device)
+            self.peak = -torch.cuda.memory_allocated(learner.device)
+        else:
+            self._held = Held()
+            self._held.__enter__()
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+        learner: Learner = pl_module
+        if learner.device.type == "cuda":
+            torch.cuda.synchronize(learner.device)
+        now = time.perf_counter()
+        if WARM < learner.updates <= WARM + TIMED:
+            self.times.append(now - self._last)
+        self._last = now
+        if self._held is not None:
+            self._held.__exit__(None, None, None)
+            self.peak, self._held = self._held.peak, None
+        elif learner.updates > WARM + TIMED:
+            self.peak += torch.cuda.max_memory_allocated(learner.device)
+
+
+def _bytes(values: Iterable[Any]) -> int:
+    """Of all tensors among the values, each storage once."""
+    found = dict(_storage(value) for value in values if isinstance(value, Tensor))
+    return sum(storage.nbytes() for storage in found.values())

@@ -1,0 +1,209 @@
+"""What a training will cost: bytes against those counted by hand, and lines through what was tried."""
+
+from __future__ import annotations
+
+import time
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from autodidact.cli.main import main
+from autodidact.data import Source, open_source
+from autodidact.encoders import build
+from autodidact.methods.image.simclr import SimCLR
+from autodidact.methods.masked.beit import BEiT
+from autodidact.methods.method import Progress
+from autodidact.training import Settings
+from autodidact.training.cost import Forecast, Held, foresee
+
+KNOWN = Forecast(
+    samples=1000,
+    epoch_steps=10,
+    steps=100,
+    devices=4,
+    parts=2,
+    share=64,
+    sizes=(16, 32),
+    seconds=(1.0, 1.5),
+    peaks=(1_000, 1_800),
+    sweep=3.0,
+    sweep_every=40,
+    weights=500,
+    state=1_000,
+    gradients=400,
+    sample=2,
+    memory=10_000,
+    gpu=True,
+)
+
+
+def digits(count: int = 256) -> Source:
+    return open_source("digits", progress=False).at(np.arange(count))
+
+
+def simclr(width: int = 8) -> SimCLR:
+    torch.manual_seed(0)
+    return SimCLR(build("small:convnet", width=width, image_size=8, channels=1), view="tiny")
+
+
+def test_bytes_of_tensors_are_counted_while_they_live() -> None:
+    before = torch.ones(1000)
+    with Held() as held:
+        first = before * 2
+        assert held.now == 4000
+        second = first[:500] + first.view(2, 500)[1]  # views take nothing
+        assert held.now == 6000
+        del first
+        assert held.now == 2000
+        second += 1
+        assert (held.now, held.peak) == (2000, 6000)
+
+
+def test_what_a_backward_pass_needs_is_counted_too() -> None:
+    weight = torch.ones(100, 100, requires_grad=True)
+    x = torch.ones(50, 100)
+    with Held() as held:
+        y = (x @ weight).exp()  # exp keeps its result; the product is dropped
+        assert held.now == y.nbytes
+        y.sum().backward()
+    # the result, its gradient in exp's backward pass, and the weight's gradient.
+    assert held.peak >= 2 * y.nbytes + weight.nbytes
+    assert held.now == y.nbytes + weight.nbytes
+
+
+def test_bytes_are_those_that_torch_allocates() -> None:
+    method, source = simclr(), digits()
+    images = source.batch(np.arange(64)).to("cpu")
+    generator = torch.Generator().manual_seed(0)
+
+    def update() -> None:
+        progress = Progress(0, 10, 0, generator)
+        method.loss(method.views(images, progress), progress).total.backward()
+        for parameter in method.parameters():
+            parameter.grad = None
+
+    update()
+    with Held() as held:
+        update()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True) as profiler:
+        update()
+    events = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
+    changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+    assert held.peak == pytest.approx(np.cumsum(changes).max(), rel=0.02)
+
+
+def test_a_forecast_adds_up() -> None:
+    # On the line through 16 and 32: 0.5 s and 800 bytes for 16 samples more.
+    assert KNOWN.exchange(link=100) == pytest.approx(2 * 3 / 4 * 400 / 100)
+    assert KNOWN.update(link=100) == pytest.approx(2 * 2.5 + 6)
+    assert KNOWN.memory_of(64) == 500 + 1000 + 64 * 2 + 1_800 + 2 * 800
+    assert KNOWN.memory_of(16) == 500 + 1000 + 16 * 2 + 1_000
+    assert not KNOWN.measured
+    assert replace(KNOWN, share=32).measured
+    # Sweeps before the updates 0, 40 and 80.
+    assert KNOWN.seconds_of(100, link=100) == pytest.approx(100 * 11 + 3 * 3)
+    assert KNOWN.seconds_of(40, link=100) == pytest.approx(40 * 11 + 3)
+    assert replace(KNOWN, sweep_every=0).seconds_of(100, link=100) == pytest.approx(1100 + 3)
+    assert replace(KNOWN, devices=1).exchange() == 0
+
+
+def test_the_most_samples_that_fit_fill_nine_tenths_of_the_memory() -> None:
+    assert KNOWN.most() == 128
+    assert KNOWN.memory_of(128) <= 9_000 < KNOWN.memory_of(256)
+    assert KNOWN.most(1_600) == 0
+    assert replace(KNOWN, gpu=False).most() == 32
+
+
+def test_a_method_that_is_planned_stays_as_it_is() -> None:
+    method, source = simclr(), digits()
+    before = deepcopy(method.state_dict())
+    found = foresee(method, source, Settings(epochs=3, batch_size=64))
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+    assert (found.samples, found.epoch_steps, found.steps) == (256, 4, 12)
+    assert found.sizes == (16, 32, 64)
+    assert found.measured
+    assert all(seconds > 0 for seconds in found.seconds)
+
+
+def test_what_stays_between_updates_is_what_the_tensors_take() -> None:
+    method = simclr()
+    found = foresee(method, digits(), Settings(steps=1, batch_size=16, average=0.9))
+    parameters = sum(p.nbytes for p in method.parameters())
+    everything = sum(value.nbytes for value in method.state_dict().values())
+    assert found.weights == everything
+    assert found.gradients == parameters
+    steps = 4 * len(list(method.parameters()))
+    assert found.state == 2 * parameters + steps + everything
+
+
+def test_memory_of_a_large_batch_follows_from_small_ones() -> None:
+    method, source = simclr(width=32), digits()
+    whole = foresee(method, source, Settings(steps=1, batch_size=128))
+    line = foresee(method, source, Settings(steps=1, batch_size=128), largest=32)
+    assert line.sizes == (16, 32)
+    assert not line.measured
+    assert line.memory_of(128) == pytest.approx(whole.memory_of(128), rel=0.05)
+
+
+def test_devices_and_parts_share_a_batch() -> None:
+    settings = Settings(steps=4, batch_size=128, accumulate=2, devices=2, nodes=2, accelerator="cpu")
+    found = foresee(simclr(), digits(), settings)
+    assert (found.devices, found.parts, found.share) == (4, 2, 16)
+    with pytest.raises(ValueError, match="cannot be shared equally by 4 processes in 2 parts"):
+        foresee(simclr(), digits(), replace(settings, batch_size=100))
+
+
+def test_a_method_that_looks_at_all_data_does_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    method = BEiT(build("small:vit", width=16, depth=2, heads=2, patch=2, image_size=8, channels=1), codes=8)
+    calls = list[float]()
+    refresh = BEiT.refresh
+
+    def slow(self: BEiT, *args: Any) -> None:
+        calls.append(time.perf_counter())
+        time.sleep(0.2)
+        refresh(self, *args)
+
+    monkeypatch.setattr(BEiT, "refresh", slow)
+    found = foresee(method, digits(), Settings(steps=4, batch_size=64))
+    assert len(calls) == 1
+    assert found.sweep >= 0.2
+    assert max(found.seconds) < 0.2
+
+
+def test_the_command_says_what_it_would_cost_and_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["pretrain", "simclr", "--data", "digits", "--encoder", "small:convnet?width=4", "--batch-size", "64"]
+    words += [
+        "--epochs",
+        "2",
+        "--devices",
+        "2",
+        "--accelerator",
+        "cpu",
+        "--method.view",
+        "tiny",
+        "--out",
+        "run",
+        "--plan",
+    ]
+    assert main(words) == 0
+    said = capsys.readouterr().out
+    assert "2 times 32 samples (measured)" in said
+    assert "for exchanging" in said
+    assert "28 updates, 1,797 samples" in said
+    assert "for 2 epochs" in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_recipe_is_not_planned(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", "g_simclr", "--data", "digits", "--plan"]) == 2
+    assert "several trainings in a row" in capsys.readouterr().err
