@@ -139,6 +139,32 @@ def _neighbours(found: Mapping[str, Any]) -> str:
     )
 
 
+def _cost(found: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            f"{row['method']}, {row['encoder']}",
+            f"{row['side']} px",
+            f"{row['batch']}",
+            f"{row['devices']}",
+            *(f"{row[when]['seconds']:.2f} s" for when in ("foreseen", "found")),
+            f"{100 * row['errors']['seconds']:+.0f} %",
+            *(f"{row[when]['bytes'] / 2**20:,.0f} MiB" for when in ("foreseen", "found")),
+            f"{100 * row['errors']['bytes']:+.0f} %",
+            f"{row['found']['resident'] / 2**20:,.0f} MiB",
+        )
+        for row in found["rows"]
+    ]
+    names = ("training", "image", "batch", "processes", "update, planned", "measured", "error")
+    names += ("memory, planned", "measured", "error", "the process grows by")
+    worst = max(abs(error) for row in found["rows"] for error in row["errors"].values())
+    return (
+        "## Plans\n\nWhat `pretrain --plan` foresees from batches of at most 64 samples, and what a training takes, "
+        f"on a processor with {found['threads']} thread(s) a process ({_versions(found)}; {found['processor']}). The "
+        f"largest error is {100 * worst:.0f} %, the goal {100 * found['goal']:.0f} %. Memory is that of tensors; a "
+        f"process grows by more, libraries included.\n\n{markdown_table(names, rows)}"
+    )
+
+
 def _data(found: Mapping[str, Any]) -> str:
     rows = [
         (folder, step, *(f"{took:.2f}" for took in by.values()))
@@ -206,6 +232,7 @@ PARTS = {
     "mae": _mae,
     "bf16": _bf16,
     "embed": _embed,
+    "cost": _cost,
     "neighbours": _neighbours,
     "data": _data,
     "kill_and_resume": _resume,
