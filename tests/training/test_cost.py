@@ -18,6 +18,7 @@ from autodidact.data import Source, open_source
 from autodidact.encoders import build
 from autodidact.methods.image.simclr import SimCLR
 from autodidact.methods.masked.beit import BEiT
+from autodidact.methods.masked.mae import MAE
 from autodidact.methods.method import Progress
 from autodidact.training import Settings
 from autodidact.training.cost import Forecast, Held, foresee
@@ -157,6 +158,15 @@ def test_devices_and_parts_share_a_batch() -> None:
     assert (found.devices, found.parts, found.share) == (4, 2, 16)
     with pytest.raises(ValueError, match="cannot be shared equally by 4 processes in 2 parts"):
         foresee(simclr(), digits(), replace(settings, batch_size=100))
+
+
+def test_a_budget_in_tokens_is_one_in_updates() -> None:
+    torch.manual_seed(0)
+    method = MAE(build("small:vit", width=16, depth=2, heads=2, patch=2, image_size=8, channels=1), ratio=0.75)
+    # 16 patches, of which a quarter is seen, and the class token.
+    found = foresee(method, digits(), Settings(tokens=10 * 64 * 5, batch_size=64))
+    assert found.steps == 10
+    assert foresee(simclr(), digits(), Settings(tokens=10_000, batch_size=64)).steps == 0
 
 
 def test_a_method_that_looks_at_all_data_does_so_once(monkeypatch: pytest.MonkeyPatch) -> None:

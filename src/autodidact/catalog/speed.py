@@ -154,8 +154,10 @@ def _cost(found: Mapping[str, Any]) -> str:
         )
         for row in found["rows"]
     ]
-    names = ("training", "image", "batch", "processes", "update, planned", "measured", "error")
-    names += ("memory, planned", "measured", "error", "the process grows by")
+    names = (
+        *("training", "image", "batch", "processes", "update, planned", "measured", "error"),
+        *("memory, planned", "measured", "error", "the process grows by"),
+    )
     worst = max(abs(error) for row in found["rows"] for error in row["errors"].values())
     return (
         "## Plans\n\nWhat `pretrain --plan` foresees from batches of at most 64 samples, and what a training takes, "

@@ -29,7 +29,7 @@ DOCS = {
 }
 PLAN = (
     "train nothing: say what the same command without it would cost, in time and memory, from a few updates on this "
-    "device. Nothing is written"
+    "device. No run is written"
 )
 SHOWN = {"data": "DATA", "encoder": "NAME", "out": "DIR", "image_size": "PX", "pretrained": "[FILE]", "labels": "WHERE"}
 

@@ -42,7 +42,7 @@ class Forecast:
     ----------
     samples : of the data, 0 where a stream does not say.
     epoch_steps : updates in an epoch; 0 where that is unknown.
-    steps : updates of the whole training; 0 where that is unknown, or said in tokens.
+    steps : updates of the whole training, of a budget in tokens about; 0 where that is unknown.
     devices : over all machines.
     parts : into which a batch is cut on every device.
     share : samples in each part, on each device.
@@ -157,10 +157,11 @@ def foresee(method: Method, source: Source, settings: Settings, *, largest: int 
         if size == share or (slow and len(tried) > 1):
             break
         size = min(share, 2 * size)
+    each = rehearsal.meter["tokens"] / rehearsal.meter["samples"] * settings.batch_size
     return Forecast(
         samples=len(source),
         epoch_steps=whole.epoch_steps,
-        steps=whole.total,
+        steps=int(settings.tokens / each) if settings.tokens and each else whole.total,
         devices=world,
         parts=settings.accumulate,
         share=share,
