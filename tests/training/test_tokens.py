@@ -75,9 +75,18 @@ def test_the_meter_says_what_was_spent_where_updates_differ(tmp_path: Path) -> N
     method = made("i_jepa")
     tokens, seen = 60 * BATCH * 65, blocks_tokens(method)
     found = spent(method, tokens, tmp_path)
-    # A copy rehearses: its hooks write to the same list.
-    assert found["tokens"] == sum(seen[2 * 4 :])
-    assert found["tokens"] == pytest.approx(tokens, rel=0.05)
+    # A copy rehearses: its hooks write to the same list. Two networks encode in an update.
+    updates = int(found["updates"])
+    assert found["tokens"] == sum(seen[-2 * updates :])
+    assert found["tokens"] == pytest.approx(tokens, rel=0.02)
+    assert 4 < len(seen) / 2 - updates <= 64
+
+
+def test_updates_that_all_cost_the_same_are_rehearsed_four_times(tmp_path: Path) -> None:
+    method = made("simmim")
+    seen = blocks_tokens(method)
+    updates = int(spent(method, 5 * BATCH * 65, tmp_path)["updates"])
+    assert (updates, len(seen)) == (5, 4 + 5)
 
 
 def test_parts_of_an_update_are_counted_together(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -31,8 +31,9 @@ from autodidact.training.recompute import recompute, restore
 from autodidact.training.settings import Settings
 from autodidact.training.tokens import Rehearsal, counted_tokens, outer_encoders
 
-REHEARSED = 4
-"""Updates whose tokens are counted before a training that is given a budget of them: in some methods they vary."""
+REHEARSED, AT_MOST, SURE = 4, 64, 0.005
+"""Updates whose tokens are counted before a training that is given a budget of them. Where they vary, more are
+rehearsed, so many at most, until the standard error of their mean is this share of it."""
 
 
 class Learner(L.LightningModule):
@@ -255,17 +256,24 @@ class Learner(L.LightningModule):
         self._refresh(self._progress(self.first, 0, total))
         copy = deepcopy(self.method)
         parts = self.settings.accumulate
+        spent = list[float]()
         with counted_tokens(outer_encoders(copy)) as count, self.trainer.precision_plugin.train_step_context():
             seen = self.first - self.begun
-            for number, batch in enumerate(self.feed().loader(seen, seen + REHEARSED, 0, False)):
+            for number, batch in enumerate(self.feed().loader(seen, seen + AT_MOST, 0, False)):
                 update, micro = divmod(number, parts)
                 self._seed(seeded(self.settings.seed, "global", self.first + update, micro, self.global_rank))
                 step = Rehearsal(self._progress(self.first + update, micro, total), self._extra)
                 copy.update(self.transfer_batch_to_device(batch, self.device, 0), step)
+                if micro == parts - 1:
+                    # Of all processes, which so stop at the same update.
+                    counted = torch.full((), count.tokens, dtype=torch.float64, device=self.device)
+                    spent.append(float(summed(counted)) - sum(spent))
+                    if len(spent) >= REHEARSED and _sure(spent):
+                        break
         if count.tokenless or not count.tokens:
             which = f": {', '.join(sorted(count.tokenless))} has none" if count.tokenless else ""
             raise ValueError(f"a budget in tokens needs encoders that have tokens{which}; use --steps or --epochs")
-        each = float(summed(torch.full((), float(count.tokens), device=self.device))) / REHEARSED
+        each = float(np.mean(spent))
         if tokens < each:
             raise ValueError(f"an update takes about {each:,.0f} tokens, the budget is {tokens:,}")
         return int(tokens // each)
@@ -355,6 +363,11 @@ class Learner(L.LightningModule):
         self.average = {name: tensor.to(self.device) for name, tensor in average.items()}
         self.draws = int(saved.progress["draws"])
         self.meter |= saved.progress["meter"]
+
+
+def _sure(spent: Sequence[float]) -> bool:
+    """Whether the mean of what updates spent is known."""
+    return float(np.std(spent, ddof=1)) <= SURE * float(np.mean(spent)) * len(spent) ** 0.5
 
 
 def _samples_digest(source: Source) -> str:
