@@ -119,6 +119,7 @@ def test_the_most_samples_that_fit_fill_nine_tenths_of_the_memory() -> None:
     assert KNOWN.memory_of(128) <= 9_000 < KNOWN.memory_of(256)
     assert KNOWN.most(1_600) == 0
     assert replace(KNOWN, gpu=False).most() == 32
+    assert replace(KNOWN, sample=0, peaks=(0, 0)).most() == 1 << 30
 
 
 def test_a_method_that_is_planned_stays_as_it_is() -> None:

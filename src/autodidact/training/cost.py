@@ -106,7 +106,7 @@ class Forecast:
         room, count = (0.9 if self.gpu else 0.45) * (self.memory if memory is None else memory), 1
         if self.memory_of(1) > room:
             return 0
-        while self.memory_of(2 * count) <= room:
+        while count < 1 << 30 and self.memory_of(2 * count) <= room:
             count *= 2
         return count
 
