@@ -40,7 +40,7 @@ LARGEST, UPDATES, UNTIMED = 64, 11, 3
 ROWS: tuple[tuple[str, str, int, int, int], ...] = (
     ("simclr", "small:convnet?width=32", 32, 512, 1),
     ("simclr", "small:convnet?width=32", 32, 512, 2),
-    ("simclr", "timm:resnet18", 64, 128, 1),
+    ("simclr", "timm:resnet18", 32, 128, 1),
     ("mae", "timm:vit_tiny_patch16_224", 96, 256, 1),
     ("dino", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 128, 1),
     ("dino", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 128, 2),

@@ -192,21 +192,9 @@ def test_the_command_says_what_it_would_cost_and_writes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ["pretrain", "simclr", "--data", "digits", "--encoder", "small:convnet?width=4", "--batch-size", "64"]
-    words += [
-        "--epochs",
-        "2",
-        "--devices",
-        "2",
-        "--accelerator",
-        "cpu",
-        "--method.view",
-        "tiny",
-        "--out",
-        "run",
-        "--plan",
-    ]
-    assert main(words) == 0
+    words = "pretrain simclr --data digits --encoder small:convnet?width=4 --batch-size 64 --epochs 2 --devices 2"
+    words += " --accelerator cpu --method.view tiny --out run --plan"
+    assert main(words.split()) == 0
     said = capsys.readouterr().out
     assert "2 times 32 samples (measured)" in said
     assert "for exchanging" in said

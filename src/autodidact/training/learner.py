@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any
@@ -31,9 +31,9 @@ from autodidact.training.recompute import recompute, restore
 from autodidact.training.settings import Settings
 from autodidact.training.tokens import Rehearsal, counted_tokens, outer_encoders
 
-REHEARSED, AT_MOST, SURE = 4, 64, 0.005
-"""Updates whose tokens are counted before a training that is given a budget of them. Where they vary, more are
-rehearsed, so many at most, until the standard error of their mean is this share of it."""
+REHEARSED, AT_MOST = 4, 64
+"""Updates whose tokens are counted before a training that is given a budget of them: where they are all alike, and
+where they are not."""
 
 
 class Learner(L.LightningModule):
@@ -268,7 +268,7 @@ class Learner(L.LightningModule):
                     # Of all processes, which so stop at the same update.
                     counted = torch.full((), count.tokens, dtype=torch.float64, device=self.device)
                     spent.append(float(summed(counted)) - sum(spent))
-                    if len(spent) >= REHEARSED and _sure(spent):
+                    if len(spent) == REHEARSED and len(set(spent)) == 1:
                         break
         if count.tokenless or not count.tokens:
             which = f": {', '.join(sorted(count.tokenless))} has none" if count.tokenless else ""
@@ -363,11 +363,6 @@ class Learner(L.LightningModule):
         self.average = {name: tensor.to(self.device) for name, tensor in average.items()}
         self.draws = int(saved.progress["draws"])
         self.meter |= saved.progress["meter"]
-
-
-def _sure(spent: Sequence[float]) -> bool:
-    """Whether the mean of what updates spent is known."""
-    return float(np.std(spent, ddof=1)) <= SURE * float(np.mean(spent)) * len(spent) ** 0.5
 
 
 def _samples_digest(source: Source) -> str:
