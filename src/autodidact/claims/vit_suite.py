@@ -308,9 +308,9 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "A budget in tokens is one of encoders alone: decoders, heads and what happens to pixels are not counted. Tokens "
-        "spent include those of the updates that are rehearsed to know what one costs: 4, and 64 of I-JEPA's, which "
-        "differ.",
+        "A budget in tokens is one of encoders alone: decoders, heads and what happens to pixels are not counted. "
+        "Tokens spent include those of the updates that are rehearsed to know what one costs: 4, and 64 of I-JEPA's, "
+        "which differ.",
         "Masked methods see images cropped and mirrored, the others those of their family's augmentation, as their "
         "papers do.",
     ),
