@@ -213,3 +213,53 @@ def test_a_claim_that_draws_writes_its_picture_beside_its_result(tmp_path):
     assert (tmp_path / "toy.svg").read_text().count("Scores") == 2
     assert judged(claim(), tmp_path, json=tmp_path / "plain.json")["curves"] == []
     assert not (tmp_path / "plain.svg").exists()
+
+
+def test_a_known_result_is_extended_by_the_seeds_that_it_lacks(tmp_path):
+    judged(claim(), tmp_path / "there", seeds=3, json=tmp_path / "three.json")
+    five = judged(claim(), tmp_path / "here", known=tmp_path / "three.json")
+    assert {seed for _, _, seed in CALLS} == {3, 4}  # nothing is tuned anew either
+    anew = judged(claim(), tmp_path / "whole")
+    for result in (five, anew):
+        del result["seconds"], result["wall_seconds"]
+    assert five["seeds"] == anew["seeds"]
+    assert five["settings"] == anew["settings"]
+    assert five["difference"]["low"] == pytest.approx(anew["difference"]["low"], abs=1e-5)
+    assert five["figures"]["score"]["method"] == pytest.approx(anew["figures"]["score"]["method"], abs=1e-5)
+
+
+def test_the_seconds_of_a_known_result_are_counted_once(tmp_path):
+    three = judged(claim(), tmp_path / "there", seeds=3, json=tmp_path / "three.json")
+    again = judged(claim(), tmp_path / "here", seeds=3, known=tmp_path / "three.json")
+    assert CALLS == []
+    assert again["seconds"] == pytest.approx(three["seconds"], abs=0.1)
+
+
+def test_a_known_result_with_arms_of_few_seeds_is_extended_where_they_are_missing(tmp_path):
+    once = claim(few={"broken": 1}, arms={**claim().arms, "broken": {"arm": "broken"}}, tunes={"broken": "method"})
+    judged(once, tmp_path / "there", seeds=2, json=tmp_path / "two.json")
+    judged(dataclasses.replace(once, few={"broken": 2}), tmp_path / "here", seeds=3, known=tmp_path / "two.json")
+    assert {(arm, seed) for arm, _, seed in CALLS} == {("broken", 1), ("method", 2), ("baseline", 2)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"version": 2}, "another experiment"),
+        ({"grid": {"rate": [2]}}, "another experiment"),
+        ({"name": "other"}, "of claim 'toy'"),
+    ],
+)
+def test_a_known_result_of_another_experiment_is_refused(tmp_path, changes, said):
+    judged(claim(), tmp_path, seeds=2, json=tmp_path / "two.json")
+    with pytest.raises(ValueError, match=said):
+        judged(claim(**changes), tmp_path, known=tmp_path / "two.json")
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"name": "toy"}'])
+def test_a_file_that_is_no_result_is_refused(tmp_path, text):
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(ValueError, match="no result of a claim"):
+        judged(claim(), tmp_path, known=tmp_path / "bad.json")
+    with pytest.raises(ValueError, match="no result of a claim"):
+        judged(claim(), tmp_path, known=tmp_path / "missing.json")

@@ -27,7 +27,7 @@ from tqdm import tqdm
 import autodidact
 from autodidact.catalog import cards, unknown
 from autodidact.claims.claim import SCALES, Claim, Figures, Scale, Statement
-from autodidact.compare.arms import SECONDS, cell_path, digest, run_arms
+from autodidact.compare.arms import SECONDS, cell_path, digest, keep_cell, run_arms
 from autodidact.compare.workers import Workers
 from autodidact.data.cores import cores
 from autodidact.evaluation.curves import Curves
@@ -58,6 +58,7 @@ def run_claim(
     cache: str | Path | None = None,
     jobs: int = 0,
     tune: bool = False,
+    known: str | Path | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Run a paper's claim and judge it.
@@ -75,6 +76,9 @@ def run_claim(
     jobs : processes, of one thread each; 0 for two where there are two cores, and for one at scale "gpu". Networks of
         this size leave most of an accelerator idle: with NVIDIA's MPS running, a process for each core shares it well.
     tune : choose the tuned settings anew instead of taking the frozen ones that come with the claim.
+    known : result file of the same experiment, from this machine or another: what it holds is not run again, so that a
+        result gets more seeds for the price of the new ones. Its figures have 6 digits. With several claims, the folder
+        of their results; a claim that has none there starts anew.
     quiet : no progress line.
 
     Returns
@@ -88,10 +92,11 @@ def run_claim(
     Raises
     ------
     ValueError
-        An unknown claim or scale, no seeds, or reported seeds among the tuning seeds.
+        An unknown claim or scale, no seeds, or reported seeds among the tuning seeds; a known result that is no file,
+        or one of another experiment.
     """
     work_force, reported = _asked(name, seeds, first_seed, scale, cache, jobs, quiet)
-    result = _run(work_force, reported, tune)
+    result = _run(work_force, reported, tune, None if known is None else Path(known).expanduser())
     if json is not None:
         _write_result(Path(json), result)
     return result
@@ -107,6 +112,7 @@ def run_claims(
     cache: str | Path | None = None,
     jobs: int = 0,
     tune: bool = False,
+    known: str | Path | None = None,
     quiet: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Run several claims at once: their work is shared among the same processes, so that none waits for a last one.
@@ -114,7 +120,7 @@ def run_claims(
     Parameters
     ----------
     names : of the claims.
-    seeds, first_seed, scale, cache, jobs, tune, quiet : see `run_claim`, for each of them.
+    seeds, first_seed, scale, cache, jobs, tune, known, quiet : see `run_claim`, for each of them.
     json : folder into which every result is written when it is there, as NAME.json.
 
     Returns
@@ -134,7 +140,8 @@ def run_claims(
 
     def one(name: str) -> None:
         try:
-            results[name] = _run(*asked[name], tune)
+            held = None if known is None else Path(known).expanduser() / f"{name}.json"
+            results[name] = _run(*asked[name], tune, held if held is not None and held.exists() else None)
         except Exception as error:  # noqa: BLE001 - told when the others are finished
             failed.append(f"{name}: {error}")
             return
@@ -177,10 +184,12 @@ def _asked(
     return _Work(claim, scale, folder, _jobs(jobs, scale), quiet), reported
 
 
-def _run(work_force: _Work, reported: list[int], tune: bool) -> dict[str, Any]:
+def _run(work_force: _Work, reported: list[int], tune: bool, known: Path | None) -> dict[str, Any]:
     claim, scale = work_force.claim, work_force.scale
     started = time.monotonic()
-    frozen = _frozen(claim, scale, None if tune else FROZEN / f"{claim.name}.json") or _tune(work_force)
+    frozen = None if known is None else work_force.take(_result(known))
+    if tune or frozen is None:
+        frozen = _frozen(claim, scale, None if tune else FROZEN / f"{claim.name}.json") or _tune(work_force)
     by_seed, spent = work_force.figures(frozen["settings"], reported, "seeds")
     result = _judged(claim, scale, reported, by_seed, frozen)
     result["seconds"] = round(spent, 1)
@@ -206,6 +215,15 @@ def freeze(name: str, *, scale: Scale = "laptop", cache: str | Path | None = Non
 
 def _jobs(asked: int, scale: Scale) -> int:
     return asked or (1 if scale == "gpu" else min(2, cores()))
+
+
+def _result(path: Path) -> dict[str, Any]:
+    """What a result file holds."""
+    try:
+        found = json.loads(path.read_text())
+        return {key: found[key] for key in ("name", "scale", "seeds", "figures", "settings", "seconds")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{path} is no result of a claim: {error}") from error
 
 
 def _write_result(path: Path, result: Mapping[str, Any]) -> None:
@@ -306,6 +324,30 @@ class _Work:
         ]
         spent = sum(figures.pop(SECONDS) for arms in by_seed for figures in arms.values())
         return list(by_seed), spent
+
+    def take(self, result: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep the cells of a result of the same experiment as if they had been worked on here; its frozen settings."""
+        claim, frozen = self.claim, result["settings"]["frozen"]
+        if (result["name"], result["scale"]) != (claim.name, self.scale):
+            raise ValueError(
+                f"the known result is of claim '{result['name']}' at scale {result['scale']}, not of '{claim.name}' at "
+                f"{self.scale}"
+            )
+        if frozen["experiment"] != _tuning_key(claim, self.scale):
+            raise ValueError(
+                f"the known result of '{claim.name}' is of another experiment: its code, settings, arms or grid differ"
+            )
+        cells: dict[tuple[str, int], dict[str, float]] = {}
+        for figure, arms in result["figures"].items():
+            for arm, values in arms.items():
+                for seed, value in zip(result["seeds"], values, strict=False):
+                    if value is not None:
+                        cells.setdefault((arm, seed), {})[figure] = value
+        for (arm, seed), figures in cells.items():
+            path = self._path(arm, frozen["settings"][arm], seed)
+            if not path.exists():
+                keep_cell(path, arm, seed, figures | {SECONDS: result["seconds"] / len(cells)})
+        return dict(frozen)
 
     def _path(self, arm: str, settings: Mapping[str, Any], seed: int) -> Path:
         return cell_path(self.folder, arm, seed, _key(self.claim, self.scale, arm, settings))

@@ -1,4 +1,4 @@
-"""``autodidact claim NAME[,NAME...] [--seeds 5] [--first-seed 0] [--scale laptop|gpu|tiny] [--json FILE]``."""
+"""``autodidact claim NAME[,NAME...] [--seeds 5] [--scale laptop|gpu|tiny] [--json FILE] [--known FILE]``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(argv: Sequence[str]) -> None:
     parser.positional(
         "name", f"of the claim, or of several with commas, which share the processes: {', '.join(claims)}"
     )
-    parser.options(own, but=("name",), shown={"json": "FILE", "cache": "DIR"})
+    parser.options(own, but=("name",), shown={"json": "FILE", "cache": "DIR", "known": "FILE"})
     given = parser.take(argv)
     given.pop("config", None)
     if not given.get("name"):
