@@ -36,6 +36,8 @@ from autodidact.model.model import write_aside
 
 NAMES = tuple(sorted(card.claim for card in cards().values() if card.claim))
 FROZEN = Path(__file__).parent / "frozen"
+ORIGIN = ("seeds", "machine", "accelerator", "versions", "known")
+"""What stays of a result that is extended: of which seeds, made where, and what that had extended in turn."""
 HELD, REFUTED, OPEN, NO_PREMISE = "held", "refuted", "open", "no premise"
 
 
@@ -87,7 +89,7 @@ def run_claim(
         number, name, statement, metric, arms (arm -> values by seed, fewer for arms that run on few seeds), difference
         (mean, low, high), margin, direction, verdict, seeds, tuning_seeds, seconds, versions; also scale, budget,
         statements (each with its own values, interval and verdict), figures, curves, settings (what was frozen, with
-        its hash) and notes.
+        its hash) and notes; "known" where a known result was extended: its seeds, and on what machine it was made.
 
     Raises
     ------
@@ -187,11 +189,14 @@ def _asked(
 def _run(work_force: _Work, reported: list[int], tune: bool, known: Path | None) -> dict[str, Any]:
     claim, scale = work_force.claim, work_force.scale
     started = time.monotonic()
-    frozen = None if known is None else work_force.take(_result(known))
+    before = None if known is None else _result(known)
+    frozen = None if before is None else work_force.take(before)
     if tune or frozen is None:
         frozen = _frozen(claim, scale, None if tune else FROZEN / f"{claim.name}.json") or _tune(work_force)
     by_seed, spent = work_force.figures(frozen["settings"], reported, "seeds")
     result = _judged(claim, scale, reported, by_seed, frozen)
+    if before is not None:
+        result["known"] = {key: before[key] for key in ORIGIN if key in before}
     result["seconds"] = round(spent, 1)
     result["wall_seconds"] = round(time.monotonic() - started, 1)
     return result
@@ -221,7 +226,8 @@ def _result(path: Path) -> dict[str, Any]:
     """What a result file holds."""
     try:
         found = json.loads(path.read_text())
-        return {key: found[key] for key in ("name", "scale", "seeds", "figures", "settings", "seconds")}
+        needed = ("name", "scale", "seeds", "figures", "settings", "seconds")
+        return {key: found[key] for key in needed} | {key: found[key] for key in ORIGIN if key in found}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no result of a claim: {error}") from error
 
