@@ -144,7 +144,7 @@ CLAIM = Claim(
     metric="knn",
     budget="{steps:,} updates of {batch} images, of {images:,} in all; {short_steps:,} where short, half as many again "
     "where equal in compute",
-    grid={"lr": [1e-3, 3e-3]},
+    grid={"lr": [1e-3, 3e-3, 1e-2]},
     tunes={
         "mixed, short": "mixed",
         "barlow_twins, short": "barlow_twins",
@@ -152,7 +152,12 @@ CLAIM = Claim(
         "mixed, less": "mixed",
     },
     tuning_seeds=(1000,),
-    few={"mixed, less": 3, "barlow_twins, mixed input": 3, "mixed, short": 3, "barlow_twins, short": 3},
+    seeds=range(8),
+    few={
+        "barlow_twins, equal compute": 5,
+        "mixed, less": 3,
+        "barlow_twins, mixed input": 3,
+    },
     statements=(
         Statement(
             "gain",
@@ -196,5 +201,12 @@ CLAIM = Claim(
             lambda f: f["mixed"]["gap"] - f["barlow_twins"]["gap"],
             direction="below",
         ),
+    ),
+    notes=(
+        "Of the learning rates the highest was best for both on the tuning seed; at a third and a tenth of it mixed "
+        "was ahead by 1.4 and 0.9 points on validation images.",
+        "Plain Barlow Twins does not grow worse here, as it does in the paper after a thousand epochs: four times the "
+        "updates still add to its accuracy, though less than to that of mixed. The gain lies about where the margin "
+        "was set.",
     ),
 )
