@@ -237,7 +237,7 @@ CLAIM = Claim(
         "Two seeds of five, and one of the arms beside the main question: each training takes an hour of a core, so it "
         "was run on an accelerator. `--known results/ctrl.json` adds the others.",
         "Which class is attacked was chosen on the tuning seed, by validation images: bags were won most over the "
-        "clean encoder (26.7 points; boots 23.2, trousers, dresses and sandals 9 to 12), although it takes a third of all "
-        "images with the pattern for bags anyway.",
+        "clean encoder (26.7 points; boots 23.2, trousers, dresses and sandals 9 to 12), although it takes a third of "
+        "all images with the pattern for bags anyway.",
     ),
 )
