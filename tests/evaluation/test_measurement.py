@@ -204,8 +204,13 @@ def test_the_learning_rate_is_chosen_on_held_out_labels_where_there_are_enough()
     tuning = dataclasses.replace(NETWORKS, lr=None)
     few, why = choose_rate(lambda _: held.encoder, stripes(12, 0), pretrained=True, tuning=tuning, seed=0)
     assert (few, why.startswith("usual")) == (3e-4, True)
-    _, why = choose_rate(lambda _: held.encoder, stripes(45, 0), pretrained=True, tuning=tuning, seed=0)
+    said: list[str] = []
+    _, why = choose_rate(
+        lambda _: held.encoder, stripes(45, 0), pretrained=True, tuning=tuning, seed=0, say=said.append
+    )
     assert why.endswith("on 45 held-out labels")
+    assert said[0] == f"3 learning rates on held-out labels, 9 networks, {NETWORKS.steps} updates each"
+    assert [line.split(" trained")[0] for line in said[1:]] == [f"network {k} of 9" for k in range(1, 10)]
 
 
 def test_a_random_encoder_gets_batch_norm_statistics_of_the_training_rows() -> None:

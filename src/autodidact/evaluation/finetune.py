@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,6 +66,10 @@ class Tuning:
     label_share: float = 0.0
     accelerator: str = "auto"
 
+    def updates(self, labelled: int) -> int:
+        """Updates of a training on so many labelled rows."""
+        return self.steps or 200 + 10 * labelled // self.batch_size
+
 
 def finetune(
     encoder: Encoder,
@@ -98,8 +103,7 @@ def finetune(
     )
     if pretrained and method.classifies:
         _start_from_probe(method, labelled, seed)
-    steps = tuning.steps or 200 + 10 * len(labelled) // tuning.batch_size
-    return _train(method, labelled, steps, tuning.batch_size, lr, tuning, seed)
+    return _train(method, labelled, tuning.updates(len(labelled)), tuning.batch_size, lr, tuning, seed)
 
 
 def choose_rate(
@@ -110,6 +114,7 @@ def choose_rate(
     tuning: Tuning,
     seed: int,
     read_out: ReadOut = "pooled",
+    say: Callable[[str], object] = lambda _: None,
 ) -> tuple[float, str]:
     """The peak learning rate for an encoder, and in words how it was chosen.
 
@@ -117,6 +122,10 @@ def choose_rate(
     on a fifth of the rows where there are 200. With fewer than 10 labelled rows a class there is too little to hold
     out; it is 3e-4 then for a pretrained encoder, and for a fresh one 3e-3, or 1e-3 where it has tokens (transformers
     bear less).
+
+    Parameters
+    ----------
+    say : is told what is tried, in one line, and each time a network is trained: this can take long.
     """
     if tuning.lr is not None:
         return tuning.lr, "given"
@@ -126,8 +135,14 @@ def choose_rate(
         return RATES[0] if pretrained else fresh, "usual, too few labels to hold some out"
     folds = _folds(labelled.column(answer), seed)
     errors = [0.0] * len(RATES)
+    fits = len(labelled) - len(folds[0])
+    say(
+        f"{len(RATES)} learning rates on held-out labels, {len(RATES) * len(folds)} networks, {tuning.updates(fits)} "
+        "updates each"
+    )
     for i, rate in enumerate(RATES):
-        for held in folds:
+        for place, held in enumerate(folds):
+            started = time.monotonic()
             fit = np.setdiff1d(np.arange(len(labelled)), held)
             model = finetune(
                 encoder(seed),
@@ -139,6 +154,8 @@ def choose_rate(
                 read_out=read_out,
             )
             errors[i] += _error(model, labelled.at(held), tuning) * len(held)
+            number = i * len(folds) + place + 1
+            say(f"network {number} of {len(RATES) * len(folds)} trained in {time.monotonic() - started:.1f} s")
     held_out = sum(map(len, folds))
     return RATES[int(np.argmin(errors))], f"the best of {', '.join(map(str, RATES))} on {held_out} held-out labels"
 

@@ -92,7 +92,7 @@ class Measurement:
         say : gets a line for every cell.
         """
         for seed in seeds:
-            draw = _Draw(self, seed, table)
+            draw = _Draw(self, seed, table, say)
             for arm in arms.values():
                 for protocol in self.fitting(arm, protocols):
                     if self.done(table, arm, protocol, seed):
@@ -133,8 +133,8 @@ def _belongs(metric: str, protocol: Protocol) -> bool:
 class _Draw:
     """One draw of labels: what protocols are given, and the networks that later ones build on."""
 
-    def __init__(self, measurement: Measurement, seed: int, table: Table) -> None:
-        self.of, self.seed, self.table = measurement, seed, table
+    def __init__(self, measurement: Measurement, seed: int, table: Table, say: Callable[[str], None]) -> None:
+        self.of, self.seed, self.table, self.say = measurement, seed, table, say
         self.positions = measurement.draw(seed)
         labelled = np.zeros(len(measurement.bench.train), dtype=bool)
         labelled[self.positions] = True
@@ -175,12 +175,17 @@ class _Draw:
     def _teacher(self, arm: Arm, first_seed: int) -> PredictorModel:
         assert arm.network is not None
         if arm.name not in self._teachers:
+            rate = self._rate(arm, first_seed)
+            updates = self.of.tuning.updates(len(self.positions))
+            self.say(
+                f"{arm.name}, draw {self.seed}: training a network on {len(self.positions)} labels, {updates} updates"
+            )
             self._teachers[arm.name] = finetune(
                 arm.network(self.seed),
                 self._labelled(),
                 pretrained=arm.pretrained,
                 tuning=self.of.tuning,
-                lr=self._rate(arm, first_seed),
+                lr=rate,
                 seed=self.seed,
                 read_out=arm.read_out,
             )
@@ -208,7 +213,7 @@ class _Draw:
         assert arm.network is not None
         rates = self.table.about.setdefault("learning_rates", {})
         if arm.name not in rates:
-            first = self if self.seed == first_seed else _Draw(self.of, first_seed, self.table)
+            first = self if self.seed == first_seed else _Draw(self.of, first_seed, self.table, self.say)
             rate, why = choose_rate(
                 arm.network,
                 first._labelled(),
@@ -216,6 +221,7 @@ class _Draw:
                 tuning=self.of.tuning,
                 seed=first_seed,
                 read_out=arm.read_out,
+                say=lambda line: self.say(f"{arm.name}: {line}"),
             )
             rates[arm.name] = {"lr": rate, "how": why}
         return float(rates[arm.name]["lr"])
