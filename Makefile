@@ -2,6 +2,7 @@
 #
 #   make demo     learn to read digits without labels            make test     lint, types and tests
 #   make claims   every paper's claim, into results/             make readme   the generated parts of README and docs
+#   make bench    every figure of docs/speed.md on this machine, against the peers, into benchmarks/
 #
 # PYTHON=python3.12 chooses the interpreter of the environment, WORKERS=4 the processes of the tests.
 
@@ -13,9 +14,12 @@ COMPILED := import lightning, timm, transformers, datasets, onnxscript, onnxrunt
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := .venv-bench
+PEERS := 'lightly==1.6.0' 'kornia==0.9.0' 'stable-pretraining==0.1.8'
+BENCHES ?= $(basename $(notdir $(filter-out %/common.py,$(sort $(wildcard benchmarks/*.py)))))
 CLAIMS = $(sort $(basename $(notdir $(shell grep -l '^CLAIM = ' src/autodidact/claims/*.py))))
 
-.PHONY: demo test lint format types claims readme lock clean
+.PHONY: demo test lint format types claims readme bench lock clean
 
 demo: $(READY)
 	$(BIN)/autodidact demo
@@ -41,6 +45,16 @@ claims: $(READY)
 readme: $(READY)
 	$(BIN)/python -m autodidact.catalog.readme
 
+# Peers live in an environment of their own. Each script takes its turns with its peer; all of them take an hour or two.
+bench: $(BENCH)/.ready
+	set -e; for name in $(BENCHES); do echo $$name; (cd benchmarks; ../$(BENCH)/bin/python $$name.py --json $$name.json); done
+	$(BIN)/python -m autodidact.catalog.readme
+
+$(BENCH)/.ready: $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(BENCH)
+	$(BIN)/uv pip install --quiet --python $(BENCH)/bin/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[dev]' $(PEERS)
+	touch $@
+
 # uv installs several times faster than pip; pip steps in where uv does not reach the package index that pip is set up for.
 $(READY): pyproject.toml constraints.txt
 	@test -n '$(PYTHON)' || { echo 'autodidact needs Python 3.11 or 3.12; name one: make PYTHON=/path/to/python $(MAKECMDGOALS)'; exit 1; }
@@ -60,4 +74,4 @@ lock: $(READY)
 		--no-annotate --no-header --no-emit-index-url --no-emit-find-links --output-file constraints.txt pyproject.toml -
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(BENCH) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

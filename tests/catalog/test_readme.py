@@ -115,6 +115,16 @@ def test_figures_of_a_benchmark_reach_the_page_of_speed(tmp_path):
     assert "| 32 px | 2 | 9,000 | 1,000 | 9.0 | 15 |" in text
     assert "python benchmarks/views.py --json" in text
     assert "Contrastive" not in text
+    epoch = {
+        "encoder": "small:vit",
+        "side": 64,
+        "images": 1024,
+        "batch": 128,
+        "seconds": {"autodidact": 2.0, "peer": 8.0},
+    }
+    shared = {"threads": 2, "goal": 0.6, "processor": "one", "versions": {}}
+    (tmp_path / "epoch.json").write_text(json.dumps({**shared, "rows": [{**epoch, "share": {"peer": 0.25}}]}))
+    assert "| small:vit | 64 px | 1,024 | 128 | 2.00 s | 8.00 s | 0.25 | 0.6 |" in speed_page(tmp_path)
     (tmp_path / "kill_and_resume.json").write_text(json.dumps({"identical": False, "kills": 3}))
     assert "killed 3 times" in speed_page(tmp_path)
     assert "NOT those" in speed_page(tmp_path)

@@ -11,8 +11,8 @@ from autodidact.catalog.tables import markdown_table
 
 _START = """# Speed
 
-Each figure is measured against its peer in the same run, taking turns, and is a median. Machines differ: run the
-scripts in [`benchmarks/`](../benchmarks) on your own."""
+Each figure is measured against its peer in the same run, taking turns, and is a median. Machines differ: `make bench`
+measures all of it on yours, with the peers in an environment of their own; `make bench BENCHES="views epoch"` some."""
 
 
 def speed_page(folder: Path) -> str:
@@ -125,6 +125,28 @@ def _embed(found: Mapping[str, Any]) -> str:
     )
 
 
+def _epoch(found: Mapping[str, Any]) -> str:
+    peers = list(found["rows"][0]["share"])
+    rows = [
+        (
+            row["encoder"],
+            f"{row['side']} px",
+            f"{row['images']:,}",
+            f"{row['batch']}",
+            *(f"{took:.2f} s" for took in row["seconds"].values()),
+            *(f"{row['share'][peer]:.2f}" for peer in peers),
+            f"{found['goal']:g}",
+        )
+        for row in found["rows"]
+    ]
+    names = ("encoder", "image", "images", "batch", *found["rows"][0]["seconds"], *(f"share of {p}" for p in peers))
+    return (
+        f"## An epoch of SimCLR\n\nOn a processor with {found['threads']} thread(s), and as many workers of the peers "
+        f"({_versions(found)}; {found['processor']}): the same encoder, head, loss, images and recipe of the views.\n\n"
+        f"{markdown_table((*names, 'goal'), rows)}"
+    )
+
+
 def _neighbours(found: Mapping[str, Any]) -> str:
     rows = [
         (name, f"{one['seconds']:.1f} s", f"{one['memory'] / 2**20:,.0f} MiB")
@@ -230,6 +252,7 @@ def _device(name: str) -> str:
 PARTS = {
     "views": _views,
     "views_gpu": _views_gpu,
+    "epoch": _epoch,
     "contrastive": _contrastive,
     "mae": _mae,
     "bf16": _bf16,

@@ -1,0 +1,232 @@
+"""One epoch of SimCLR on a CPU: autodidact against lightly with Lightning, and against stable-pretraining.
+
+The same encoder (one of ours, which scales its input itself), head, loss, optimiser, images and recipe of the views
+(crop, flip, colour jitter of strength 1, greyscale, blur). The peers read decoded images and make views image by image,
+in one worker process for each core, as their guides advise. An epoch is half of what three epochs take longer than
+one, so that nobody's start is counted. Contestants take turns; figures are medians. solo-learn is not among
+them: it asks for a torch of 2021.
+
+    make bench
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import logging
+import os
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from autodidact.data import Source, open_source
+from autodidact.encoders import build
+from autodidact.heads import projector
+from autodidact.methods.image.simclr import SimCLR
+from autodidact.model import Encoder
+from autodidact.training import Settings, train
+from common import arguments, surroundings, tell
+from views import photographs
+
+GOAL = 0.6
+"""Of the peer's time."""
+ROWS: tuple[tuple[str, int, int, int], ...] = (
+    ("small:convnet?width=32", 32, 2_048, 256),
+    ("small:vit?width=128&depth=4&heads=4&patch=8", 64, 1_024, 128),
+)
+"""Encoder, side of the images, number of images, batch."""
+SHORT, LONG = 1, 3
+TEMPERATURE, RATE = 0.1, 1e-3
+HIDDEN, DIMENSIONS = 512, 128
+
+
+class Pictures(Dataset[Any]):
+    """Decoded images, as the peers read them."""
+
+    def __init__(self, pictures: np.ndarray, transform: Callable[[Any], Any]) -> None:
+        self.pictures, self.transform = pictures, transform
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def __getitem__(self, place: int) -> Any:
+        return self.transform(Image.fromarray(self.pictures[place]))
+
+
+class Backbone(nn.Module):
+    """An encoder of ours as a plain module, from images to embeddings."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.encoder(images).pooled
+
+
+def made(name: str, source: Source, side: int) -> Encoder:
+    torch.manual_seed(0)
+    return build(name, schema=source.schema, image_size=side)
+
+
+def head(width: int) -> nn.Module:
+    """SimCLR's projector."""
+    return projector(width, HIDDEN, DIMENSIONS, layers=2)
+
+
+def transform(side: int) -> Callable[[Any], Any]:
+    """The peers' views: lightly's, without the scaling that the encoder does."""
+    from lightly.transforms import SimCLRTransform
+
+    return SimCLRTransform(input_size=side, normalize=None)
+
+
+def trainer(epochs: int, folder: Path, **more: Any) -> Any:
+    import lightning
+
+    return lightning.Trainer(
+        max_epochs=epochs,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+        **more,
+    )
+
+
+def loader(data: Dataset[Any], batch: int, threads: int) -> DataLoader[Any]:
+    return DataLoader(
+        data, batch_size=batch, shuffle=True, drop_last=True, num_workers=threads, persistent_workers=True
+    )
+
+
+def ours(encoder: Encoder, source: Source, batch: int, epochs: int, folder: Path) -> None:
+    settings = Settings(epochs=epochs, batch_size=batch, lr=RATE, monitor_steps=10**9)
+    method = SimCLR(encoder, temperature=TEMPERATURE, hidden=HIDDEN, dimensions=DIMENSIONS, view="simclr")
+    train(method, source, settings, quiet=True)
+
+
+def lightly(encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int) -> None:
+    import lightning
+    from lightly.loss import NTXentLoss
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone, self.head = Backbone(encoder), head(encoder.width)
+            self.loss = NTXentLoss(temperature=TEMPERATURE)
+
+        def training_step(self, views: Any, _: int) -> Tensor:
+            first, second = (self.head(self.backbone(view)) for view in views)
+            return self.loss(first, second)
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(self.parameters(), lr=RATE)
+
+    data = Pictures(pictures, transform(encoder.spec["image_size"][0]))
+    trainer(epochs, folder).fit(Module(), loader(data, batch, threads))
+
+
+def stable_pretraining(
+    encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int
+) -> None:
+    import stable_pretraining as spt
+    from stable_pretraining.forward import simclr
+
+    made = transform(encoder.spec["image_size"][0])
+    data = Pictures(pictures, lambda picture: {"views": [{"image": view} for view in made(picture)]})
+    module = spt.Module(
+        forward=simclr,
+        backbone=Backbone(encoder),
+        projector=head(encoder.width),
+        simclr_loss=spt.losses.NTXEntLoss(temperature=TEMPERATURE),
+        optim={"optimizer": {"type": "AdamW", "lr": RATE}, "interval": "step"},
+    )
+    module_data = spt.data.DataModule(train=loader(data, batch, threads))
+    trainer(epochs, folder, num_sanity_val_steps=0).fit(module, module_data)
+
+
+PEERS = {"lightly": ("lightly", lightly), "stable-pretraining": ("stable_pretraining", stable_pretraining)}
+"""Name -> its module, and what trains with it."""
+
+
+def measured(row: tuple[str, int, int, int], names: list[str], options: argparse.Namespace, folder: Path) -> Any:
+    """Seconds of an epoch by every contestant, and ours as a share of each."""
+    name, side, count, batch = row
+    pictures = photographs(count, side)
+    np.save(folder / "images.npy", pictures)
+    source = open_source(folder / "images.npy", progress=False)
+    contestants: dict[str, Callable[[int], None]] = {
+        "autodidact": lambda epochs: ours(made(name, source, side), source, batch, epochs, folder)
+    }
+    for peer in names:
+        fit = PEERS[peer][1]
+        contestants[peer] = lambda epochs, fit=fit: fit(
+            made(name, source, side), pictures, batch, epochs, folder, options.threads
+        )
+    seconds: dict[str, list[float]] = {contestant: [] for contestant in contestants}
+    for fit in contestants.values():
+        # Untimed: what is imported and packed once.
+        fit(SHORT)
+    for _ in range(options.rounds):
+        for contestant, fit in contestants.items():
+            took = []
+            for epochs in (SHORT, LONG):
+                start = time.perf_counter()
+                fit(epochs)
+                took.append(time.perf_counter() - start)
+            seconds[contestant].append((took[1] - took[0]) / (LONG - SHORT))
+    found = {
+        "encoder": name,
+        "side": side,
+        "images": count,
+        "batch": batch,
+        "seconds": {contestant: statistics.median(took) for contestant, took in seconds.items()},
+        "all_seconds": {contestant: [round(one, 3) for one in took] for contestant, took in seconds.items()},
+        "share": {
+            peer: statistics.median(a / b for a, b in zip(seconds["autodidact"], seconds[peer], strict=True))
+            for peer in names
+        },
+    }
+    print(found, flush=True)
+    return found
+
+
+def main() -> None:
+    options = arguments(__doc__, rounds=5, threads=min(2, os.cpu_count() or 1)).parse_args()
+    torch.set_num_threads(options.threads)
+    warnings.filterwarnings("ignore")
+    for logger in ("lightning.pytorch", "stable_pretraining"):
+        logging.getLogger(logger).setLevel(logging.ERROR)
+    there = [peer for peer, (module, _) in PEERS.items() if importlib.util.find_spec(module)]
+    for peer in PEERS.keys() - set(there):
+        print(f"{peer} is not installed here: it is left out; `make bench` installs it")
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["AUTODIDACT_CACHE"] = folder
+        rows = [measured(row, there, options, Path(folder)) for row in ROWS]
+    result = {
+        "what": "one epoch of SimCLR on a CPU",
+        "rounds": options.rounds,
+        "threads": options.threads,
+        **surroundings("torch", "lightning", *there),
+        "rows": rows,
+        "goal": GOAL,
+    }
+    tell(result, options.json)
+
+
+if __name__ == "__main__":
+    main()
