@@ -15,7 +15,7 @@ from autodidact.data import Source, open_source
 from autodidact.encoders import build
 from autodidact.methods.masked.beit import BEiT
 from autodidact.methods.method import Method, Progress
-from autodidact.training import Settings, train
+from autodidact.training import Settings, learner, train
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.callbacks import Checkpoints
 from autodidact.training.tokens import counted_tokens, outer_encoders
@@ -71,7 +71,8 @@ def test_at_equal_tokens_mae_has_nearly_four_times_the_updates_of_simmim(tmp_pat
     assert mae["tokens"] == 11 * BATCH * 17
 
 
-def test_the_meter_says_what_was_spent_where_updates_differ(tmp_path: Path) -> None:
+def test_the_meter_says_what_was_spent_where_updates_differ(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(learner, "REHEARSED_SHARE", 2.0)  # as in a long training
     method = made("i_jepa")
     tokens, seen = 60 * BATCH * 65, blocks_tokens(method)
     found = spent(method, tokens, tmp_path)
@@ -80,6 +81,15 @@ def test_the_meter_says_what_was_spent_where_updates_differ(tmp_path: Path) -> N
     assert found["tokens"] == sum(seen[-2 * updates :])
     assert found["tokens"] == pytest.approx(tokens, rel=0.02)
     assert len(seen) / 2 - updates == 64
+
+
+def test_a_short_training_rehearses_a_tenth_of_its_updates_where_they_differ(tmp_path: Path) -> None:
+    method = made("i_jepa")
+    tokens, seen = 60 * BATCH * 65, blocks_tokens(method)
+    found = spent(method, tokens, tmp_path)
+    rehearsed = len(seen) / 2 - found["updates"]
+    assert 4 < rehearsed <= found["updates"] / 10 + 1
+    assert found["tokens"] == pytest.approx(tokens, rel=0.05)
 
 
 def test_updates_that_all_cost_the_same_are_rehearsed_four_times(tmp_path: Path) -> None:

@@ -34,6 +34,8 @@ from autodidact.training.tokens import Rehearsal, counted_tokens, outer_encoders
 REHEARSED, AT_MOST = 4, 64
 """Updates whose tokens are counted before a training that is given a budget of them: where they are all alike, and
 where they are not."""
+REHEARSED_SHARE = 0.1
+"""Of the training's updates, that many are enough: short trainings are not made much longer by it."""
 
 
 class Learner(L.LightningModule):
@@ -268,7 +270,8 @@ class Learner(L.LightningModule):
                     # Of all processes, which so stop at the same update.
                     counted = torch.full((), count.tokens, dtype=torch.float64, device=self.device)
                     spent.append(float(summed(counted)) - sum(spent))
-                    if len(spent) == REHEARSED and len(set(spent)) == 1:
+                    alike, whole = len(set(spent)) == 1, tokens / max(float(np.mean(spent)), 1.0)
+                    if len(spent) >= REHEARSED and (alike or len(spent) >= whole * REHEARSED_SHARE):
                         break
         if count.tokenless or not count.tokens:
             which = f": {', '.join(sorted(count.tokenless))} has none" if count.tokenless else ""
