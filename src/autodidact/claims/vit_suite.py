@@ -311,6 +311,8 @@ CLAIM = Claim(
         "A budget in tokens is one of encoders alone: decoders, heads and what happens to pixels are not counted. "
         "Tokens spent include those of the updates that are rehearsed to know what one costs: 4, and 64 of I-JEPA's, "
         "which differ.",
+        "The first three seeds were shown as they came and left the main statement open; the five are those that were "
+        "registered.",
         "Masked methods see images cropped and mirrored, the others those of their family's augmentation, as their "
         "papers do.",
     ),
