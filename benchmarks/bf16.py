@@ -19,7 +19,7 @@ from torch import Tensor
 
 from autodidact.encoders import build
 from autodidact.training.attention import ShortAttentionInFloat
-from common import arguments, surroundings, tell
+from common import arguments, tell_rows
 
 ENCODERS: tuple[tuple[str, int, int, int], ...] = (
     ("small:vit?width=64&depth=4&heads=4&patch=7", 28, 1, 128),
@@ -71,15 +71,9 @@ def measured(encoder: str, side: int, channels: int, batch: int, rounds: int) ->
 def main() -> None:
     options = arguments(__doc__, rounds=9).parse_args()
     torch.set_num_threads(options.threads)
-    result = {
-        "what": "processor time of a training step on a CPU",
-        "rounds": options.rounds,
-        "threads": options.threads,
-        "amx": torch.cpu._is_amx_tile_supported(),
-        **surroundings("torch", "timm"),
-        "rows": [measured(*row, options.rounds) for row in ENCODERS],
-    }
-    tell(result, options.json)
+    rows = [measured(*row, options.rounds) for row in ENCODERS]
+    amx = torch.cpu._is_amx_tile_supported()
+    tell_rows("processor time of a training step on a CPU", options, rows, ("torch", "timm"), amx=amx)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,14 @@ def tell(result: Mapping[str, Any], path: Path | None) -> None:
     print(told)
     if path is not None:
         path.write_text(told + "\n")
+
+
+def tell_rows(
+    what: str, options: argparse.Namespace, rows: Sequence[Mapping[str, Any]], packages: Sequence[str], **more: Any
+) -> None:
+    """Tell a result of several rows, with how and where it was measured."""
+    how = {"rounds": options.rounds, "threads": options.threads}
+    tell({"what": what, **how, **surroundings(*packages), "rows": rows, **more}, options.json)
 
 
 def resident(which: str) -> int:

@@ -32,7 +32,7 @@ from autodidact.training import Settings, cost
 from autodidact.training.learner import Learner
 from autodidact.training.processes import first_process
 from autodidact.training.run import fit
-from common import arguments, forget_the_highest, resident, surroundings, tell
+from common import arguments, forget_the_highest, resident, tell_rows
 
 GOAL = 0.2
 """Largest error, as a share of what was measured."""
@@ -129,15 +129,9 @@ def main() -> None:
         if first_process():
             print(json.dumps(figures))
         return
-    result = {
-        "what": "time and memory of a training on a CPU, foreseen and found",
-        "rounds": options.rounds,
-        "threads": options.threads,
-        **surroundings("torch", "lightning", "timm"),
-        "rows": [measured(row, options) for row in range(len(ROWS))],
-        "goal": GOAL,
-    }
-    tell(result, options.json)
+    rows = [measured(row, options) for row in range(len(ROWS))]
+    what = "time and memory of a training on a CPU, foreseen and found"
+    tell_rows(what, options, rows, ("torch", "lightning", "timm"), goal=GOAL)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from autodidact.data import open_source
 from autodidact.encoders import build
 from autodidact.encoders.kept import EncoderModel
 from autodidact.verbs.apply import embed
-from common import arguments, surroundings, tell
+from common import arguments, tell_rows
 
 GOAL = 1.1
 """Of the time of the bare loop."""
@@ -75,16 +75,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AUTODIDACT_CACHE"] = folder
         rows = [measured(*row, options.rounds, Path(folder)) for row in ENCODERS]
-    result = {
-        "what": "embed against a bare loop of the encoder, on a CPU",
-        "batch": BATCH,
-        "rounds": options.rounds,
-        "threads": options.threads,
-        **surroundings("torch", "timm"),
-        "rows": rows,
-        "goal": GOAL,
-    }
-    tell(result, options.json)
+    what = "embed against a bare loop of the encoder, on a CPU"
+    tell_rows(what, options, rows, ("torch", "timm"), batch=BATCH, goal=GOAL)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ from autodidact.heads import projector
 from autodidact.methods.image.simclr import SimCLR
 from autodidact.model import Encoder
 from autodidact.training import Settings, train
-from common import arguments, surroundings, tell
+from common import arguments, tell_rows
 from views import photographs
 
 GOAL = 0.6
@@ -217,15 +217,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AUTODIDACT_CACHE"] = folder
         rows = [measured(row, there, options, Path(folder)) for row in ROWS]
-    result = {
-        "what": "one epoch of SimCLR on a CPU",
-        "rounds": options.rounds,
-        "threads": options.threads,
-        **surroundings("torch", "lightning", *there),
-        "rows": rows,
-        "goal": GOAL,
-    }
-    tell(result, options.json)
+    tell_rows("one epoch of SimCLR on a CPU", options, rows, ("torch", "lightning", *there), goal=GOAL)
 
 
 if __name__ == "__main__":

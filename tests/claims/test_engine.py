@@ -257,7 +257,7 @@ def test_a_known_result_of_another_experiment_is_refused(tmp_path, changes, said
         judged(claim(**changes), tmp_path, known=tmp_path / "two.json")
 
 
-@pytest.mark.parametrize("text", ["", "{}", "[]", '{"name": "toy"}'])
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"name": "toy"}', '{"settings": {"frozen": {}}}'])
 def test_a_file_that_is_no_result_is_refused(tmp_path, text):
     (tmp_path / "bad.json").write_text(text)
     with pytest.raises(ValueError, match="no result of a claim"):

@@ -226,6 +226,8 @@ def _result(path: Path) -> dict[str, Any]:
     """What a result file holds."""
     try:
         found = json.loads(path.read_text())
+        if lacking := {"experiment", "settings"} - found["settings"]["frozen"].keys():
+            raise KeyError(*lacking)
         needed = ("name", "scale", "seeds", "figures", "settings", "seconds")
         return {key: found[key] for key in needed} | {key: found[key] for key in ORIGIN if key in found}
     except (OSError, ValueError, KeyError, TypeError) as error:
