@@ -261,8 +261,8 @@ CLAIM = Claim(
     grid={"layer_scale": [0.1, 1.0]},
     tunes={"untrained": "dependency", "chance": "lite", "lite, sent": "lite"},
     tuning_seeds=(1000,),
-    seeds=range(5),
-    few={"lite, sent": 3},
+    seeds=range(13),
+    few={"untrained": 5, "lite": 5, "lite, sent": 3, "chance": 5},
     statements=(
         Statement(
             "saliency",
