@@ -350,9 +350,14 @@ CLAIM = Claim(
         "thousand updates of a few thousand scenes, which is what a laptop has time for.",
         "What the blocks are scaled by at the start is tuned for every network. On the tuning seed 0.1 was better for "
         "both, for the plain one by far.",
-        "Nothing is decided: after 2,000 updates the networks are not at their ends. The plain one names between 27 "
-        "and 70 percent of the test scenes, seed by seed, and in the four seeds in which it has learned more than half "
-        "its attention tells the digits better than DependencyViT's messages do. Three times the updates on the tuning "
-        "seed did not change that. How far the message controllers are open at the start matters, and is to be tuned.",
+        "Five seeds left it open, -0.08 [-0.23, 0.07]; so the main question has thirteen now, those five among them.",
+        "After 2,000 updates the networks are not at their ends. Trained three times as long on 20,000 scenes (the "
+        "tuning seed and seed 0) they are: they name 84 to 86 and 91 percent of the test scenes, and the plain "
+        "network's attention tells the digits with an AUROC of 0.83 and 0.87, DependencyViT's messages with 0.44 to "
+        "0.74, however far the message controllers are open at the start. What a patch still sends in its last "
+        "block points away from the digits.",
+        "Without labels, as the paper trains its network too, there was nothing to build on (tuning seed, AUROC of "
+        "DependencyViT and of the plain network): 0.37 and 0.17 after 4,000 updates of SimMIM, 0.42 and 0.54 after "
+        "2,500 of DINO; a linear probe named 22 to 29 percent of the digits.",
     ),
 )
