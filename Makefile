@@ -2,7 +2,7 @@
 #
 #   make demo     learn to read digits without labels            make test     lint, types and tests
 #   make claims   every paper's claim, into results/             make readme   the generated parts of README and docs
-#   make bench    every figure of docs/speed.md on this machine, against the peers, into benchmarks/
+#   make bench    speed on this machine's processor against the peers, into benchmarks/ and docs/speed.md
 #
 # PYTHON=python3.12 chooses the interpreter of the environment, WORKERS=4 the processes of the tests.
 
@@ -17,6 +17,9 @@ READY := $(VENV)/.ready
 BENCH := .venv-bench
 PEERS := 'lightly==1.6.0' 'kornia==0.9.0' 'stable-pretraining==0.1.8'
 BENCHES ?= $(basename $(notdir $(filter-out %/common.py,$(sort $(wildcard benchmarks/*.py)))))
+# uv installs several times faster than pip; pip steps in where uv does not reach the package index that pip is set up for.
+install = $(BIN)/uv pip install --python $(1)/bin/python --constraint constraints.txt --build-constraint constraints.txt --editable $(2) || \
+	$(1)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable $(2)
 CLAIMS = $(sort $(basename $(notdir $(shell grep -l '^CLAIM = ' src/autodidact/claims/*.py))))
 
 .PHONY: demo test lint format types claims readme bench lock clean
@@ -45,25 +48,23 @@ claims: $(READY)
 readme: $(READY)
 	$(BIN)/python -m autodidact.catalog.readme
 
-# Peers live in an environment of their own. Each script takes its turns with its peer; all of them take an hour or two.
+# Peers live in an environment of their own. All scripts together take hours; BENCHES="views epoch" names some.
 bench: $(BENCH)/.ready
 	set -e; for name in $(BENCHES); do echo $$name; (cd benchmarks; ../$(BENCH)/bin/python $$name.py --json $$name.json); done
 	$(BIN)/python -m autodidact.catalog.readme
 
 $(BENCH)/.ready: $(READY)
-	$(BIN)/uv venv --quiet --clear --python $(BIN)/python $(BENCH)
-	$(BIN)/uv pip install --quiet --python $(BENCH)/bin/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[dev]' $(PEERS)
+	$(BIN)/python -m venv --clear $(BENCH)
+	$(call install,$(BENCH),'.[dev]' $(PEERS))
 	touch $@
 
-# uv installs several times faster than pip; pip steps in where uv does not reach the package index that pip is set up for.
 $(READY): pyproject.toml constraints.txt
 	@test -n '$(PYTHON)' || { echo 'autodidact needs Python 3.11 or 3.12; name one: make PYTHON=/path/to/python $(MAKECMDGOALS)'; exit 1; }
 	@$(PYTHON) -c '$(NEW_ENOUGH)' || { echo '$(PYTHON) is too old, autodidact needs Python 3.11 or 3.12'; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
 		echo '$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python --constraint constraints.txt --build-constraint constraints.txt --editable '.[dev]' || \
-		$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(call install,$(VENV),'.[dev]')
 	@# Compiled once, here: where PYTHONDONTWRITEBYTECODE is set, every process would compile all of this anew.
 	PYTHONDONTWRITEBYTECODE= $(BIN)/python -W ignore -c "$(COMPILED)"
 	touch $@

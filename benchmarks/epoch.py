@@ -113,7 +113,7 @@ def loader(data: Dataset[Any], batch: int, threads: int) -> DataLoader[Any]:
     )
 
 
-def ours(encoder: Encoder, source: Source, batch: int, epochs: int, folder: Path) -> None:
+def ours(encoder: Encoder, source: Source, batch: int, epochs: int) -> None:
     settings = Settings(epochs=epochs, batch_size=batch, lr=RATE, monitor_steps=10**9)
     method = SimCLR(encoder, temperature=TEMPERATURE, hidden=HIDDEN, dimensions=DIMENSIONS, view="simclr")
     train(method, source, settings, quiet=True)
@@ -146,8 +146,8 @@ def stable_pretraining(
     import stable_pretraining as spt
     from stable_pretraining.forward import simclr
 
-    made = transform(encoder.spec["image_size"][0])
-    data = Pictures(pictures, lambda picture: {"views": [{"image": view} for view in made(picture)]})
+    views_of = transform(encoder.spec["image_size"][0])
+    data = Pictures(pictures, lambda picture: {"views": [{"image": view} for view in views_of(picture)]})
     module = spt.Module(
         forward=simclr,
         backbone=Backbone(encoder),
@@ -170,7 +170,7 @@ def measured(row: tuple[str, int, int, int], names: list[str], options: argparse
     np.save(folder / "images.npy", pictures)
     source = open_source(folder / "images.npy", progress=False)
     contestants: dict[str, Callable[[int], None]] = {
-        "autodidact": lambda epochs: ours(made(name, source, side), source, batch, epochs, folder)
+        "autodidact": lambda epochs: ours(made(name, source, side), source, batch, epochs)
     }
     for peer in names:
         fit = PEERS[peer][1]

@@ -56,6 +56,16 @@ def test_claims_that_share_processes_give_what_each_gives_alone(tmp_path):
         )
 
 
+def test_several_claims_take_what_is_known_from_a_folder(tmp_path):
+    tiny = {"seeds": 1, "scale": "tiny", "quiet": True, "jobs": 1}
+    dcl = run_claim("dcl", json=tmp_path / "out" / "dcl.json", cache=tmp_path / "one", **tiny)
+    both = run_claims(["dcl", "t_jepa"], known=tmp_path / "out", cache=tmp_path / "two", **tiny)
+    assert both["dcl"]["figures"] == dcl["figures"]
+    assert [path.name for path in (tmp_path / "two").iterdir()] == ["t_jepa"]
+    with pytest.raises(ValueError, match="is no folder: several claims"):
+        run_claims(["dcl", "t_jepa"], known=tmp_path / "out" / "dcl.json", cache=tmp_path, **tiny)
+
+
 def test_a_claim_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr("autodidact.claims.engine._tune", _tune_but_not("dcl"))
     with pytest.raises(RuntimeError, match="dcl: no luck"):

@@ -229,6 +229,26 @@ def test_a_known_result_is_extended_by_the_seeds_that_it_lacks(tmp_path):
     assert five["figures"]["score"]["method"] == pytest.approx(anew["figures"]["score"]["method"], abs=1e-5)
 
 
+def test_known_figures_go_before_those_that_are_kept_here(tmp_path):
+    there = judged(claim(), tmp_path / "there", seeds=2, json=tmp_path / "two.json")
+    judged(claim(), tmp_path / "here", seeds=2)
+    for cell in (tmp_path / "here").rglob("seed-[01].json"):
+        held = json.loads(cell.read_text())
+        held["figures"]["score"] += 7
+        cell.write_text(json.dumps(held))
+    here = judged(claim(), tmp_path / "here", seeds=2, known=tmp_path / "two.json")
+    assert CALLS == []
+    assert here["arms"] == there["arms"]
+
+
+def test_a_result_names_as_known_only_the_seeds_that_it_reports(tmp_path):
+    judged(claim(), tmp_path, seeds=3, json=tmp_path / "three.json")
+    some = judged(claim(), tmp_path, first_seed=2, seeds=2, known=tmp_path / "three.json")
+    none = judged(claim(), tmp_path, first_seed=3, seeds=2, known=tmp_path / "three.json")
+    assert some["known"]["seeds"] == [2]
+    assert "known" not in none
+
+
 def test_the_seconds_of_a_known_result_are_counted_once(tmp_path):
     three = judged(claim(), tmp_path / "there", seeds=3, json=tmp_path / "three.json")
     again = judged(claim(), tmp_path / "here", seeds=3, known=tmp_path / "three.json")

@@ -152,7 +152,9 @@ def test_all_labels_give_the_same_figure_for_every_draw_of_a_protocol_without_ch
     assert len(set(table.values("pretrained", "knn"))) == 1
 
 
-def test_from_scratch_has_a_figure_even_where_no_network_protocol_was_asked_for() -> None:
+def test_from_scratch_has_a_figure_even_where_no_network_protocol_was_asked_for(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     table = evaluate(
         model(),
         stripes(60, 0),
@@ -161,10 +163,10 @@ def test_from_scratch_has_a_figure_even_where_no_network_protocol_was_asked_for(
         seeds=1,
         tuning=NETWORKS,
         device="cpu",
-        quiet=True,
     )
     assert len(table.values("scratch", "finetune")) == 1
     assert table.values("pretrained", "finetune") == []
+    assert f"scratch, draw 0: training a network on 48 labels, {NETWORKS.steps} updates" in capsys.readouterr().err
 
 
 def test_fine_tuning_learns_and_leaves_the_encoder_that_it_started_from_alone() -> None:

@@ -27,7 +27,7 @@ from tqdm import tqdm
 import autodidact
 from autodidact.catalog import cards, unknown
 from autodidact.claims.claim import SCALES, Claim, Figures, Scale, Statement
-from autodidact.compare.arms import SECONDS, cell_path, digest, keep_cell, run_arms
+from autodidact.compare.arms import SECONDS, cell_path, digest, run_arms
 from autodidact.compare.workers import Workers
 from autodidact.data.cores import cores
 from autodidact.evaluation.curves import Curves
@@ -131,10 +131,12 @@ def run_claims(
 
     Raises
     ------
-    ValueError : as for `run_claim`.
+    ValueError : as for `run_claim`; what is known is no folder.
     RuntimeError : work of a claim failed; the other claims are finished first.
     """
     asked = {name: _asked(name, seeds, first_seed, scale, cache, jobs, quiet) for name in dict.fromkeys(names)}
+    if known is not None and not Path(known).expanduser().is_dir():
+        raise ValueError(f"{known} is no folder: several claims take known results from a folder, as NAME.json")
     if not asked:
         raise ValueError(f"no claim is named; there are {', '.join(NAMES)}")
     results: dict[str, dict[str, Any]] = {}
@@ -195,8 +197,8 @@ def _run(work_force: _Work, reported: list[int], tune: bool, known: Path | None)
         frozen = _frozen(claim, scale, None if tune else FROZEN / f"{claim.name}.json") or _tune(work_force)
     by_seed, spent = work_force.figures(frozen["settings"], reported, "seeds")
     result = _judged(claim, scale, reported, by_seed, frozen)
-    if before is not None:
-        result["known"] = {key: before[key] for key in ORIGIN if key in before}
+    if before is not None and (shared := sorted(set(before["seeds"]) & set(reported))):
+        result["known"] = {key: before[key] for key in ORIGIN if key in before} | {"seeds": shared}
     result["seconds"] = round(spent, 1)
     result["wall_seconds"] = round(time.monotonic() - started, 1)
     return result
@@ -278,10 +280,13 @@ class _Work:
         self.claim, self.scale, self.folder, self.jobs, self.quiet = claim, scale, folder, jobs, quiet
         self.workers: Workers | None = None
         """Processes that are shared with other claims."""
+        self.known: dict[Path, dict[str, float]] = {}
+        """Figures from a result, each under the place of its cell; they go before what is kept there."""
 
     def do(self, cells: Sequence[tuple[str, Mapping[str, Any], int]], title: str) -> None:
         """All cells (arm, tuned settings, seed) that are not kept yet."""
-        missing = [cell for cell in cells if not self._path(*cell).exists()]
+        places = {self._path(*cell): cell for cell in cells}
+        missing = [cell for path, cell in places.items() if path not in self.known and not path.exists()]
         if not missing:
             return
         with tqdm(
@@ -319,7 +324,8 @@ class _Work:
                 workers.do(described, lambda *_: bar.update(1))
 
     def read(self, arm: str, settings: Mapping[str, Any], seed: int) -> dict[str, float]:
-        return dict(json.loads(self._path(arm, settings, seed).read_text())["figures"])
+        path = self._path(arm, settings, seed)
+        return dict(self.known[path] if path in self.known else json.loads(path.read_text())["figures"])
 
     def figures(
         self, settings: Mapping[str, Mapping[str, Any]], seeds: Sequence[int], title: str
@@ -334,7 +340,7 @@ class _Work:
         return list(by_seed), spent
 
     def take(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep the cells of a result of the same experiment as if they had been worked on here; its frozen settings."""
+        """Take figures from a result of the same experiment as if they had been worked on here; its frozen settings."""
         claim, frozen = self.claim, result["settings"]["frozen"]
         if (result["name"], result["scale"]) != (claim.name, self.scale):
             raise ValueError(
@@ -352,9 +358,8 @@ class _Work:
                     if value is not None:
                         cells.setdefault((arm, seed), {})[figure] = value
         for (arm, seed), figures in cells.items():
-            path = self._path(arm, frozen["settings"][arm], seed)
-            if not path.exists():
-                keep_cell(path, arm, seed, figures | {SECONDS: result["seconds"] / len(cells)})
+            place = self._path(arm, frozen["settings"][arm], seed)
+            self.known[place] = figures | {SECONDS: result["seconds"] / len(cells)}
         return dict(frozen)
 
     def _path(self, arm: str, settings: Mapping[str, Any], seed: int) -> Path:

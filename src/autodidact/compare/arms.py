@@ -97,15 +97,10 @@ def _cell(path: Path | None, arm: str, seed: int, work: Arm, say: Callable[[str]
         if not math.isfinite(value):
             raise ValueError(f"{arm}, seed {seed}: {metric} is {value}")
     if path is not None:
-        keep_cell(path, arm, seed, figures)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_aside(path, json.dumps({"arm": arm, "seed": seed, "figures": figures}, indent=1).encode())
     _tell(say, arm, seed, figures, f"{figures[SECONDS]:.1f} s")
     return figures
-
-
-def keep_cell(path: Path, arm: str, seed: int, figures: Mapping[str, float]) -> None:
-    """Write a finished cell where it will be looked for."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_aside(path, json.dumps({"arm": arm, "seed": seed, "figures": dict(figures)}, indent=1).encode())
 
 
 def _tell(say: Callable[[str], None] | None, arm: str, seed: int, figures: Mapping[str, float], when: str) -> None:

@@ -74,10 +74,10 @@ def choose(
     meant for settings of one method, and LiDAR (arXiv 2312.04000) are reported too and can be asked for; after short
     trainings neither ordered trials as accuracy does, and retrieval did (``benchmarks/choose.json``). Over nineteen
     methods of seven families on one transformer retrieval and RankMe ordered methods much as a linear probe does, and
-    LiDAR did not (``results/vit_suite.json``). Views that change what matters mislead it,
-    as they mislead the methods. Where the data has labels they are used only afterwards, to report how well these
-    rankings agree with accuracy. A search that was cut off goes on. The same command started several times, on this
-    machine or on others that see the folder, shares the trials.
+    LiDAR did not (``results/vit_suite.json``). Views that change what matters mislead it, as they mislead the methods.
+    Where the data has labels they are used only afterwards, to report how well these rankings agree with accuracy. A
+    search that was cut off goes on. The same command started several times, on this machine or on others that see the
+    folder, shares the trials.
 
     Parameters
     ----------
