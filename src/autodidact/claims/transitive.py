@@ -211,7 +211,8 @@ CLAIM = Claim(
     grid={"lr": [1e-3, 3e-3]},
     tunes={"first feature": "transitive", "oracle edges": "transitive", "random edges": "transitive"},
     tuning_seeds=(1000,),
-    few={"labels": 3, "first feature": 3},
+    seeds=range(16),
+    few={"labels": 3, "first feature": 3, "oracle edges": 5, "random edges": 5},
     statements=(
         Statement(
             "gain",
