@@ -211,7 +211,7 @@ CLAIM = Claim(
     grid={"lr": [1e-3, 3e-3]},
     tunes={"first feature": "transitive", "oracle edges": "transitive", "random edges": "transitive"},
     tuning_seeds=(1000,),
-    seeds=range(16),
+    seeds=range(10),
     few={"labels": 3, "first feature": 3, "oracle edges": 5, "random edges": 5},
     statements=(
         Statement(
