@@ -22,7 +22,7 @@ LEVELS = [
     ("training",),
     ("methods",),
     ("targets",),
-    ("encoders",),
+    ("encoders", "lm"),
     ("model",),
     ("heads",),
     ("objectives",),

@@ -13,9 +13,23 @@ from autodidact.measures.paired_features import LearningOrder, PairedFeatures, l
 from autodidact.measures.predictor_dynamics import PredictorDynamics, flow, misalignment
 from autodidact.measures.spectrum import Spectrum, effective_rank, rankme
 from autodidact.measures.sphere import alignment, uniformity
+from autodidact.measures.uncertainty import (
+    Confidence,
+    RiskCoverage,
+    auroc,
+    calibration_error,
+    eigen_score,
+    equivalence_classes,
+    js_divergence,
+    risk_coverage,
+    semantic_entropy,
+    token_confidence,
+    vote_share,
+)
 from autodidact.measures.view_retrieval import view_retrieval
 
 __all__ = [
+    "Confidence",
     "FeatureDynamics",
     "Interval",
     "LearningOrder",
@@ -23,15 +37,21 @@ __all__ = [
     "PairedFeatures",
     "PredictorDynamics",
     "Retention",
+    "RiskCoverage",
     "Spectrum",
     "accuracy",
     "alignment",
+    "auroc",
+    "calibration_error",
     "cluster_purity",
     "collapse_verdict",
     "dependency_tree",
     "effective_rank",
+    "eigen_score",
+    "equivalence_classes",
     "flow",
     "foreground",
+    "js_divergence",
     "knn_predict",
     "learning_order",
     "lidar",
@@ -45,6 +65,10 @@ __all__ = [
     "rank_correlation",
     "rankme",
     "retention",
+    "risk_coverage",
+    "semantic_entropy",
+    "token_confidence",
     "uniformity",
     "view_retrieval",
+    "vote_share",
 ]

@@ -1,6 +1,8 @@
-"""Selection: which samples belong together, or are worth training on. Pure functions of embeddings, torch only."""
+"""Selection: which samples belong together, or are worth training on. Pure functions of embeddings or texts."""
 
+from autodidact.selection.consensus import folded, medoid, novel, rouge_l, vote, words
 from autodidact.selection.graph import distinct_pairs, mutual_neighbours, partners, transitive_pairs
+from autodidact.selection.lengths import LengthWindow, length_window
 from autodidact.selection.simcore import (
     Coreset,
     check_directions,
@@ -11,12 +13,20 @@ from autodidact.selection.simcore import (
 
 __all__ = [
     "Coreset",
+    "LengthWindow",
     "check_directions",
     "distinct_pairs",
     "facility_location",
+    "folded",
     "greedy_facility_location",
+    "length_window",
+    "medoid",
     "mutual_neighbours",
+    "novel",
     "partners",
+    "rouge_l",
     "select_by_rounds",
     "transitive_pairs",
+    "vote",
+    "words",
 ]

@@ -1,0 +1,96 @@
+"""A language model as a kind of model that is saved, loaded and applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from autodidact.data.batch import Batch
+from autodidact.lm.lm import Sampling
+from autodidact.lm.local import LocalLM
+from autodidact.lm.task import Task
+from autodidact.model import Ability, Model
+
+
+class LanguageModel(Model):
+    """A language model with the task that it is good at, if there is one.
+
+    Saved, it holds all its weights, those of the base beside the adapter's where it has one; `LocalLM.save_folder`
+    writes an adapter alone.
+
+    Parameters
+    ----------
+    lm : with its weights.
+    task : how its inputs are written down. Without one, an input is the prompt itself.
+
+    Attributes
+    ----------
+    sampling : how answers are drawn; by default the likeliest tokens.
+    """
+
+    kind: ClassVar[str] = "language_model"
+
+    def __init__(self, lm: LocalLM, task: Task | None = None) -> None:
+        super().__init__()
+        self.lm = lm
+        self.task = task
+        self.abilities: tuple[Ability, ...] = ("generate", "score")
+        if task is not None and task.labels:
+            self.abilities = (*self.abilities, "predict")
+        stop = task.style.stop if task is not None else ()
+        self.sampling = Sampling(max_tokens=task.max_tokens if task is not None else 128, temperature=0.0, stop=stop)
+
+    @property
+    def settings(self) -> dict[str, Any]:  # type: ignore[override]
+        return {"lm": self.lm.plain(), "task": None if self.task is None else self.task.plain()}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> LanguageModel:
+        task = None if settings["task"] is None else Task.from_plain(settings["task"])
+        return cls(LocalLM.from_plain(settings["lm"]), task)
+
+    def prompts(self, batch: Batch) -> list[str]:
+        """What the model is asked for each sample: the field "prompt" as it is, or the task's prompt for its input.
+
+        Raises
+        ------
+        ValueError : the batch has neither.
+        """
+        if "prompt" in batch:
+            return list(batch["prompt"])
+        return [text if self.task is None else self.task.prompt(text) for text in self._inputs(batch)]
+
+    def generate(self, batch: Batch) -> dict[str, list[str]]:
+        """``output``: the answer to each sample, without spaces around it; ``input``: what was asked."""
+        answers = [found[0].text.strip() for found in self.lm.generate(self.prompts(batch), self.sampling)]
+        return {"output": answers, "input": list(batch["prompt"]) if "prompt" in batch else self._inputs(batch)}
+
+    def score(self, batch: Batch) -> Float64[Tensor, " n"]:
+        """Log-probability (nats) of each sample's "output" (or "completion") as the answer, its end among it."""
+        found = self.lm.score(self.prompts(batch), self._wanted(batch))
+        return torch.tensor([one.total for one in found], dtype=torch.float64)
+
+    def predict(self, batch: Batch) -> dict[str, Any]:
+        """``class``: the likeliest of the task's labels; ``probabilities``: of all of them, (n, c)."""
+        assert self.task is not None
+        found = self.lm.choose(self.prompts(batch), [self.task.answer(one) for one in self.task.labels])
+        return {"class": [self.task.labels[k] for k in found.argmax(axis=1)], "probabilities": torch.from_numpy(found)}
+
+    def _inputs(self, batch: Batch) -> list[str]:
+        name = next((name for name in ("input", "text") if name in batch), None)
+        if name is None:
+            raise ValueError(
+                f"a language model reads a field 'prompt', 'input' or 'text'; the data has {', '.join(batch.fields)}"
+            )
+        return list(batch[name])
+
+    def _wanted(self, batch: Batch) -> Sequence[str]:
+        if "completion" in batch:
+            return list(batch["completion"])
+        if "output" not in batch:
+            raise ValueError(f"to be scored, data needs a field 'output'; it has {', '.join(batch.fields)}")
+        return [text if self.task is None else self.task.answer(text) for text in batch["output"]]
