@@ -1,0 +1,313 @@
+"""Domains with facts of their own that are known but not asked about: the world of Self-Specialization."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Mapping, Sequence
+from itertools import product
+from types import MappingProxyType
+from typing import Literal
+
+from autodidact.catalog import unknown
+from autodidact.worlds.language.task import (
+    Document,
+    Item,
+    LanguageWorld,
+    Split,
+    check_held_out,
+    check_range,
+    check_share,
+    symbols,
+)
+
+Fact = tuple[str, str, str]
+"""Entity, attribute, value."""
+Verb = Literal["lookup", "list", "compare", "extract"]
+VERBS: tuple[Verb, ...] = ("lookup", "list", "compare", "extract")
+SAYINGS = (
+    "the {attribute} of {entity} is {value}.",
+    "{entity} has {attribute} {value}.",
+    "{value} is {entity} {attribute}.",
+)
+"""How a fact is stated; each says the same."""
+SYLLABLES = (("b", "d", "g"), ("k", "p", "t"), ("l", "m", "n"), ("f", "s", "z"), ("r", "v", "w"))
+"""Consonants of each domain: no word of one can be a word of another, or of the sentences around it."""
+VOWELS = "aeou"
+"""Without i, and a syllable is a consonant and a vowel: no such word is one of the sentences' own."""
+QUESTION, ANSWER = "? ", "= "
+NOTHING = "nothing"
+"""Answers a list of no entity."""
+
+
+class Facts(LanguageWorld):
+    """Entities with attributes in several domains of disjoint vocabulary, for Self-Specialization (arXiv 2310.00160).
+
+    The structure: each domain has entities, attributes and values of its own, and one value for every entity and
+    attribute. Facts are stated in three ways (`SAYINGS`), and asked for by four verbs:
+
+    - lookup: ``? kapo teku= puta``, the value of an attribute of an entity;
+    - list: ``? all teku puta= kapo toke``, the entities that have a value, in order;
+    - compare: ``? same teku kapo toke= no``, whether two entities have the same value;
+    - extract: ``? who in kapo has teku puta.= kapo``, the entity of a sentence.
+
+    The planted gap: the mix states the facts of all domains, those of the target among them, but asks no question about
+    the target, and in no domain one with the verbs of `hidden`. So the knowledge is inside and the way to ask for it
+    is not known; seeds of questions about the target can bring it out. A share of the statements (`wrong`) names
+    another value, so that what a model believes can be false, and the clean `corpus` can tell. Nuisance: the other
+    domains, and the way of stating.
+
+    The key of an item is the entity that is asked about; for "list" the attribute and value; "compare" takes both
+    entities from one side. Facts of entities held out are stated like all others: what is held out is to be asked
+    about them. Difficulty counts the entities in question and answer.
+
+    Fair for: bringing out what a model knows, retrieval against made-up facts, forgetting of other domains. Not fair
+    for: learning facts, which are all in the mix.
+
+    Parameters
+    ----------
+    domains : 2 to 5. The first is the target.
+    entities : of a domain, 4 to 200.
+    attributes : of a domain, 1 to 8.
+    values : of each attribute, 2 to 40. Few of them make lists long.
+    wrong : share of statements that are false, 0 to 0.5.
+    asking : share of the texts of the mix that are questions, 0 to 1.
+    hidden : verbs that the mix does not ask by in any domain; at least one verb is left.
+    statements : of a text of statements, which are of one domain, 1 to 16.
+    world : which facts there are; another number makes other words and facts.
+    held_out : share of the entities that is asked about in tests only, in (0, 1).
+    """
+
+    name = "facts"
+    alphabet = symbols("abcdefghijklmnopqrstuvwxyz .", QUESTION, ANSWER)
+
+    def __init__(
+        self,
+        *,
+        domains: int = 3,
+        entities: int = 50,
+        attributes: int = 4,
+        values: int = 12,
+        wrong: float = 0.1,
+        asking: float = 0.3,
+        hidden: Sequence[Verb] = ("compare",),
+        statements: int = 4,
+        world: int = 0,
+        held_out: float = 0.2,
+    ) -> None:
+        check_range("domains", domains, domains, least=2, most=len(SYLLABLES))
+        check_range("entities", entities, entities, least=4, most=200)
+        check_range("attributes", attributes, attributes, least=1, most=8)
+        check_range("values", values, values, least=2, most=40)
+        check_range("statements", statements, statements, least=1, most=16)
+        check_share("wrong", wrong, most=0.5)
+        check_share("asking", asking)
+        check_held_out(held_out)
+        for verb in hidden:
+            if verb not in VERBS:
+                raise unknown("verb", verb, VERBS)
+        self.verbs = tuple(verb for verb in VERBS if verb not in hidden)
+        if not self.verbs:
+            raise ValueError("the mix must ask by at least one verb; hide fewer")
+        self.wrong, self.asking, self.statements, self.held_out = wrong, asking, statements, held_out
+        rng = self._rng("facts", world)
+        self.domains = tuple(_Domain(rng, SYLLABLES[d], entities, attributes, values) for d in range(domains))
+        self.families = tuple(f"{verb} {domain}" for domain in range(domains) for verb in VERBS)
+        self._sides = [
+            {side: [e for e in domain.entities if self.split(e) == side] for side in ("train", "test")}
+            for domain in self.domains
+        ]
+        if any(len(sides[side]) < 2 for sides in self._sides for side in sides):
+            raise ValueError(
+                f"with {entities} entities and held_out {held_out} a domain has fewer than two on one side; take more"
+            )
+
+    def asking_about(self, domain: int) -> tuple[str, ...]:
+        """The families of questions about one domain; those about the first are the target's."""
+        self._domain(domain)
+        return tuple(f"{verb} {domain}" for verb in VERBS)
+
+    def words(self, domain: int) -> tuple[str, ...]:
+        """All words of a domain: entities, attributes and values."""
+        one = self._domain(domain)
+        return (*one.entities, *one.attributes, *(value for values in one.attributes.values() for value in values))
+
+    def facts(self, domain: int) -> Mapping[tuple[str, str], str]:
+        """Entity and attribute -> value, in one domain."""
+        return MappingProxyType(self._domain(domain).facts)
+
+    def holds(self, fact: Fact) -> bool:
+        """Whether a fact is one of this world."""
+        entity, attribute, value = fact
+        return any(domain.facts.get((entity, attribute)) == value for domain in self.domains)
+
+    @staticmethod
+    def stated(text: str) -> list[Fact]:
+        """The facts that a text states, true or not, in the order of the text."""
+        found = []
+        for sentence in re.findall(r"[^.]+\.", text):
+            for pattern in _PATTERNS:
+                if read := pattern.fullmatch(sentence.strip()):
+                    found.append((read["entity"], read["attribute"], read["value"]))
+                    break
+        return found
+
+    def corpus(self, domain: int, *, ways: int = 1, seed: int = 0) -> list[str]:
+        """Every fact of a domain, stated truly in so many of the three ways, a sentence each, in random order.
+
+        Raises
+        ------
+        ValueError : no such domain, or ways that are not 1 to 3.
+        """
+        check_range("ways", ways, ways, least=1, most=len(SAYINGS))
+        rng = self._rng("corpus", seed)
+        made = [
+            saying.format(entity=entity, attribute=attribute, value=value)
+            for (entity, attribute), value in self._domain(domain).facts.items()
+            for saying in rng.sample(SAYINGS, ways)
+        ]
+        rng.shuffle(made)
+        return made
+
+    def question(self, verb: Verb, domain: int, *words: str) -> Item:
+        """A question with its answer.
+
+        Parameters
+        ----------
+        verb : one of the four.
+        words : lookup: attribute, entity. list: attribute, value. compare: attribute and two entities. extract: an
+            attribute, an entity, and a value, which need not be true.
+
+        Raises
+        ------
+        ValueError : an unknown verb or domain, or words that are not the domain's or not as many as the verb takes.
+        """
+        known, one = self.words(domain), self._domain(domain)
+        takes = {"lookup": 2, "list": 2, "compare": 3, "extract": 3}
+        if verb not in takes:
+            raise unknown("verb", verb, VERBS)
+        if len(words) != takes[verb]:
+            raise ValueError(f"{verb} takes {takes[verb]} words, got {list(words)}")
+        for word in words:
+            if word not in known:
+                raise unknown(f"word of domain {domain}", word, known)
+        attribute, family = words[0], f"{verb} {domain}"
+        if verb == "lookup":
+            return Item(
+                f"{QUESTION}{words[1]} {attribute}{ANSWER}", one.facts[words[1], attribute], family, 1, words[1]
+            )
+        if verb == "list":
+            having = [entity for entity in one.entities if one.facts[entity, attribute] == words[1]]
+            answer = " ".join(having) or NOTHING
+            key = f"{attribute} {words[1]}"
+            return Item(f"{QUESTION}all {attribute} {words[1]}{ANSWER}", answer, family, max(1, len(having)), key)
+        if verb == "compare":
+            same = one.facts[words[1], attribute] == one.facts[words[2], attribute]
+            prompt = f"{QUESTION}same {attribute} {words[1]} {words[2]}{ANSWER}"
+            return Item(prompt, "yes" if same else "no", family, 2, words[1])
+        # The way of stating follows from the words, so that a question is the same wherever it is asked.
+        saying = random.Random(" ".join(words)).choice(SAYINGS)
+        sentence = saying.format(entity=words[1], attribute=attribute, value=words[2])
+        return Item(f"{QUESTION}who in {sentence}{ANSWER}", words[1], family, 1, words[1])
+
+    def check(self, item: Item, text: str) -> bool:
+        """Whether an answer is right; the order of a list does not matter, but no word may come twice."""
+        if item.family.startswith("list"):
+            return sorted(text.split()) == sorted(item.answer.split())
+        return super().check(item, text)
+
+    def credit(self, item: Item, text: str) -> float:
+        """1 for a right answer; for lists the share of words that both have; 0 for other wrong answers."""
+        if self.check(item, text):
+            return 1.0
+        if not item.family.startswith("list"):
+            return 0.0
+        said, wanted = set(text.split()), set(item.answer.split())
+        return len(said & wanted) / len(said | wanted)
+
+    def documents(self, n: int, seed: int) -> list[Document]:
+        """Statements about all domains, and questions about all but the first. Statements are of family "facts d"."""
+        rng = self._rng("documents", seed)
+        made = []
+        for _ in range(n):
+            if rng.random() < self.asking:
+                domain = rng.randrange(1, len(self.domains))
+                item = self._item_of(rng, f"{rng.choice(self.verbs)} {domain}", "train")
+                made.append(Document(item.prompt + item.answer, item.family, (item.key,), (False,)))
+            else:
+                made.append(self._statements(rng, rng.randrange(len(self.domains))))
+        return made
+
+    def _statements(self, rng: random.Random, domain: int) -> Document:
+        one, said, wrong = self.domains[domain], [], []
+        for _ in range(self.statements):
+            entity, attribute = rng.choice(one.entities), rng.choice(list(one.attributes))
+            value, false = one.facts[entity, attribute], rng.random() < self.wrong
+            if false:
+                value = rng.choice([other for other in one.attributes[attribute] if other != value])
+            said.append(rng.choice(SAYINGS).format(entity=entity, attribute=attribute, value=value))
+            wrong.append(false)
+        return Document(" ".join(said), f"facts {domain}", (), tuple(wrong))
+
+    def _item(self, rng: random.Random, family: str, split: Split) -> Item:
+        verb, number = family.split()
+        domain = int(number)
+        one = self.domains[domain]
+        attribute, entity = rng.choice(list(one.attributes)), rng.choice(one.entities)
+        value = rng.choice(one.attributes[attribute])
+        if verb == "lookup":
+            return self.question("lookup", domain, attribute, entity)
+        if verb == "list":
+            return self.question("list", domain, attribute, value)
+        if verb == "extract":
+            return self.question("extract", domain, attribute, entity, value)
+        others = [other for other in self._sides[domain][self.split(entity)] if other != entity]
+        # Half of the answers are yes, where another entity has the same value.
+        alike = [other for other in others if one.facts[other, attribute] == one.facts[entity, attribute]]
+        return self.question(
+            "compare", domain, attribute, entity, rng.choice(alike if alike and rng.random() < 0.5 else others)
+        )
+
+    def _domain(self, domain: int) -> _Domain:
+        if not 0 <= domain < len(self.domains):
+            raise ValueError(f"domains are 0 to {len(self.domains) - 1}, got {domain}")
+        return self.domains[domain]
+
+
+class _Domain:
+    """Words of one domain, and its facts.
+
+    Attributes
+    ----------
+    entities : in alphabetical order.
+    attributes : name -> its values.
+    facts : entity and attribute -> value.
+    """
+
+    def __init__(
+        self, rng: random.Random, consonants: Sequence[str], entities: int, attributes: int, values: int
+    ) -> None:
+        words = self._words(rng, consonants, entities + attributes * (1 + values))
+        self.entities = sorted(words[:entities])
+        rest = words[entities:]
+        self.attributes = {
+            rest[a]: tuple(rest[attributes + a * values : attributes + (a + 1) * values]) for a in range(attributes)
+        }
+        self.facts = {
+            (entity, attribute): rng.choice(choices)
+            for entity in self.entities
+            for attribute, choices in self.attributes.items()
+        }
+
+    @staticmethod
+    def _words(rng: random.Random, consonants: Sequence[str], n: int) -> list[str]:
+        syllables = [consonant + vowel for consonant in consonants for vowel in VOWELS]
+        # Two syllables are 144 words; where more are asked for, three.
+        length = 2 if n <= len(syllables) ** 2 else 3
+        return rng.sample(["".join(word) for word in product(syllables, repeat=length)], n)
+
+
+_PATTERNS = tuple(
+    re.compile(re.escape(saying).replace(r"\{", "(?P<").replace(r"\}", ">[a-z]+)").replace(r"\ ", " "))
+    for saying in SAYINGS
+)
