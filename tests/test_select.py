@@ -92,7 +92,7 @@ def test_a_share_of_the_pool_is_selected_exactly(model, place):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"out": "chosen.parquet"}, "must be one of .txt, .csv"),
+        ({"out": "chosen.parquet"}, "must be one of .txt, .csv, .tar"),
         ({"share": 1.5, "count": 0}, "share lies in"),
         ({"share": 0.5}, "excludes count"),
         ({"clusters": 0}, "at least 1"),
@@ -108,5 +108,5 @@ def test_options_that_make_no_sense_are_refused(model, place, options, said):
 
 def test_a_list_of_files_cannot_be_made_of_an_array(model, place):
     np.save(place / "pool.npy", np.zeros((9, 8, 8), dtype=np.uint8))
-    with pytest.raises(ValueError, match=r"no folder of images; write a \.csv"):
+    with pytest.raises(ValueError, match=r"no folder of images; write a \.tar or a \.csv"):
         select(model, place / "pool.npy", place / "target", out=place / "l.txt", quiet=True, device="cpu")

@@ -14,7 +14,8 @@ DOCS = {
     "pool": f"what to select from: {DATA}",
     "target": "what the selection shall resemble, named in the same way",
     "out": "file to write. .txt: the files of the selected images, one a line, which --data accepts; .csv: a row a "
-    "sample, with its id, its name, the round in which it was selected and its similarity",
+    "sample, with its id, its name, the round in which it was selected and its similarity; .tar: the selected images, "
+    "copied into a shard, which --data accepts",
 }
 
 
@@ -37,5 +38,5 @@ def run(argv: Sequence[str]) -> None:
 
     file = select(given.pop("run"), given.pop("pool"), given.pop("target"), **given)
     print(f"written to {file}")
-    if file.suffix.lower() == ".txt":
+    if file.suffix.lower() in (".txt", ".tar"):
         print(f"next: autodidact pretrain METHOD --data {file}")

@@ -143,7 +143,7 @@ def _images(
     pixels = pixels_of(cells, frame, title=title, **request.storage)
     rest = [column for column in held.column_names if column not in (image, label)]
     notes = [f"columns left aside: {', '.join(rest)}"] if rest else []
-    return ImageSource(name, pixels, RowNames(len(held), f"{part or name}:"), labels, notes=notes)
+    return ImageSource(name, pixels, RowNames(len(held), f"{part or name}:"), labels, notes=notes, pictures=cells)
 
 
 def _table(held: datasets.Dataset, name: str, label: str | None, request: Request) -> Source:

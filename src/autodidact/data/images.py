@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif")
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif", "GIF": "gif"}
 MAX_PIXELS = 89_478_485
 """Images with more pixels are refused before decoding: where Pillow suspects a decompression bomb."""
 
@@ -50,6 +51,12 @@ def read_header(origin: Origin) -> Header:
         if _sideways(image):
             width, height = height, width
         return Header(height, width, image.mode in ("1", "L", "LA", "I", "F") or image.mode.startswith("I;16"))
+
+
+def image_ending(content: bytes) -> str:
+    """The usual ending of the file of an image, such as "jpg", by what it holds; UnreadableImage where it is none."""
+    with _opened(content) as image:
+        return ENDINGS[str(image.format)]
 
 
 def decode(origin: Origin, channels: Channels, limit: tuple[int, int]) -> Pixels:

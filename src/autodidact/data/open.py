@@ -61,6 +61,7 @@ class Request:
     cache_dir: str | Path | None
     workers: int
     progress: bool
+    by_position: bool
 
     @property
     def known_label(self) -> Field | None:
@@ -94,6 +95,7 @@ def open_source(
     cache_dir: str | Path | None = None,
     workers: int = 0,
     progress: bool = True,
+    by_position: bool = False,
     skipped: str | Path | None = None,
 ) -> Source:
     """Open data, whatever it is.
@@ -105,10 +107,10 @@ def open_source(
         ``.npy`` or ``.npz`` array of images or vectors; a CSV, TSV or Parquet table, or a folder of tables with the
         same columns; IDX files or their folder; a dataset saved by Hugging Face datasets. Names: ``digits``,
         ``breast_cancer``, ``wine``, ``diabetes``, ``fashion_mnist``; ``hf:ID-or-folder``, and
-        ``hf-stream:ID-or-folder`` for one that is read in sequence. Shards, read in sequence too, for data that no
-        disk holds (`shards.shard_stream`): tar files or a folder of them, ``shards:`` before a folder of Parquet files
-        or a pattern, or an address such as ``s3://bucket/train-{000..127}.tar``. ``:SPLIT`` behind any of them is the
-        same as `split`.
+        ``hf-stream:ID-or-folder`` for one that is read in sequence. Shards, read in sequence too (unless
+        `by_position`), for data that no disk holds (`shards.shard_stream`): tar files or a folder of them, ``shards:``
+        before a folder of Parquet files or a pattern, or an address such as ``s3://bucket/train-{000..127}.tar``.
+        ``:SPLIT`` behind any of them is the same as `split`.
     labels : where labels come from. Tables and datasets: a column. Folders of images: ``first`` or ``parent`` for the
         first or the innermost folder level, or ``FILE[:FILE_COLUMN][:LABEL_COLUMN]`` for a CSV or Parquet file that
         names the images; default: the folders, where every image lies in one and there are at least two. Arrays: a key
@@ -128,6 +130,8 @@ def open_source(
     cache_dir : where packed images go; default ``$AUTODIDACT_CACHE`` or ``~/.cache/autodidact``.
     workers : threads that decode while packing; 0 chooses.
     progress : show on stderr what is packed and how far it is.
+    by_position : shards are no stream but read by position, as other data is (`placed.placed_source`): an index of
+        their samples is made once, and images are packed, unless `cache` says otherwise.
     skipped : file that gets one JSON line ``{"name", "reason"}`` for everything that could not be read; by default none
         is written, ``source.skipped`` has them.
 
@@ -158,6 +162,7 @@ def open_source(
         cache_dir=cache_dir,
         workers=workers,
         progress=progress,
+        by_position=by_position,
     )
     source = _open(data, split, request)
     _check_used(source, kinds, canvas, channels)
@@ -227,6 +232,10 @@ def _hub(place: str, split: str | None, request: Request) -> Source:
 
 
 def _shards(place: str, split: str | None, request: Request) -> Source:
+    if request.by_position:
+        from autodidact.data.placed import placed_source
+
+        return placed_source(place, split, request)
     from autodidact.data.shards import shard_stream
 
     return shard_stream(place, split, request)
@@ -301,7 +310,9 @@ def _images(files: Files, name: str, split: str | None, request: Request) -> Sou
     frame = choose_frame(files, request.image_size, request.canvas, request.channels)
     labels = _folder_labels(files.names, files.root, request)
     pixels = pixels_of(files, frame, title=name, **request.storage)
-    source: Source = ImageSource(name, pixels, files.names, labels, skipped=files.skipped, notes=files.notes)
+    source: Source = ImageSource(
+        name, pixels, files.names, labels, skipped=files.skipped, notes=files.notes, pictures=files
+    )
     if folders is not None:
         inside = [position for position, known in enumerate(source.names) if known.split("/", 1)[0] in folders]
         source = source.at(inside)

@@ -375,7 +375,7 @@ class _Chunk:
     reasons: dict[int, str]
 
     def without_pixels(self) -> _Chunk:
-        return _Chunk(self.start, self.stop, self.pixels[:0], self.boxes[:0], self.reasons)
+        return _Chunk(self.start, self.stop, self.pixels[:0].copy(), self.boxes[:0].copy(), self.reasons)
 
 
 class _Rows:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from autodidact.catalog.nearest import unknown
 from autodidact.data.batch import Value
-from autodidact.data.ids import sample_ids
+from autodidact.data.frame import Pictures
+from autodidact.data.ids import Ids, sample_ids
+from autodidact.data.images import image_ending
 from autodidact.data.labels import Labels
 from autodidact.data.packed import PackedPixels, PixelStore, box_field, megabytes
 from autodidact.data.schema import Field, Schema
@@ -31,6 +34,8 @@ class ImageSource(Source):
     names : names of all pictures, readable or not.
     labels : labels of all pictures, readable or not.
     skipped, notes : what was found before any picture was opened.
+    ids : ids of all pictures, readable or not; default by their names.
+    pictures : all pictures undecoded, for `undecoded`.
     """
 
     def __init__(
@@ -42,12 +47,14 @@ class ImageSource(Source):
         *,
         skipped: Sequence[Mapping[str, str]] = (),
         notes: Sequence[str] = (),
+        ids: Ids | None = None,
+        pictures: Pictures | None = None,
     ) -> None:
-        self.name, self.pixels, self.context = name, pixels, {}
+        self.name, self.pixels, self.pictures, self.context = name, pixels, pictures, {}
         frame = pixels.frame
         self.places: Positions = np.flatnonzero(pixels.boxes[:, 2] > 0)
         self.names = PickedNames(names, self.places)
-        self.ids = sample_ids(name, self.names)
+        self.ids = sample_ids(name, self.names) if ids is None else ids[self.places]
         self.schema = Schema(image=Field("image", shape=(frame.channels, frame.height, frame.width)))
         whole = (pixels.boxes[self.places] == np.array([0, 0, frame.height, frame.width])).all()
         self.boxed = not bool(whole)
@@ -78,3 +85,10 @@ class ImageSource(Source):
         if self.labels is None or field != self.labels.field:
             raise unknown(f"scalar field of '{self.name}'", field, [self.labels.field] if self.labels else [])
         return self.labels.values[self.places]
+
+    def undecoded(self, position: int) -> dict[str, bytes]:
+        if self.pictures is None:
+            return super().undecoded(position)
+        origin = self.pictures.origin(int(self.places[position]))
+        content = origin if isinstance(origin, bytes) else Path(origin).read_bytes()
+        return {image_ending(content): content}

@@ -118,7 +118,7 @@ class RowStream(StreamSource):
         return named_classes(pd.DataFrame(list(raws)), self.classes, self.label or None)
 
 
-class _Held:
+class HeldCells:
     """Undecoded images in memory, to look at their headers."""
 
     digest = ""
@@ -135,7 +135,7 @@ class _Held:
 
 def _stream_frame(cells: Sequence[Any], request: Request) -> Frame:
     """The canvas of a stream: the size of its first images where they have one, else a square, for what is to come."""
-    frame = choose_frame(_Held(cells), request.image_size, request.canvas, request.channels)
+    frame = choose_frame(HeldCells(cells), request.image_size, request.canvas, request.channels)
     if frame.uniform or request.canvas is not None:
         return frame
     side = side_limit(request.image_size)

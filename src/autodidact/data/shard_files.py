@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from itertools import product
+from itertools import groupby, product
 from os.path import commonpath
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from autodidact.data.images import SUFFIXES, UnreadableImage, read_header
 from autodidact.data.splits import SPLIT_FOLDERS
 from autodidact.data.stream import Raw
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
 
 TAR = (".tar", ".tar.gz", ".tgz")
 PARQUET = (".parquet", ".pq")
@@ -25,12 +31,44 @@ ROWS = 256
 RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 
+TOLD = ("json", "cls", "txt")
+"""Endings of what is told of a sample."""
+BLOCK = 512
+"""Files in a tar file fill whole blocks of so many bytes."""
+
+
 class CutOff(Exception):
     """A shard that cannot be read, or not to its end; the message is the reason."""
 
 
 class LostTouch(Exception):
     """A shard far away that cannot be read just now."""
+
+
+class Span(NamedTuple):
+    """A part of a file, in bytes."""
+
+    offset: int
+    size: int
+
+
+class TarSample(NamedTuple):
+    """Where a sample lies in a tar file: all its files with their headers, its image, and what its other files tell.
+
+    `image` and the image's `path` are None where it has none.
+    """
+
+    whole: Span
+    image: Span | None
+    path: str | None
+    told: Raw
+
+
+class Group(NamedTuple):
+    """A row group of a Parquet file: bytes of one of its columns, and for every row the path in the column's cell."""
+
+    size: int
+    paths: Sequence[str | None]
 
 
 @dataclass(frozen=True)
@@ -71,12 +109,11 @@ class Shard:
                 return int(parquet.ParquetFile(file).metadata.num_rows)
         if not self.near or not self.path.lower().endswith(TAR[0]):
             return None
-        keys, last = 0, ""
+        keys = 0
         try:
             with _reasons(self.near), tarfile.open(self.path, "r:") as archive:
-                for member in archive:
-                    if member.isfile() and (key := _key(member.name)[0]) != last:
-                        keys, last = keys + 1, key
+                for _ in groupby(_files(archive), _key_of):
+                    keys += 1
         except CutOff:
             # What is there is read, and told, when its turn comes.
             if not keys:
@@ -103,26 +140,93 @@ class Shard:
         named. CutOff where it cannot be read on, LostTouch where it may be later."""
         return self._parquet_rows(columns) if self.parquet else self._tar_rows()
 
+    def places(self) -> Iterator[TarSample]:
+        """Where the samples of an uncompressed tar file lie, in the order of `rows`; images are not read. CutOff and
+        LostTouch as `rows`, ValueError where its address gives no parts of files."""
+        with _reasons(self.near), self._opened() as file:
+            if getattr(file, "size", 0) is None:
+                raise ValueError(f"'{self.path}' is not given in parts; copy the shards to a disk to read by position")
+            with tarfile.open(fileobj=file, mode="r:") as archive:
+                for key, group in groupby(_files(archive), _key_of):
+                    parts: dict[str, bytes | Span] = {}
+                    spans = []
+                    for member in group:
+                        ending = _key(member.name)[1]
+                        spans += [member.offset, member.offset_data + -(-member.size // BLOCK) * BLOCK]
+                        if _is_image(ending):
+                            parts[ending] = Span(member.offset_data, member.size)
+                        elif ending in TOLD:
+                            file.seek(member.offset_data)
+                            parts[ending] = content = file.read(member.size)
+                            if len(content) < member.size:
+                                raise tarfile.ReadError("unexpected end of data")
+                    row = dict(_row(key, parts))
+                    image = row.pop(IMAGE, None) or {"bytes": None, "path": None}
+                    yield TarSample(Span(min(spans), max(spans) - min(spans)), image["bytes"], image["path"], row)
+
+    def read(self, span: Span) -> bytes:
+        """Bytes of it; fewer where it ends before. CutOff where they cannot be read, LostTouch where they may later."""
+        with _reasons(self.near):
+            if not self.near:
+                return bytes(self.files.cat_file(self.path, span.offset, span.offset + span.size))
+            with open(self.path, "rb") as file:  # noqa: PTH123 (cheaper than Path, and once an image)
+                file.seek(span.offset)
+                return file.read(span.size)
+
+    def groups(self, column: str) -> Iterator[Group]:
+        """The row groups of a Parquet file. CutOff and LostTouch as `rows`, ValueError where it lacks the column."""
+        import pyarrow.compute as compute
+        import pyarrow.parquet as parquet
+
+        with _reasons(self.near), self._opened() as opened:
+            file = parquet.ParquetFile(opened)
+            schema = file.schema_arrow
+            if column not in schema.names:
+                raise ValueError(f"{self.name} has no column '{column}'; it has {', '.join(schema.names)}")
+            kind = schema.field(column).type
+            pathed = str(kind).startswith("struct") and kind.get_field_index("path") >= 0
+            for number in range(file.num_row_groups):
+                about = file.metadata.row_group(number)
+                chunks = [about.column(k) for k in range(about.num_columns)]
+                size = sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] == column)
+                paths = [None] * about.num_rows
+                if pathed:
+                    cells = file.read_row_group(number, columns=[f"{column}.path"]).column(column)
+                    paths = compute.struct_field(cells, "path").to_pylist()
+                yield Group(size, paths)
+
+    def group(self, number: int, columns: Sequence[str] = (), *, without: str | None = None) -> pa.Table:
+        """Some columns of a row group of a Parquet file, or all `without` one. CutOff and LostTouch as `rows`."""
+        import pyarrow.parquet as parquet
+
+        with _reasons(self.near), self._opened() as opened:
+            file = parquet.ParquetFile(opened)
+            wanted = columns if without is None else [name for name in file.schema_arrow.names if name != without]
+            return file.read_row_group(number, [*wanted])
+
+    def frame(self) -> pd.DataFrame:
+        """A Parquet file as a data frame. CutOff and LostTouch as `rows`."""
+        import pyarrow.parquet as parquet
+
+        with _reasons(self.near), self._opened() as opened:
+            return parquet.read_table(opened).to_pandas(ignore_metadata=True)
+
+    def _opened(self) -> Any:
+        """It, to be read by one thread."""
+        if self.near:
+            return Path(self.path).open("rb")
+        file = self.files.open(self.path, "rb")
+        # Files in memory are one object, with one position, for all who open them.
+        return io.BytesIO(file.getvalue()) if isinstance(file, io.BytesIO) else file
+
     def _tar_rows(self) -> Iterator[Raw]:
-        key, parts = "", dict[str, bytes]()
         with (
             _reasons(self.near),
             self.files.open(self.path, "rb") as file,
             tarfile.open(fileobj=file, mode="r|*") as archive,
         ):
-            for member in archive:
-                if not member.isfile():
-                    continue
-                found, ending = _key(member.name)
-                if found != key:
-                    if parts:
-                        yield _row(key, parts)
-                    key, parts = found, {}
-                content = archive.extractfile(member)
-                assert content is not None
-                parts[ending] = content.read()
-        if parts:
-            yield _row(key, parts)
+            for key, group in groupby(_files(archive), _key_of):
+                yield _row(key, {_key(member.name)[1]: _content(archive, member) for member in group})
 
     def _parquet_rows(self, columns: Sequence[str] | None) -> Iterator[Raw]:
         import pyarrow.parquet as parquet
@@ -145,6 +249,34 @@ def _reasons(near: bool) -> Iterator[None]:
         raise (LostTouch if passing else CutOff)(reason) from error
 
 
+def _files(archive: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
+    """The files in an archive. It keeps no list of them, which would grow with its length."""
+    while (member := archive.next()) is not None:
+        archive.members.clear()  # type: ignore[attr-defined]
+        if member.isfile():
+            yield member
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    content = archive.extractfile(member)
+    assert content is not None
+    return content.read()
+
+
+def tar_files(content: bytes) -> dict[str, bytes]:
+    """The files of one sample by their endings, from the bytes of its place in a tar file."""
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r:") as archive:
+        return {_key(member.name)[1]: _content(archive, member) for member in _files(archive)}
+
+
+def _key_of(member: tarfile.TarInfo) -> str:
+    return _key(member.name)[0]
+
+
+def _is_image(ending: str) -> bool:
+    return f".{ending.rpartition('.')[2]}" in SUFFIXES
+
+
 def _key(path: str) -> tuple[str, str]:
     """What the files of one sample share, and the ending after the first dot of the name."""
     folder, _, base = path.rpartition("/")
@@ -152,18 +284,20 @@ def _key(path: str) -> tuple[str, str]:
     return f"{folder}/{stem}", ending.lower()
 
 
-def _row(key: str, parts: Mapping[str, bytes]) -> Raw:
+def _row(key: str, parts: Mapping[str, Any]) -> Raw:
     """The files of one key: an image, and what the others say. ``cls`` is a number or a name, ``json`` has columns."""
     row: dict[str, Any] = {}
     for ending, content in parts.items():
-        if f".{ending.rpartition('.')[2]}" in SUFFIXES:
+        if _is_image(ending):
             row.setdefault(IMAGE, {"bytes": content, "path": f"{key}.{ending}"})
         elif ending == "json":
             try:
                 told = json.loads(content)
             except ValueError:
                 continue
-            row |= {name: value for name, value in told.items() if not isinstance(value, list | dict)}
+            if not isinstance(told, Mapping):
+                continue
+            row |= {name: value for name, value in told.items() if name != IMAGE and not isinstance(value, list | dict)}
         elif ending in ("cls", "txt"):
             row[ending] = content.decode("utf-8", "replace").strip()
     return row

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from autodidact.catalog.nearest import unknown
 from autodidact.data.folder import evenly
@@ -33,6 +34,26 @@ ASKED = 4_096
 PAUSES = (1.0, 5.0, 25.0)
 """Seconds before a shard far away is asked for again."""
 CLASSES = "cls"
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What the first rows of shards, and their form, tell of all of them.
+
+    Attributes
+    ----------
+    name : of the source.
+    first : rows at the beginning of some of the shards, `LOOKED_AT` in all.
+    image, label : columns, where there are any.
+    classes : of columns that hold numbers of classes.
+    """
+
+    name: str
+    first: Sequence[Raw]
+    image: str | None
+    label: str | None
+    classes: Classes
 
 
 def shard_stream(place: str, split: str | None, request: Request) -> ShardStream:
@@ -45,6 +66,11 @@ def shard_stream(place: str, split: str | None, request: Request) -> ShardStream
         default "cls"; of Parquet files by default the first column of class labels in the way of Hugging Face datasets.
     """
     shards = list_shards(place, split)
+    return ShardStream(look(shards, place, request), shards, request)
+
+
+def look(shards: Sequence[Shard], place: str, request: Request) -> Look:
+    """Look into some of the shards at a place."""
     first = _first_rows(shards)
     if not first:
         raise ValueError(f"none of the {len(shards)} shards at '{place}' has a sample that can be read")
@@ -56,7 +82,7 @@ def shard_stream(place: str, split: str | None, request: Request) -> ShardStream
     if request.labels is None:
         label = CLASSES if CLASSES in columns else next(iter(classes), None)
     image = next((found for row in first if (found := image_column(row))), None)
-    return ShardStream(_folder(shards[0]), shards, first, image, label, classes, request)
+    return Look(_folder(shards[0]), first, image, label, classes)
 
 
 def _folder(shard: Shard) -> str:
@@ -78,21 +104,12 @@ class ShardStream(RowStream):
 
     divided: ClassVar[bool] = True
 
-    def __init__(
-        self,
-        name: str,
-        shards: Sequence[Shard],
-        first: Sequence[Raw],
-        image: str | None,
-        label: str | None,
-        classes: Classes,
-        request: Request,
-    ) -> None:
+    def __init__(self, seen: Look, shards: Sequence[Shard], request: Request) -> None:
         self.shards = list(shards)
-        self.columns = None if image is None else [image, *([label] if label else [])]
+        self.columns = None if seen.image is None else [seen.image, *([seen.label] if seen.label else [])]
         self.lengths = _Lengths(self.shards, cache_folder(request.cache_dir) if request.cache else None)
         known = self.lengths.all()
-        super().__init__(name, first, image, label, classes, known, request)
+        super().__init__(seen.name, seen.first, seen.image, seen.label, seen.classes, known, request)
         much = "an unknown number of samples" if known is None else f"{known:,} samples"
         self.notes.append(f"{much} in {len(shards):,} shards, read in sequence")
 
@@ -100,7 +117,7 @@ class ShardStream(RowStream):
         return (raw for _, raw in self._numbered())
 
     def identity(self) -> bytes:
-        return super().identity() + _listed(self.shards).encode()
+        return super().identity() + listed(self.shards).encode()
 
     def _numbered(self, start: int = 0) -> Iterator[tuple[Place, Raw]]:
         first = 0
@@ -155,23 +172,15 @@ class ShardStream(RowStream):
             yield from shuffled(_in_turn(readers), self.buffer, self._rng(f"order/{epoch}", seed, number))
 
     def _read(self, number: int) -> Iterator[tuple[Place, Raw]]:
-        shard, index, tries = self.shards[number], 0, 0
-        while True:
-            try:
-                for row in islice(shard.rows(self.columns), index, None):
-                    yield (number, index), row
-                    index, tries = index + 1, 0
-            except CutOff as error:
-                if (number, -1) not in self._reported:
-                    self._reported.add((number, -1))
-                    self.skipped.append({"name": shard.name, "reason": f"breaks off after {index} samples: {error}"})
-            except LostTouch as error:
-                if tries == len(PAUSES):
-                    raise OSError(f"{shard.path} cannot be read after {tries + 1} tries: {error}") from error
-                time.sleep(PAUSES[tries])
-                tries += 1
-                continue
-            break
+        shard, index = self.shards[number], 0
+        try:
+            for row in patiently(shard, lambda: shard.rows(self.columns)):
+                yield (number, index), row
+                index += 1
+        except CutOff as error:
+            if (number, -1) not in self._reported:
+                self._reported.add((number, -1))
+                self.skipped.append(breaks_off(shard, index, error))
         self.lengths.learn(number, index)
 
     def _length(self, number: int) -> int:
@@ -186,16 +195,53 @@ class ShardStream(RowStream):
 
     def _called(self, place: Place, raw: Raw) -> str:
         assert isinstance(place, tuple)
-        shard, cell = self.shards[place[0]].name, raw.get(self.image)
-        path = cell.get("path") if isinstance(cell, Mapping) else None
-        return f"{shard}/{PurePosixPath(path.lstrip('/'))}" if path else f"{shard}:{place[1]}"
+        cell = raw.get(self.image)
+        return sample_name(self.shards[place[0]], place[1], cell.get("path") if isinstance(cell, Mapping) else None)
+
+
+def sample_name(shard: Shard, number: int, path: str | None) -> str:
+    """The name of a sample: its shard, and the path of its image there or else its number."""
+    return f"{shard.name}/{PurePosixPath(path.lstrip('/'))}" if path else f"{shard.name}:{number}"
+
+
+def patiently(shard: Shard, read: Callable[[], Iterator[T]]) -> Iterator[T]:
+    """What is read of a shard, in order. Where the connection breaks it is asked for again, from where it broke.
+
+    Raises
+    ------
+    CutOff : it cannot be read on.
+    OSError : it is far away, and asking again was in vain.
+    """
+    index, tries = 0, 0
+    while True:
+        try:
+            for row in islice(read(), index, None):
+                yield row
+                index, tries = index + 1, 0
+        except LostTouch as error:
+            if tries == len(PAUSES):
+                raise OSError(f"{shard.path} cannot be read after {tries + 1} tries: {error}") from error
+            time.sleep(PAUSES[tries])
+            tries += 1
+            continue
+        return
+
+
+def once(shard: Shard, read: Callable[[], T]) -> T:
+    """What is read of a shard in one go, with the patience of `patiently`."""
+    return next(patiently(shard, lambda: iter([read()])))
+
+
+def breaks_off(shard: Shard, samples: int, error: CutOff) -> dict[str, str]:
+    """Of a shard that cannot be read on, what is listed among the skipped."""
+    return {"name": shard.name, "reason": f"breaks off after {samples} samples: {error}"}
 
 
 class _Lengths:
     """Samples in each shard, as far as known; kept in a file."""
 
     def __init__(self, shards: Sequence[Shard], folder: Path | None) -> None:
-        digest = hashlib.blake2b(_listed(shards).encode(), digest_size=8).hexdigest()
+        digest = hashlib.blake2b(listed(shards).encode(), digest_size=8).hexdigest()
         self.file = None if folder is None else folder / "shards" / f"{digest}.jsonl"
         self.known: dict[int, int] = {}
         if self.file is not None and self.file.is_file():
@@ -234,7 +280,8 @@ class _Lengths:
             self.file = None
 
 
-def _listed(shards: Sequence[Shard]) -> str:
+def listed(shards: Sequence[Shard]) -> str:
+    """Shards by path and size, to tell them from others."""
     return "\0".join(f"{shard.path}\0{shard.size}" for shard in shards)
 
 

@@ -88,6 +88,15 @@ class Source(ABC):
             names = [self.names[position] for position in positions.tolist()]
             yield Stretch(len(positions), names, self.batch(positions))
 
+    def undecoded(self, position: int) -> dict[str, bytes]:
+        """The files that a sample was read from, by their endings ("jpg", "json"), as they are.
+
+        Raises
+        ------
+        ValueError : it was read from no files of its own.
+        """
+        raise ValueError(f"the samples of '{self.name}' are no files of images that can be copied")
+
     def identity(self) -> bytes:
         """What tells this source from another."""
         return self.ids.tobytes()
@@ -206,6 +215,9 @@ class Subset(Source):
 
     def read(self, positions: Positions) -> dict[str, Value]:
         return self.base.read(self.positions[positions])
+
+    def undecoded(self, position: int) -> dict[str, bytes]:
+        return self.base.undecoded(int(self.positions[position]))
 
     def column(self, field: str) -> NDArray[Any]:
         return self.base.column(field)[self.positions]

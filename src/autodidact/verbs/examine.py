@@ -48,7 +48,7 @@ def examine(
     """
     chosen = choose_data(names_of(protocols))
     file = _picture_file(picture)
-    source = open_source(data, labels="none", image_size=AS_IT_IS, cache=False, progress=not quiet)
+    source = open_source(data, labels="none", image_size=AS_IT_IS, cache=False, progress=not quiet, by_position=True)
     for protocol in chosen:
         source.schema.require(protocol.needs, f"protocol '{protocol.name}'", one_suffices=True)
     found = {protocol.name: protocol.examine(source, quiet=quiet) for protocol in chosen}

@@ -10,6 +10,8 @@ import yaml
 from autodidact.data import Source, open_source
 from autodidact.data.labels import Task
 from autodidact.data.schema import Field, Schema
+from autodidact.data.texts import SUFFIXES as TEXTS
+from autodidact.data.texts import text_source
 from autodidact.encoders.kept import EncoderModel, PredictorModel
 from autodidact.model import Encoder, Model, load_model
 
@@ -60,6 +62,7 @@ def open_data(
     split: str | None = None,
     like: Schema | None = None,
     cache: bool = True,
+    by_position: bool = False,
     quiet: bool = False,
     skipped: Path | None = None,
 ) -> Source:
@@ -70,13 +73,15 @@ def open_data(
     model : whose columns, categories and channels the data gets.
     data : anything that `autodidact.data.open_source` accepts, or a source.
     folder : of the run; the size at which it packed its images is used again.
-    labels, task, split, cache, skipped : see `autodidact.data.open_source`.
+    labels, task, split, cache, by_position, skipped : see `autodidact.data.open_source`.
     like : further fields to code alike, such as the classes of a label.
 
     Raises
     ------
     ValueError : the data cannot be given to the model.
     """
+    if model.kind == "language_model" and isinstance(data, str | Path) and str(data).lower().endswith(TEXTS):
+        return text_source(data)
     coding = Schema({**(coding_of(model) or {}), **(like or {})})
     size = run_config(folder).get("image_size")
     if size is None:
@@ -91,6 +96,7 @@ def open_data(
         like=coding or None,
         cache=cache,
         progress=not quiet,
+        by_position=by_position,
         skipped=skipped,
     )
     for encoder in encoders_of(model):

@@ -1,4 +1,4 @@
-"""select: which samples of a large pool resemble a small target set, as a list that training takes as its data."""
+"""select: which samples of a large pool resemble a small target set, as a list or shard that training takes."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import torch
 from autodidact.data import Source
 from autodidact.data.durable import write_aside
 from autodidact.data.folder import list_images, listed_images
+from autodidact.data.tar_writing import write_tar
 from autodidact.evaluation.embeddings import Embeddings, embedder
 from autodidact.model import Model
 from autodidact.model.device import pick_device
@@ -21,7 +22,7 @@ from autodidact.recipes.simcore import CoresetRule
 from autodidact.selection import Coreset
 from autodidact.verbs.opened import open_data, open_run
 
-SUFFIXES = (".txt", ".csv")
+SUFFIXES = (".txt", ".csv", ".tar")
 
 
 def select(
@@ -53,7 +54,9 @@ def select(
     target : what the selection shall resemble, named in the same way.
     out : file to write. ``.txt``: the files of the selected images, one a line, which ``--data`` accepts; the pool is a
         folder of images or such a list. ``.csv``: a row a sample with the columns ``id``, ``name`` (the file name, or
-        the row), ``round`` and ``similarity``.
+        the row), ``round`` and ``similarity``. ``.tar``: the selected samples themselves, copied undecoded with what
+        lies beside their images, in random order, which ``--data`` accepts as a shard; the pool is images that were
+        read from files, of whatever kind: a folder, a list, shards, a dataset.
     clusters : k-means clusters of the target; where it has no more samples, each is a centroid. Paper: 100.
     count : samples to select; 0 for as many as `share` or `stop` says.
     share : share of the pool to select, in (0, 1]; 0 for as many as `stop` says. Paper: 0.01 and 0.05.
@@ -63,8 +66,9 @@ def select(
     most : end at this many times the target's samples, if nothing ends it before. Paper: 50.
     exclude_near_duplicates : cosine of the embeddings from which a sample of the pool counts as a copy of a target
         sample and is left out, counted; 0 leaves none out.
-    with_target : in a ``.txt`` list, name the images of the target before the selected ones: the paper trains on both.
-    seed : of the clusters, and of the draw in a last round that is too large.
+    with_target : name the images of the target before the selected ones in a ``.txt`` list, copy them too into a
+        ``.tar``: the paper trains on both.
+    seed : of the clusters, of the draw in a last round that is too large, and of the order in a ``.tar``.
     batch_size : samples in one call of the model.
     device : "auto", "cpu" or "gpu".
     cache : pack images into the cache first.
@@ -80,22 +84,32 @@ def select(
     ValueError
         The model does not embed, the data does not fit it, the pool is smaller than the clusters, an option is out of
         range, or the file's ending is unknown or does not suit the pool.
+
+    Notes
+    -----
+    Shards are read by position: an index of their samples is made once, and images are packed as those of a folder.
     """
     rule = CoresetRule(clusters, count, share, stop, patience, most, exclude_near_duplicates)
     file = Path(out)
     if file.suffix.lower() not in SUFFIXES:
         raise ValueError(f"cannot write '{file.name}': its ending must be one of {', '.join(SUFFIXES)}")
-    listing = file.suffix.lower() == ".txt"
-    if with_target and not listing:
-        raise ValueError(f"with_target is for a list of files, such as {file.with_suffix('.txt')}")
+    listing, copying = (file.suffix.lower() == ending for ending in (".txt", ".tar"))
+    if with_target and not (listing or copying):
+        raise ValueError(f"with_target is for a list of files or for a shard, such as {file.with_suffix('.txt')}")
     roots = [_root(data) if listing else None for data in (pool, target if with_target else pool)]
     model, folder = open_run(run)
     model.can("embed")
     where = pick_device(device)
-    opened = [open_data(model, data, folder, labels="none", cache=cache, quiet=quiet) for data in (pool, target)]
+    opened = [
+        open_data(model, data, folder, labels="none", cache=cache, by_position=True, quiet=quiet)
+        for data in (pool, target)
+    ]
     for source in opened:
         if source.streaming:
             raise ValueError(f"'{source.name}' is a stream; save it first, so that every sample keeps its name")
+    for source in opened[: 1 + with_target] if copying else ():
+        # Said before the work is done.
+        source.undecoded(0)
     rows = [
         torch.from_numpy(
             Embeddings(embedder(model, where), source, batch_size=batch_size, quiet=quiet).at(np.arange(len(source)))
@@ -114,6 +128,10 @@ def select(
         if strange := [line for line in lines if "\n" in line or "\r" in line]:
             raise ValueError(f"a list cannot name {strange[0]!r}, which holds a line break; write a .csv")
         write_aside(file, b"".join(os.fsencode(line) + b"\n" for line in lines))
+    elif copying:
+        chosen = [(opened[0], found.positions.numpy())]
+        own_rows = [(opened[1], np.arange(len(opened[1])))] if with_target else []
+        write_tar(file, [*own_rows, *chosen], seed=seed, progress=not quiet)
     else:
         _write_csv(file, names, opened[0], found)
     return file
@@ -123,7 +141,7 @@ def _root(data: Any) -> Path:
     """The folder that the names of a folder of images, or of a list of them, count from."""
     path = Path(str(data)).expanduser()
     if isinstance(data, Source) or not path.exists() or not (path.is_dir() or path.suffix.lower() == ".txt"):
-        raise ValueError(f"a .txt list is of image files, and '{data}' is no folder of images; write a .csv")
+        raise ValueError(f"a .txt list is of image files, and '{data}' is no folder of images; write a .tar or a .csv")
     return (list_images(path) if path.is_dir() else listed_images(path)).root.resolve()
 
 

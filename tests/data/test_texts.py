@@ -1,0 +1,49 @@
+"""Texts from lines of a file."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from autodidact.data.texts import text_source
+
+
+def test_lines_of_a_text_file_are_inputs_and_blank_ones_are_none(tmp_path):
+    (tmp_path / "words.txt").write_text("one \n\n two\u2028still\n")
+    source = text_source(tmp_path / "words.txt")
+    assert list(source.column("input")) == ["one", "two\u2028still"]
+    assert list(source.names) == ["words:0", "words:1"]
+    assert source.schema["input"].kind == "text"
+
+
+def test_objects_give_their_texts_by_name_and_leave_the_rest_aside(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"input": "a", "output": "b", "id": 3}\n{"output": "d", "input": "c"}\n')
+    source = text_source(tmp_path / "rows.jsonl")
+    assert source.batch(np.arange(2)).fields == {"input": ["a", "c"], "output": ["b", "d"]}
+
+
+def test_plain_texts_in_json_lines_are_inputs(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('"a"\n"b"\n')
+    assert list(text_source(tmp_path / "rows.jsonl", "prompt").column("prompt")) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.csv", b"x\n", "texts are read from"),
+        ("a.txt", b"\n \n", "holds no text"),
+        ("a.txt", b"\xff\xfe", "is not UTF-8 text: .* at byte 0"),
+        ("a.jsonl", b'{"a": "b"}\n{"a": \n', "line 2 of a.jsonl is not JSON"),
+        ("a.jsonl", b'{"a": 3}\n', "line 1 of a.jsonl holds no text"),
+        ("a.jsonl", b'{"a": "b"}\n{"c": "d"}\n', "line 2 of a.jsonl has c; the first one has a"),
+    ],
+)
+def test_what_is_no_text_is_said_with_its_line(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        text_source(tmp_path / name)
+
+
+def test_a_missing_file_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such file"):
+        text_source(tmp_path / "none.txt")
