@@ -1,9 +1,9 @@
 """autodidact: from unlabelled data of any kind to a useful model.
 
-The verbs are functions of this module: `pretrain`, `evaluate`, `compare`, `choose`, `apply`, `embed`, `select`,
-`export`, `report`, `run_claim`, `demo`, `doctor`; each does what the command of its name does. `examine` is `evaluate`
-without a run, of data alone; `plan` is ``pretrain --plan``. They are imported when they are first used, so importing
-autodidact costs nothing.
+The verbs are functions of this module: `pretrain`, `improve`, `evaluate`, `compare`, `choose`, `apply`, `embed`,
+`select`, `export`, `report`, `run_claim`, `demo`, `doctor`; each does what the command of its name does. `examine` is
+`evaluate` without a run, of data alone; `plan` is ``pretrain --plan``. They are imported when they are first used, so
+importing autodidact costs nothing.
 """
 
 import sys
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from autodidact.verbs.evaluate import evaluate
     from autodidact.verbs.examine import examine
     from autodidact.verbs.export import export
+    from autodidact.verbs.improve import improve
     from autodidact.verbs.plan import plan
     from autodidact.verbs.pretrain import pretrain
     from autodidact.verbs.report import report
@@ -34,6 +35,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "pretrain": "autodidact.verbs.pretrain",
+    "improve": "autodidact.verbs.improve",
     "plan": "autodidact.verbs.plan",
     "evaluate": "autodidact.verbs.evaluate",
     "examine": "autodidact.verbs.examine",
@@ -66,6 +68,7 @@ __all__ = [
     "evaluate",
     "examine",
     "export",
+    "improve",
     "load_model",
     "open_source",
     "plan",

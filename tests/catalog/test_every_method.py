@@ -22,8 +22,8 @@ from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings, train
 from autodidact.training.callbacks import Checkpoints
 
-METHODS = [name for name, card in cards().items() if card.kind == "method"]
-RECIPES = [name for name, card in cards().items() if card.kind == "recipe"]
+METHODS = [name for name, card in cards().items() if card.kind == "method" and card.verb == "pretrain"]
+RECIPES = [name for name, card in cards().items() if card.kind == "recipe" and card.verb == "pretrain"]
 ROWS, BATCH = 48, 16
 
 

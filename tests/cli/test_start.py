@@ -77,7 +77,7 @@ def test_options_of_pretraining_come_with_their_default(run, monkeypatch):
 
 @pytest.mark.parametrize("name", [n for n, c in cards().items() if c.kind in ("method", "recipe")])
 def test_the_help_of_a_method_shows_its_options_with_type_and_default(run, name):
-    out = run("pretrain", name, "--help").out
+    out = run(cards()[name].verb, name, "--help").out
     listed = run("methods", name, "--json").out
     for option, known in json.loads(listed)["options"].items():
         assert re.search(rf"--(\[no-\])?method\.{option}\b", out)

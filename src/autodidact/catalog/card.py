@@ -20,6 +20,7 @@ class Card:
     name : what is typed on the command line.
     target : name of the class in the same file.
     kind : what the paper adds.
+    verb : what runs a method or recipe: "pretrain" from data, "improve" from a language model and a task.
     title, paper : the system's name, and "authors, title (arXiv id, year)".
     summary : one sentence: what it does to whose data.
     number : the paper's number among the 68; 0 for a baseline.
@@ -42,6 +43,7 @@ class Card:
     paper: str
     summary: str
     number: int = 0
+    verb: Literal["pretrain", "improve"] = "pretrain"
     needs: tuple[tuple[str, str], ...] = ()
     abilities: tuple[str, ...] = ("embed",)
     arguments: tuple[str, ...] = ()

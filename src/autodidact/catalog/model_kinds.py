@@ -9,6 +9,7 @@ from autodidact.catalog.nearest import unknown
 
 KINDS = {
     "encoder": "autodidact.encoders.kept:EncoderModel",
+    "language_model": "autodidact.lm.kept:LanguageModel",
     "predictor": "autodidact.encoders.kept:PredictorModel",
     "projected": "autodidact.encoders.kept:ProjectedModel",
     "transformed_predictor": "autodidact.encoders.transformed:TransformedPredictor",

@@ -27,6 +27,7 @@ USED = {
     "suite": ("autodidact compare --data DATA --methods {name} --tokens 100000000 --out runs/{name}", ""),
 }
 """Kind of a card -> how it is used, and what its options start with."""
+IMPROVES = "autodidact improve {name} --model MODEL --task task.yaml --out runs/{name}"
 PAGES = Path("docs/methods")
 KEYS = ("name", "number", "statement", "metric", "arms", "difference", "margin", "verdict", "seeds", "seconds")
 
@@ -125,7 +126,8 @@ def page(card: Card, result: Mapping[str, Any] | None) -> str:
     facts += [("source", f"[`{card.module}`](../../src/{card.module.replace('.', '/')}.py)")]
     parts = [f"# {card.title}", card.summary, _table(("", ""), facts), _prose(card)]
     if card.kind in USED:
-        parts.append(f"```sh\n{USED[card.kind][0].format(name=card.name)}\n```")
+        how = IMPROVES if card.verb == "improve" else USED[card.kind][0]
+        parts.append(f"```sh\n{how.format(name=card.name)}\n```")
     if known := options(card):
         prefix = USED[card.kind][1] if card.kind in USED else ""
         rows = [

@@ -76,13 +76,14 @@ def _mae(found: Mapping[str, Any]) -> str:
     seconds = found["seconds"]
     row = (
         f"{found['encoder']}, {found['size']} px",
+        f"{found['decoder']['depth']} layers of width {found['decoder']['width']}",
         f"{seconds['visible']:.2f} s",
         f"{seconds['all']:.2f} s",
         f"{found['time']:.2f}",
         f"{found['processor_time']:.2f}",
         f"{found['goal']:g}",
     )
-    names = ("encoder", "visible patches", "all patches", "time", "processor time", "goal")
+    names = ("encoder", "decoder", "visible patches", "all patches", "time", "processor time", "goal")
     return (
         f"## Masked autoencoder\n\nA step with {100 * found['ratio']:g} % of the patches masked, forward, backward and "
         f"update, on a processor with {found['threads']} thread(s) and batches of {found['batch']} "

@@ -15,6 +15,7 @@ from autodidact.training.processes import first_process
 
 VERBS = {
     "pretrain": "train an encoder on unlabelled data",
+    "improve": "make a language model better at a task, from itself",
     "evaluate": "measure a run with few labels, beside baselines",
     "compare": "methods x settings x seeds under one budget, in one table",
     "choose": "try methods and settings under one budget, and rank them without labels",

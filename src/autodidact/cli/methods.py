@@ -1,4 +1,4 @@
-"""``autodidact methods [NAME] [--json]``: what can be pretrained with, read from the cards alone."""
+"""``autodidact methods [NAME] [--json]``: what can be pretrained or improved with, read from the cards alone."""
 
 from __future__ import annotations
 
@@ -69,13 +69,16 @@ def table() -> str:
             *lines,
             "",
             "autodidact methods NAME describes one; autodidact pretrain NAME --data DATA uses it, with an encoder "
-            "by --encoder small:NAME.",
+            "by --encoder small:NAME; what improves language models is used by autodidact improve NAME --model MODEL "
+            "--task FILE.",
         ]
     )
 
 
 def needs(of: Card) -> str:
     """Fields that the data must have."""
+    if of.verb == "improve":
+        return "model, task"
     return ", ".join(field if field == kind else f"{field} ({kind})" for field, kind in of.needs) or "-"
 
 
@@ -86,6 +89,7 @@ def page(of: Card) -> str:
         "paper": of.paper,
         "number": str(of.number) if of.number else "",
         "kind": of.kind,
+        "used by": f"autodidact {of.verb} {of.name}" if of.kind in ("method", "recipe") else "",
         "needs": needs(of),
         "encoder": of.encoder and f"{of.encoder} unless another is named",
         "gives": ", ".join(of.abilities),

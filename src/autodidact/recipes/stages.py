@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -30,6 +30,11 @@ from autodidact.training.checkpoint import by_prefix
 from autodidact.training.processes import first_process
 from autodidact.training.run import carried
 
+if TYPE_CHECKING:
+    from autodidact.lm import LM
+    from autodidact.lm.local import LocalLM
+    from autodidact.lm.task import Task as LanguageTask
+
 Artefact = Model | Store | Table
 DONE, NOTES = "done.json", "notes.txt"
 
@@ -46,6 +51,8 @@ class Site:
     settings : the user's training settings, for the recipe's main training.
     folder : every stage gets its own folder below it.
     quiet : no progress lines.
+    lm, student, task : of recipes that improve a language model: what generates, what is trained (None where the model
+        runs elsewhere), and what it is to become better at.
     """
 
     source: Source
@@ -53,6 +60,9 @@ class Site:
     settings: Settings
     folder: Path
     quiet: bool = False
+    lm: LM | None = None
+    student: LocalLM | None = None
+    task: LanguageTask | None = None
 
     def train(
         self,

@@ -13,6 +13,7 @@ LEAD = (
     "The loss should fall, quickly at first. Watch the effective rank beside it: a loss that falls while the rank goes "
     "towards 1 is a model that cheats by making everything alike."
 )
+OF_LANGUAGE = "The loss should fall. Near 0, a model knows its examples by heart: fewer passes, or more examples."
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ def curves(run: RunFolder) -> str:
         parts.append(f'<div class="charts">{drawn}</div>')
     if run.stages:
         parts.insert(0, _stages(run))
-    return section("curves", "How training went", *parts, lead=LEAD if run.trainings else "")
+    lead = OF_LANGUAGE if run.of_language else LEAD
+    return section("curves", "How training went", *parts, lead=lead if run.trainings else "")
 
 
 def _stages(run: RunFolder) -> str:

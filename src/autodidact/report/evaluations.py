@@ -31,12 +31,17 @@ NAMES = {
 """What a person reads for the names of arms and protocols."""
 MANY = 8
 """Metrics that stand side by side; more stand below each other."""
+OF_LANGUAGE = (
+    "The same inputs before and after. A gain counts where answers are not empty, not copies of the input, and not one "
+    "and the same for everything."
+)
 LEAD = "What the model is worth once a few labels are given: means over seeds, ± half of their 95 % intervals."
 
 
 def evaluations(run: RunFolder) -> str:
     """The section of tables; nothing where the run has none."""
-    return section("evaluations", "How useful it is", *(_file(path) for path in run.evaluations), lead=LEAD)
+    lead = OF_LANGUAGE if run.of_language else LEAD
+    return section("evaluations", "How useful it is", *(_file(path) for path in run.evaluations), lead=lead)
 
 
 def _file(path: Path) -> str:

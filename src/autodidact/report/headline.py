@@ -50,7 +50,8 @@ def headline(
 
 def _story(run: RunFolder) -> str:
     many = run.record.get("samples")
-    what = f"{many:,} samples" if isinstance(many, int) else "samples"
+    of = "examples" if run.of_language else "samples"
+    what = f"{many:,} {of}" if isinstance(many, int) else of
     if run.finished:
         seconds = run.record.get("seconds")
         took = f" in {duration(seconds)}" if isinstance(seconds, int | float) else ""

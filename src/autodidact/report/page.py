@@ -18,6 +18,7 @@ from autodidact.report.curves import curves
 from autodidact.report.evaluations import evaluations
 from autodidact.report.geometry import shape_of
 from autodidact.report.headline import headline, title
+from autodidact.report.made import made
 from autodidact.report.markup import text
 from autodidact.report.neighbours import neighbours
 from autodidact.report.particulars import next_steps, settings
@@ -62,7 +63,7 @@ def write_report(run: str | Path, *, source: Source | None = None, out: str | Pa
 def page(run: RunFolder, source: Source | None = None) -> str:
     """The HTML of a run's report; see `write_report`."""
     having = _Having()
-    if source is None:
+    if source is None and not run.of_language:
         source = having.try_("the data could not be opened again", lambda: _open(run))
     acting: list[Rehearsed] = []
     if source is not None:
@@ -78,6 +79,7 @@ def page(run: RunFolder, source: Source | None = None) -> str:
         shape = having.try_("the embeddings could not be measured", lambda: shape_of(rows))
     parts = [
         having.try_("the evaluations could not be shown", lambda: evaluations(run)),
+        having.try_("what was made could not be shown", lambda: made(run)) if run.of_language else None,
         having.try_("the views could not be shown", lambda: scenes(acting)),
         having.try_("the curves could not be drawn", lambda: curves(run)),
     ]

@@ -26,6 +26,14 @@ def next_steps(run: RunFolder, model: Model | None) -> str:
             ),
             ("Take the weights to another program", f"autodidact export {folder} --format torch --out exported"),
         ]
+    if "generate" in model.abilities:
+        steps = [
+            (
+                "Answer inputs, one a line",
+                f"autodidact apply {folder} --ability generate --data in.txt --out out.jsonl",
+            ),
+            ("Go on from here", f"autodidact improve {run.method} --model {folder} --task TASK --out runs/next"),
+        ]
     lines = "".join(
         f"<li>{text(said)}<pre tabindex=0><code>{text(command, 400)}</code></pre></li>" for said, command in steps
     )

@@ -92,12 +92,17 @@ class RunFolder:
         return (self.path / "model" / "model.json").exists()
 
     @property
+    def of_language(self) -> bool:
+        """Whether it improves a language model, and so has a task in place of data."""
+        return self.config.get("verb") == "improve"
+
+    @property
     def method(self) -> str:
         return str(self.config.get("method", "?"))
 
     @property
     def data(self) -> str:
-        """Name of the data without the path to it."""
+        """Name of the data (or of the task) without the path to it."""
         return Path(str(self.config.get("data", "?"))).name
 
     def last(self, name: str) -> float | None:

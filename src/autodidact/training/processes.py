@@ -7,4 +7,8 @@ import os
 
 def first_process() -> bool:
     """Whether this process speaks and writes for all; true where there is only one."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "NODE_RANK"))
+    names = ["LOCAL_RANK", "NODE_RANK", "RANK"]
+    if not {"RANK", "LOCAL_RANK"} & os.environ.keys():
+        # srun numbers its tasks, and nobody has told them their rank yet.
+        names.append("SLURM_PROCID")
+    return all(os.environ.get(name, "0") == "0" for name in names)

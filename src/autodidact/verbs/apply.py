@@ -25,7 +25,7 @@ from autodidact.verbs.parts import Parts, concatenated, table_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SUFFIXES = (".parquet", ".npy")
+SUFFIXES = (".parquet", ".npy", ".jsonl")
 PART_SECONDS, PART_BYTES = 30.0, 64 << 20
 """After which what is done is written, so that a killed run has lost no more than that."""
 READ_AHEAD = 2
@@ -54,15 +54,17 @@ def apply(
     Parameters
     ----------
     run : run folder, model folder, or a model.
-    data : anything that `autodidact.data.open_source` accepts, or a source; labels are not needed.
-    ability : "embed", "predict", "parse" (on which patch each patch of an image depends; for small:dependency_vit), or
-        another that the model declares.
+    data : anything that `autodidact.data.open_source` accepts, or a source; labels are not needed. For a language model
+        a ``.txt`` file with an input a line, or ``.jsonl`` with "input" (or "prompt"), and "output" to be scored.
+    ability : "embed", "predict", "parse" (on which patch each patch of an image depends; for small:dependency_vit),
+        "generate" and "score" of language models, or another that the model declares.
     out : file to write; without one the values are returned. ``.parquet``: a row a sample, with the columns ``id``,
         ``name`` (the file name, or the row) and the values: ``embedding`` as a list of fixed size; of a classifier
         ``class`` and ``probabilities``; of a regression ``value``; of parsed images ``saliency``, ``parent`` and
         ``part``, lists over the patches, row by row. ``.npy``: the values as one array, and beside it
         ``NAME.names.csv`` with the columns ``row``, ``id``, ``name``; of a classifier the probabilities, of parsed
-        images the saliency.
+        images the saliency. ``.jsonl``: the rows of ``.parquet`` as JSON objects, a line each; of a language model that
+        generates with ``output`` and ``input``.
     split : part of the data, see `autodidact.data.open_source`.
     batch_size : samples in one call of the model.
     device : "auto", "cpu" or "gpu".
@@ -145,7 +147,7 @@ def _keep(said: Iterator[tuple[Stretch, dict[str, Any]]], parts: Parts, source: 
         covered += stretch.samples
         if stretch.batch is not None:
             if parts.target.suffix.lower() == ".npy" and not isinstance(columns[_main(list(columns))], torch.Tensor):
-                raise ValueError("only numbers are written as .npy; use .parquet")
+                raise ValueError("only numbers are written as .npy; use .parquet or .jsonl")
             waiting.append(table_of(stretch.batch.ids.numpy(), stretch.names, columns))
         if monotonic() - begun >= PART_SECONDS or sum(rows.nbytes for rows in waiting) >= PART_BYTES:
             write()

@@ -33,6 +33,8 @@ from autodidact.verbs.pretrain import versions
 
 FOLDER = "evaluations"
 TEST_SHARE = 0.2
+SHIFT = " shift"
+"""Behind the name of a figure on shifted rows."""
 
 
 def evaluate(
@@ -44,6 +46,7 @@ def evaluate(
     seeds: int = 5,
     first_seed: int = 0,
     test: str | Path | Source | None = None,
+    shift: str | Path | Source | None = None,
     baselines: str | Sequence[str] = BASELINES,
     label_from: str | None = None,
     task: Task = "auto",
@@ -65,7 +68,7 @@ def evaluate(
     Parameters
     ----------
     run : run folder, model folder, or a model.
-    data : labelled data, see `autodidact.data.open_source`.
+    data : labelled data, see `autodidact.data.open_source`; shards are read by position.
     labels : how many labels may be used: "1%" of every class, "2-per-class", "100%", or a share such as 0.01.
     protocols : names, as a sequence or separated by commas: "knn", "linear", "propagate", "finetune",
         "finetune+distill", and with several figures each "groups", "retrieval", "corruption", "copies", "fewshot", for
@@ -74,6 +77,8 @@ def evaluate(
     first_seed : the first of their seeds.
     test : test data, coded like `data`. Without it a fifth of `data` is held out, decided by a hash of each sample and
         the same whenever it is asked for, with the same share of every class.
+    shift : labelled data from elsewhere, coded like `data`: beside every figure stands the same on these rows, as
+        "PROTOCOL shift". Training rows and draws are the same; networks are trained for it once more.
     baselines : names, as a sequence or separated by commas, "none" for none: "raw", the input itself; "random", the
         same network with random weights; "scratch", the same network trained on the same labels alone.
     label_from : where labels come from: a column of a table, a file for a folder of images; default as in pretraining,
@@ -113,7 +118,7 @@ def evaluate(
     model.can("embed")
     where = pick_device(device)
     known = run_config(folder).get("labels") if label_from is None else label_from
-    source = open_data(model, data, folder, labels=known, task=task, cache=cache, quiet=quiet)
+    source = open_data(model, data, folder, labels=known, task=task, cache=cache, by_position=True, quiet=quiet)
     if source.streaming:
         raise ValueError(f"'{source.name}' is a stream; evaluation draws rows by position, so save it first")
     answer, classes = answer_field(source.schema)
@@ -125,6 +130,9 @@ def evaluate(
         if protocol.by_group and group is None:
             raise ValueError(f"protocol '{protocol.name}' needs to know the groups: --group FIELD, or FILE:COLUMN")
     train, held = _sides(model, folder, source, test, answer, known, task, cache, quiet)
+    if shift is not None:
+        # Opened here so that data that does not fit is told before anything is measured.
+        _sides(model, folder, train, shift, answer, known, task, cache, quiet)
 
     tuning = replace(tuning or Tuning(), accelerator="gpu" if where == "cuda" else "cpu")
     bench = Bench(train, held, batch_size, where, quiet)
@@ -147,7 +155,45 @@ def evaluate(
     if len(table) > before:
         table.about["seconds"] = round(table.about.get("seconds", 0.0) + time.monotonic() - started, 1)
     save(table)
+    if shift is not None:
+        shifted = evaluate(
+            run,
+            train,
+            labels=labels,
+            protocols=protocols,
+            seeds=seeds,
+            first_seed=first_seed,
+            test=shift,
+            baselines=baselines,
+            label_from=label_from,
+            task=task,
+            group=group,
+            group_min=group_min,
+            tuning=tuning,
+            batch_size=batch_size,
+            device=device,
+            cache=cache,
+            fresh=fresh,
+            quiet=quiet,
+        )
+        table = _side_by_side(table, shifted)
+        if json is not None:
+            table.save(Path(json))
     return table
+
+
+def _side_by_side(table: Table, shifted: Table) -> Table:
+    """Every figure, and behind it the one of the same arm, protocol and draw on shifted rows."""
+    both = Table({**table.about, "shift": shifted.about["test"], "shifted": shifted.about["tested"]})
+    there = {(arm, metric, seed): value for arm, metric, seed, value in shifted.rows()}
+    for metric in dict.fromkeys((*table.metrics, *shifted.metrics)):
+        for arm, name, seed, value in table.rows():
+            if name == metric:
+                both.add(arm, metric, seed, value)
+        for (arm, name, seed), value in there.items():
+            if name == metric:
+                both.add(arm, metric + SHIFT, seed, value)
+    return both
 
 
 def _groups(held: Source, group: str, data: str | Path | Source, least: int) -> Groups:
@@ -185,7 +231,9 @@ def _sides(
         like = Schema({answer: source.schema[answer]})
         train, held = (
             source,
-            open_data(model, test, folder, labels=labels, task=task, like=like, cache=cache, quiet=quiet),
+            open_data(
+                model, test, folder, labels=labels, task=task, like=like, cache=cache, by_position=True, quiet=quiet
+            ),
         )
         if answer not in held.schema:
             raise ValueError(f"the test data '{held.name}' has no {answer}; it has {', '.join(held.schema)}")

@@ -101,6 +101,8 @@ class Parts:
             raise ValueError(f"there is no row to write to {self.target.name}: none of the samples could be read")
         if self.target.suffix.lower() == ".parquet":
             self._write_parquet()
+        elif self.target.suffix.lower() == ".jsonl":
+            self._write_jsonl()
         else:
             self._write_npy(main(pq.read_schema(self._files[0]).names[2:]))
         shutil.rmtree(self.folder)
@@ -117,6 +119,11 @@ class Parts:
         with aside(self.target) as beside, pq.ParquetWriter(beside, schema, use_dictionary=text) as writer:
             for rows in _together(self._tables(schema)):
                 writer.write_table(rows)
+
+    def _write_jsonl(self) -> None:
+        with aside(self.target) as beside, beside.open("w", encoding="utf-8") as file:
+            for rows in self._tables(None):
+                file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows.to_pylist())
 
     def _write_npy(self, main: str) -> None:
         import pyarrow.parquet as pq

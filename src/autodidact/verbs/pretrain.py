@@ -158,6 +158,8 @@ def asked_of(
     if image_size is not None and image_size < 1:
         raise ValueError(f"image_size is a number of pixels, got {image_size}")
     cls, card = find(method)
+    if "lm" in cls.slots:
+        raise ValueError(f"'{method}' improves language models: autodidact improve {method} --model NAME --task FILE")
     check_options(cls, given)
     return cls, demands(cls, card, given)
 

@@ -1,0 +1,67 @@
+"""Tiny language models that claims start from: trained once on a world's texts, and kept by what they follow from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from autodidact.compare.arms import digest
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.local import LocalLM
+from autodidact.lm.tiny import tiny_lm
+from autodidact.methods.language.sft import SFT
+from autodidact.model import load_model
+from autodidact.model.model import SETTINGS
+from autodidact.recipes.improving import example_source
+from autodidact.training import Settings, train
+from autodidact.worlds.language.task import LanguageWorld
+
+VERSION = 1
+"""Raised by hand when a base follows from something that its key does not hold."""
+
+
+def base_lm(
+    world: LanguageWorld,
+    folder: Path,
+    *,
+    documents: int,
+    steps: int,
+    batch: int,
+    lr: float,
+    width: int,
+    depth: int,
+    heads: int,
+    context: int,
+    seed: int,
+    dials: Mapping[str, Any],
+) -> LocalLM:
+    """A model of a world's pretraining mix, from a folder where it is there, else trained and put there.
+
+    Parameters
+    ----------
+    folder : of all bases.
+    documents : texts of the mix.
+    steps, batch, lr : of the training.
+    width, depth, heads, context : of the model, see `tiny_lm`.
+    seed : of texts, weights and order.
+    dials : the world's own settings, for the key.
+    """
+    sizes = {"width": width, "depth": depth, "heads": heads, "context": context}
+    training = {"documents": documents, "steps": steps, "batch": batch, "lr": lr}
+    key = digest({"version": VERSION, "world": world.name, "dials": dict(dials), "seed": seed, **sizes, **training})
+    place = folder / key
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / f"{key}.lock"):
+        if not (place / SETTINGS).exists():
+            lm = tiny_lm(world.alphabet, seed=seed, **sizes)
+            texts = [document.text for document in world.documents(documents, seed)]
+            # The first symbol is given, all that follow are learned.
+            source = example_source("mix", [(text[0], text[1:]) for text in texts])
+            settings = Settings(steps=steps, batch_size=batch, lr=lr, weight_decay=0.01, clip_norm=1.0, seed=seed)
+            train(SFT(lm), source, settings, quiet=True).save(place)
+    kept = load_model(place)
+    assert isinstance(kept, LanguageModel)
+    return kept.lm

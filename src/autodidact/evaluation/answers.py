@@ -1,0 +1,43 @@
+"""How well a language model answers the inputs of a task, and whether it wins by degenerate means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from autodidact.lm import LM, Sampling
+from autodidact.lm.task import Task
+
+RIGHT = "right"
+
+
+def answer(lm: LM, task: Task, inputs: Sequence[str]) -> list[str]:
+    """The likeliest answer to each input, asked with the task's demonstrations, without spaces around it."""
+    sampling = Sampling(max_tokens=task.max_tokens, temperature=0.0, stop=task.style.stop)
+    return [found[0].text.strip() for found in lm.generate([task.prompt(text) for text in inputs], sampling)]
+
+
+def judged(task: Task, answers: Sequence[str]) -> dict[str, float]:
+    """Figures of the answers to the task's test inputs, in their order.
+
+    Returns
+    -------
+    dict
+        ``right``: share that the task's checker takes for the wanted one. Beside it what would be wrong with a win:
+        ``empty``, ``copied`` (the input itself) and ``different`` (distinct answers by their number, against one answer
+        for everything), all shares; ``length``: mean, in characters.
+
+    Raises
+    ------
+    ValueError : the task has no test inputs, or numbers differ.
+    """
+    if not task.test or len(answers) != len(task.test):
+        raise ValueError(f"{len(answers)} answers for {len(task.test)} test inputs")
+    count = len(answers)
+    pairs = list(zip(answers, task.test, strict=True))
+    return {
+        RIGHT: sum(task.right(said, one.output) for said, one in pairs) / count,
+        "empty": sum(not said for said in answers) / count,
+        "copied": sum(said == one.input.strip() for said, one in pairs) / count,
+        "different": len(set(answers)) / count,
+        "length": sum(map(len, answers)) / count,
+    }

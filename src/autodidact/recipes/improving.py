@@ -1,0 +1,87 @@
+"""What recipes share that make a language model better at a task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
+
+from autodidact.data import ArraySource, Field, Source, Store
+from autodidact.data.ids import row_ids
+from autodidact.data.schema import Schema
+from autodidact.lm import LM, Capability, Incapable
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.local import LocalLM
+from autodidact.lm.task import Task
+from autodidact.methods.language.sft import SFT
+from autodidact.model.model import write_aside
+from autodidact.recipes.stages import Recipe, Site
+
+EXAMPLES = "examples.jsonl"
+Example = tuple[str, str]
+"""A prompt, and the completion that is wanted after it."""
+
+
+class Improvement(Recipe):
+    """A recipe that starts from a language model and a task, see `Site`."""
+
+    needs: ClassVar = {}
+    slots = ("lm",)
+
+    def start(self, site: Site, *capabilities: Capability) -> tuple[LM, Task]:
+        """What generates, and the task.
+
+        Raises
+        ------
+        Incapable : the model lacks a capability.
+        """
+        if site.lm is None or site.task is None:
+            raise ValueError(f"{type(self).__name__} improves a language model: autodidact improve, not pretrain")
+        site.lm.need(type(self).__name__, *capabilities)
+        return site.lm, site.task
+
+    def student(self, site: Site) -> LocalLM:
+        """What is trained.
+
+        Raises
+        ------
+        Incapable : no model was given whose weights can be changed.
+        """
+        if site.student is None:
+            raise Incapable(
+                f"{type(self).__name__} trains a model, and {site.lm.name if site.lm else 'this one'} runs elsewhere; "
+                "name one that runs here as the student"
+            )
+        return site.student
+
+
+def example_source(name: str, examples: Sequence[Example]) -> Source:
+    """Prompts and completions as data to train on."""
+    prompts, completions = [list(column) for column in zip(*examples, strict=True)]
+    schema = Schema(prompt=Field("text"), completion=Field("text"))
+    ids = row_ids(name, "", len(examples))
+    return ArraySource(name, {"prompt": prompts, "completion": completions}, schema, ids)
+
+
+def examples_of(store: Store) -> list[Example]:
+    """The columns "prompt" and "completion" of a store."""
+    return list(zip(store.column("prompt"), store.column("completion"), strict=True))
+
+
+def write_examples(folder: Path, examples: Sequence[Example]) -> None:
+    """Write into a run folder what the model is trained on, one JSON object of prompt and completion a line."""
+    lines = [json.dumps({"prompt": p, "completion": c}, ensure_ascii=False) + "\n" for p, c in examples]
+    write_aside(folder / EXAMPLES, "".join(lines).encode())
+
+
+def fine_tuned(site: Site, stage: str, student: LocalLM, examples: Sequence[Example]) -> LanguageModel:
+    """Train a language model on examples, inside a stage, and keep it with the task."""
+    write_examples(site.folder, examples)
+    source = example_source(stage, examples)
+    batch = min(site.settings.batch_size, len(source))
+    settings = site.settings if batch == site.settings.batch_size else replace(site.settings, batch_size=batch)
+    kept = site.train(stage, SFT(student), source, settings)
+    assert isinstance(kept, LanguageModel)
+    return LanguageModel(kept.lm, site.task)

@@ -1,0 +1,200 @@
+"""SELF-GUIDE writes its own examples: what it asks for, what it drops and why, and what it learns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from autodidact.data import Store
+from autodidact.lm import Completion
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.scripted import ScriptedLM
+from autodidact.lm.task import Demonstration, Style, Task
+from autodidact.lm.tiny import tiny_lm
+from autodidact.recipes.improving import example_source
+from autodidact.recipes.self_guide import SHOWN_INPUTS, SelfGuide, balanced, first_label
+from autodidact.recipes.stages import Run, Site
+from autodidact.training import Settings
+
+STYLE = Style(
+    opening="",
+    demonstration="{input}>{output};",
+    question="{input}>",
+    stop=(";",),
+    inputs_opening="?",
+    inputs_item="{input};",
+    inputs_ask="",
+    inputs_ask_labelled="{label}<",
+)
+WORDS = Task("Double.", (Demonstration("ab", "abab"), Demonstration("cde", "cdecde")), style=STYLE)
+SIGNS = Task("Sign.", (Demonstration("1", "plus"), Demonstration("-1", "minus")), labels=("plus", "minus"), style=STYLE)
+
+
+def said(*texts: str) -> list[Completion]:
+    return [Completion(text, "stop") for text in texts]
+
+
+def test_a_request_shows_all_demonstrated_inputs_and_at_most_ten_of_the_pool_and_no_output():
+    lm = ScriptedLM(lambda prompt: f"x{len(prompt)}{sum(map(ord, prompt)) % 97}", name="inputs")
+    store = Store(name="inputs")
+    SelfGuide(rounds=6, per_round=8, input_length=False).synthesise(lm, WORDS, store, seed=0)
+    pool = set(store.column("input"))
+    sizes = set()
+    for prompt in lm.asked:
+        shown = prompt.removeprefix("?").split(";")[:-1]
+        assert {"ab", "cde"} <= set(shown)
+        assert set(shown[:-2]) <= pool
+        assert set(shown[-2:]) == {"ab", "cde"}
+        sizes.add(len(shown) - 2)
+    assert 0 in sizes
+    assert max(sizes) <= SHOWN_INPUTS
+    assert len(sizes) > 3
+    assert not any("abab" in prompt for prompt in lm.asked)
+
+
+def test_a_classification_asks_for_an_input_of_each_label_about_as_often():
+    lm = ScriptedLM(lambda prompt: "7")
+    SelfGuide(rounds=20, per_round=10).synthesise(lm, SIGNS, Store(name="inputs"), seed=0)
+    asked = Counter(prompt.rpartition(";")[2] for prompt in lm.asked)
+    assert set(asked) == {"plus<", "minus<"}
+    assert abs(asked["plus<"] - 100) < 30
+
+
+def test_every_input_that_was_asked_for_is_kept_once_or_dropped_with_its_reason():
+    answers = iter(["ab", "fg", "fg", "", "Sure, here is one", "much longer than any of these", "hij"] + ["kl"] * 3)
+    lm = ScriptedLM(lambda _: next(answers))
+    store = Store(name="inputs")
+    method = SelfGuide(rounds=1, per_round=10, input_length=True)
+    method.synthesise(lm, WORDS, store, seed=0)
+    # Lengths 2 and 3: mean 2.5, deviation 0.5, so from 1.5 and below 3.5.
+    assert sorted(store.column("input")) == ["fg", "hij", "kl"]
+    assert Counter(store.dropped.values()) == {
+        "a demonstration's input": 1,
+        "known already": 3,
+        "empty": 1,
+        "unusual length": 2,
+    }
+    assert len(store) + len(store.dropped) == 10
+
+
+def test_noise_lists_of_two_methods_do_not_interact():
+    first, second = SelfGuide(noise=("zzz",)), SelfGuide(noise=("yyy",), filter_noise=False)
+    assert first.refused("a zzz", None) == "holds 'zzz'"
+    assert first.refused("a yyy", None) == ""
+    assert second.refused("a YYY", None) == "holds 'yyy'"
+    assert second.refused("Sure, a zzz", None) == ""
+
+
+def test_asking_goes_on_after_a_kill_where_it_was(tmp_path: Path):
+    whole, cut = Store(tmp_path / "whole"), Store(tmp_path / "cut")
+    script = lambda prompt: f"w{len(prompt) % 13}{sum(map(ord, prompt)) % 11}"  # noqa: E731
+    method = SelfGuide(rounds=4, per_round=6, input_length=False)
+    method.synthesise(ScriptedLM(script), WORDS, whole, seed=3)
+    with pytest.raises(KeyboardInterrupt):
+        method.synthesise(_Failing(script, after=2 * 6), WORDS, cut, seed=3)
+    again = ScriptedLM(script)
+    method.synthesise(again, WORDS, Store(tmp_path / "cut"), seed=3)
+    back = Store(tmp_path / "cut")
+    assert back.column("input") == whole.column("input")
+    assert back.dropped == whole.dropped
+    assert len(again.asked) == 2 * 6
+
+
+class _Failing(ScriptedLM):
+    def __init__(self, script, after: int) -> None:
+        super().__init__(script)
+        self.after = after
+
+    def answers(self, requests):
+        if len(self.asked) >= self.after:
+            raise KeyboardInterrupt
+        return super().answers(requests)
+
+
+def test_the_answer_that_most_agree_on_is_kept_where_their_share_reaches_the_limit():
+    method = SelfGuide(min_share=0.3, output_length=False)
+    assert method.agreed(said("a", "b", "a", "c"), WORDS, None) == ("a", "")
+    assert method.agreed(said(*"abcdefghij"), WORDS, None) == (None, "its answers do not agree")
+    # 3 of 10 are exactly 0.3.
+    assert method.agreed(said(*"aaabcdefgh"), WORDS, None) == ("a", "")
+    assert method.agreed([Completion("a", "length")], WORDS, None) == (None, "no answer passed: cut off")
+
+
+def test_a_classification_keeps_the_label_that_an_answer_names_first():
+    method = SelfGuide()
+    assert method.agreed(said(" minus, not plus"), SIGNS, None)[0] == "minus"
+    assert method.agreed(said("neither"), SIGNS, None) == (None, "names no label")
+    assert first_label("positively", ("pos", "positive")) == "positive"
+
+
+def test_classes_are_cut_to_the_size_of_the_rarest_in_their_order():
+    examples = [(f"{k}>", "plus" if k % 3 else "minus") for k in range(12)]
+    kept, told = balanced(examples, SIGNS, seed=0)
+    assert Counter(output for _, output in kept) == {"plus": 4, "minus": 4}
+    assert kept == [example for example in examples if example in kept]
+    assert told == ["4 of each class, of plus 8, minus 4"]
+    with pytest.raises(ValueError, match=r"no example of some label \(plus 12, minus 0\)"):
+        balanced([("1>", "plus")] * 12, SIGNS, seed=0)
+
+
+def test_one_demonstration_has_no_spread_of_lengths_and_the_window_is_widened_with_a_warning():
+    one = Task("Double.", (Demonstration("abcd", "abcdabcd"),), style=STYLE)
+    store = Store(name="inputs")
+    with pytest.warns(UserWarning, match="have one length, 4 characters"):
+        SelfGuide(rounds=1, per_round=2, input_length=True).synthesise(
+            ScriptedLM(lambda _: "xyzuv"), one, store, seed=0
+        )
+    assert store.column("input") == ["xyzuv"]
+
+
+def site(folder: Path, task: Task, lm=None, student=None) -> Site:
+    made = Site(
+        example_source("task", [("a>", "b")]), lambda *_: None, Settings(steps=30, batch_size=8, lr=3e-2), folder, True
+    )
+    made.lm, made.student, made.task = lm or student, student, task
+    return made
+
+
+@pytest.fixture(scope="module")
+def student():
+    return tiny_lm("abcdefghij>;?<-1lpusmin", width=16, depth=1, context=128)
+
+
+def test_what_was_kept_is_learned_and_the_model_knows_its_task(tmp_path, student):
+    lm = ScriptedLM(lambda prompt: "fgh" if prompt.startswith("?") else "fghfgh")
+    made = site(tmp_path, WORDS, lm, student)
+    found = Run(SelfGuide(rounds=1, votes=2).stages(made), tmp_path).result()
+    assert isinstance(found, LanguageModel)
+    assert found.task.instruction == "Double."
+    assert (tmp_path / "examples.jsonl").read_text() == (
+        '{"prompt": "ab>abab;cde>cdecde;fgh>", "completion": "fghfgh"}\n'
+    )
+    # One example thirty times: it is known by heart.
+    assert found.lm.score(["ab>abab;cde>cdecde;fgh>"], ["fghfgh"])[0].mean > -1.0
+    assert (tmp_path / "stages" / "inputs" / "notes.txt").read_text() == (
+        "1 inputs are kept, 9 are dropped (9 known already)\n"
+    )
+
+
+def test_nothing_left_is_an_error_that_counts_the_reasons(tmp_path, student):
+    lm = ScriptedLM(lambda _: "ab")
+    with pytest.raises(ValueError, match=r"0 inputs are kept, 20 are dropped \(20 a demonstration's input\)"):
+        Run(SelfGuide(rounds=2).stages(site(tmp_path, WORDS, lm, student)), tmp_path).result()
+
+
+def test_a_model_that_runs_elsewhere_needs_a_student_and_a_task_needs_demonstrations(tmp_path, student):
+    with pytest.raises(ValueError, match="SelfGuide trains a model, and scripted runs elsewhere"):
+        SelfGuide().stages(site(tmp_path, WORDS, ScriptedLM(lambda _: "x")))
+    with pytest.raises(ValueError, match="needs demonstrations"):
+        SelfGuide().stages(site(tmp_path, Task("Double."), student=student))
+
+
+@pytest.mark.parametrize(
+    ("options", "said_"),
+    [({"rounds": 0}, "rounds must be at least 1"), ({"min_share": 0}, r"min_share lies in \(0, 1\]")],
+)
+def test_options_out_of_range_are_refused(options, said_):
+    with pytest.raises(ValueError, match=said_):
+        SelfGuide(**options)

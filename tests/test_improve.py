@@ -1,0 +1,185 @@
+"""improve: from a model and a task file to a better model, whatever the model is behind, and nothing is paid twice."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from tests.lm.loopback import Loopback
+
+from autodidact.evaluation.table import Table
+from autodidact.lm import Sampling
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.local import LocalLM
+from autodidact.lm.scripted import ScriptedLM
+from autodidact.lm.tiny import tiny_lm
+from autodidact.methods.language.sft import SFT
+from autodidact.model import load_model
+from autodidact.recipes.improving import example_source
+from autodidact.training import Settings, train
+from autodidact.verbs.apply import apply
+from autodidact.verbs.improve import improve
+
+LETTERS = "abcd"
+STYLE = {
+    "opening": "",
+    "demonstration": "{input}>{output};",
+    "question": "{input}>",
+    "stop": [";"],
+    "inputs_opening": "?",
+    "inputs_item": "{input};",
+    "inputs_ask": "",
+    "inputs_ask_labelled": "{label}<",
+}
+
+
+def pairs() -> list[tuple[str, str]]:
+    """Texts of pairs x>xx; and lists of inputs, which a tiny model learns in seconds."""
+    words = [a + b for a in LETTERS for b in LETTERS]
+    texts = [
+        f"{x}>{x + x if (k + j) % 5 else x};{y}>{y}{y};{z}>{z}{z};"
+        for k, x in enumerate(words)
+        for j, y in enumerate(words)
+        for z in [words[(k + 3 * j) % 16]]
+    ]
+    lists = [f"?{x};{y};{words[(k * 5 + j) % 16]};" for k, x in enumerate(words) for j, y in enumerate(words)]
+    return [(text[0], text[1:]) for text in texts + lists]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    """A folder of transformers with a model that mostly doubles words."""
+    lm = tiny_lm("abcd>;?", width=32, depth=2, context=64)
+    settings = Settings(steps=120, batch_size=32, lr=1e-2, weight_decay=0.0, clip_norm=1.0)
+    model = train(SFT(lm), example_source("mix", pairs()), settings, quiet=True)
+    return model.lm.save_folder(tmp_path_factory.mktemp("base") / "tiny")
+
+
+@pytest.fixture
+def task(tmp_path: Path) -> Path:
+    def rows(*words: str) -> list[dict[str, str]]:
+        return [{"input": word, "output": word + word} for word in words]
+
+    path = tmp_path / "double.yaml"
+    written = {
+        "instruction": "Write it twice.",
+        "demonstrations": rows("ab", "cd"),
+        "examples": rows("aa", "bb", "cc", "dd"),
+        "test": rows("bd", "ca", "da"),
+        "style": STYLE,
+        "max_tokens": 6,
+        "max_input_tokens": 4,
+    }
+    path.write_text(yaml.safe_dump(written))
+    return path
+
+
+OPTIONS = {"rounds": 3, "per_round": 4, "votes": 3}
+QUICK = Settings(steps=4, batch_size=4, lr=1e-3)
+
+
+def test_a_run_leaves_a_model_for_both_libraries_its_data_its_calls_a_table_and_a_report(base, task, tmp_path):
+    out = tmp_path / "run"
+    model = improve("self_guide", base, task, out=out, settings=QUICK, method_arguments=OPTIONS, quiet=True)
+    assert isinstance(model, LanguageModel)
+    back, other = load_model(out), LocalLM.load(out / "hf")
+    prompts = ["ab>abab;cd>cdcd;bc>"]
+    likeliest = Sampling(temperature=0.0, max_tokens=6)
+    said = [lm.generate(prompts, likeliest)[0][0].text for lm in (model.lm, back.lm, other)]
+    assert len(set(said)) == 1
+    examples = [json.loads(line) for line in (out / "examples.jsonl").read_text().splitlines()]
+    assert examples
+    assert all(set(row) == {"prompt", "completion"} for row in examples)
+    table = Table.load(out / "evaluations" / "task.json")
+    assert table.arms == ["before", "after"]
+    assert {"right", "empty", "copied", "different", "length"} == set(table.metrics)
+    page = (out / "report.html").read_text()
+    for words in ("What was made", "why dropped", "of the 3 answers were right before"):
+        assert words in page
+    spent = json.loads((out / "run.json").read_text())["spent"]
+    assert spent["calls"] == len((out / "transcript.jsonl").read_text().splitlines())
+
+
+def test_what_was_improved_answers_files_and_can_be_improved_again(base, task, tmp_path):
+    out = tmp_path / "run"
+    improve("sft", base, task, out=out, settings=QUICK, quiet=True, report=False)
+    (tmp_path / "in.txt").write_text("ab\ncc\n")
+    written = apply(out, tmp_path / "in.txt", ability="generate", out=tmp_path / "said.jsonl", quiet=True)
+    rows = [json.loads(line) for line in written.read_text().splitlines()]
+    assert [row["input"] for row in rows] == ["ab", "cc"]
+    assert all(isinstance(row["output"], str) for row in rows)
+    (tmp_path / "pairs.jsonl").write_text('{"input": "ab", "output": "abab"}\n{"input": "ab", "output": "dddd"}\n')
+    right, wrong = apply(out, tmp_path / "pairs.jsonl", ability="score", quiet=True)
+    assert right > wrong
+    again = improve("sft", out, task, out=tmp_path / "again", settings=QUICK, quiet=True, report=False)
+    assert again.lm.name != load_model(out).lm.name
+
+
+def test_an_adapter_is_trained_alone_and_written_as_peft_reads_it(base, task, tmp_path):
+    out = tmp_path / "run"
+    improve("sft", base, task, out=out, adapter=2, settings=QUICK, quiet=True, report=False)
+    assert (out / "hf" / "adapter_config.json").is_file()
+    prompts, wanted = ["ab>abab;cd>cdcd;bc>"], ["bcbc"]
+    kept, peft, plain = load_model(out).lm, LocalLM.load(out / "hf"), LocalLM.load(base)
+    assert kept.score(prompts, wanted)[0].total == pytest.approx(peft.score(prompts, wanted)[0].total, abs=1e-5)
+    assert kept.score(prompts, wanted)[0].total != plain.score(prompts, wanted)[0].total
+
+
+def test_a_model_behind_an_address_writes_for_a_student_here_and_nothing_is_paid_for_twice(
+    base, task, tmp_path, monkeypatch
+):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    script = lambda prompt: "bc" if prompt.startswith("?") else prompt.rpartition(";")[2].removesuffix(">") * 2  # noqa: E731
+    out = tmp_path / "run"
+    asked = {"student": base, "settings": QUICK, "method_arguments": OPTIONS, "quiet": True, "report": False}
+    with Loopback(ScriptedLM(script)) as server:
+        where = f"{server.address}#tiny"
+        # The budget ends it in the middle of the outputs; the same command with a larger one goes on.
+        with pytest.raises(Exception, match="budget"):
+            improve("self_guide", where, task, out=out, call_budget=16, **asked)
+        assert server.answered == 16
+        model = improve("self_guide", where, task, out=out, **asked)
+        # Three test inputs, three rounds of four, three answers to the one input that is new.
+        assert server.answered == 3 + 3 * 4 + 3
+    assert isinstance(model, LanguageModel)
+    assert [json.loads(line)["completion"] for line in (out / "examples.jsonl").read_text().splitlines()] == ["bcbc"]
+
+
+def test_a_finished_run_is_returned_and_another_task_in_its_folder_is_refused(base, task, tmp_path):
+    out = tmp_path / "run"
+    first = improve("sft", base, task, out=out, settings=QUICK, quiet=True, report=False)
+    again = improve("sft", base, task, out=out, settings=QUICK, quiet=True, report=False)
+    assert again.lm.name == first.lm.name
+    changed = yaml.safe_load(task.read_text()) | {"instruction": "Another."}
+    task.write_text(yaml.safe_dump(changed))
+    with pytest.raises(ValueError, match="is another run"):
+        improve("sft", base, task, out=out, settings=QUICK, quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"method": "simclr"}, "'simclr' does not improve language models; autodidact pretrain simclr"),
+        ({"method": "self_guid"}, "did you mean 'self_guide'"),
+        ({"method": "self_guide", "method_arguments": {"round": 3}}, "did you mean 'rounds'"),
+        ({"model": "/none/such"}, "no such folder"),
+        ({"adapter": -1}, "rank of an adapter is 0 or more"),
+        ({"model": ScriptedLM(lambda _: "x"), "method": "self_guide"}, "scripted runs elsewhere"),
+        ({"model": ScriptedLM(lambda _: "x")}, "this one runs elsewhere"),
+        ({"student": ScriptedLM(lambda _: "x")}, "the student must run here"),
+    ],
+)
+def test_what_cannot_be_done_is_said_before_anything_is_paid_for(base, task, tmp_path, change, said):
+    asked = {"method": "sft", "model": base, "task": task, "out": tmp_path / "run", "quiet": True, **change}
+    with pytest.raises((ValueError, FileNotFoundError), match=said):
+        improve(**asked)
+    assert not (tmp_path / "run" / "transcript.jsonl").exists()
+
+
+def test_examples_are_needed_to_learn_from_examples(base, task, tmp_path):
+    without = {name: value for name, value in yaml.safe_load(task.read_text()).items() if name != "examples"}
+    task.write_text(yaml.safe_dump(without))
+    with pytest.raises(ValueError, match="SFT learns from the task's examples, and it has none"):
+        improve("sft", base, task, out=tmp_path / "run", quiet=True)
