@@ -87,6 +87,10 @@ def main() -> None:
     result = {
         "what": "a step of MAE, float32, CPU: encoder on the visible patches against encoder on all",
         **{name: getattr(options, name) for name in ("encoder", "size", "batch", "ratio", "rounds", "threads")},
+        "decoder": {
+            "width": visible.method.decoder.positions.shape[1],
+            "depth": len(visible.method.decoder.layers),
+        },
         **surroundings("torch", "timm"),
         "seconds": {
             "visible": statistics.median(visible.seconds[1:]),

@@ -43,8 +43,8 @@ def resnet() -> nn.Module:
     return build("timm:resnet18", image_size=28, channels=1, statistics=NORMAL, layers=[1, 1, 1, 1])
 
 
-def vit() -> nn.Module:
-    return build("small:vit", image_size=28, channels=1, width=32, depth=2, heads=2, statistics=NORMAL)
+def vit(**options: object) -> nn.Module:
+    return build("small:vit", image_size=28, channels=1, width=32, depth=2, heads=2, statistics=NORMAL, **options)
 
 
 def table(name: str = "small:tabular") -> nn.Module:
@@ -66,6 +66,7 @@ MODELS: dict[str, Callable[[], EncoderModel | PredictorModel]] = {
     "colour resnet": lambda: EncoderModel({"encoder": build("timm:test_resnet", image_size=64)}),
     "radar resnet": lambda: EncoderModel({"encoder": build("timm:test_resnet", image_size=64, channels=2)}),
     "vit": lambda: EncoderModel({"encoder": vit()}),
+    "vit of rows and columns": lambda: EncoderModel({"encoder": vit(positions="separable")}),
     "vit by its tokens": lambda: EncoderModel({"encoder": vit()}, tap="mean"),
     "vit by a layer": lambda: EncoderModel({"encoder": vit()}, tap=1),
     "classifier": lambda: PredictorModel(vit(), classes=("shoe", "hat", "bag"), head={"standardise": True}),
@@ -86,6 +87,7 @@ EXPORTS = [
     ("vit", "timm"),
     ("resnet", "hf"),
     ("vit", "onnx"),
+    ("vit of rows and columns", "timm"),
     ("vit by its tokens", "timm"),
     ("vit by a layer", "torch"),
     ("classifier", "timm"),

@@ -11,10 +11,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
+from scipy.stats import spearmanr
 
 from autodidact.cli.claim import judged
 from autodidact.cli.compare import grid_words, typed_grid
 from autodidact.cli.pretrain import encoder_words, method_of
+from autodidact.data import open_source
 from autodidact.training import Settings
 
 TINY = (
@@ -192,12 +195,16 @@ def test_another_command_on_a_trained_folder_is_refused_with_what_differs(run, i
 
 def test_from_images_to_embeddings_in_four_commands(run, tmp_path, images):
     assert run("pretrain", "simclr", "--data", images, "--out", "r", *TINY).code == 0
+    with np.load(tmp_path / images) as arrays:
+        np.savez(tmp_path / "darker.npz", image=arrays["image"] // 4, label=arrays["label"])
     said = run(
         *("evaluate", "r", "--data", images, "--labels", "2-per-class", "--protocol", "knn,linear", "--seeds", 2),
-        *("--baselines", "raw", "--json", "e.json", "--quiet", "--device", "cpu"),
+        *("--baselines", "raw", "--json", "e.json", "--quiet", "--device", "cpu", "--shift", "darker.npz"),
     )
     assert said.code == 0
     assert "pretrained - raw" in said.out
+    assert "shift: on 48 rows of darker.npz" in said.out
+    assert "\nshifted rows - test rows:\n  raw  knn  " in said.out
     figures = json.loads((tmp_path / "e.json").read_text())["figures"]
     assert set(figures) == {"raw", "pretrained"}
     assert set(figures["pretrained"]["linear"]) == {"0", "1"}
@@ -267,6 +274,32 @@ def test_choose_prints_the_trials_the_ranking_and_the_command_to_go_on_with(run,
     chosen = about["trials"][about["chosen"]]
     assert f"autodidact pretrain {chosen['method']} --data images.npz --encoder.width 8 --method." in out
     assert out.rstrip().endswith("--lr 0.001")
+
+
+def test_choose_on_class_folders_gives_up_trials_and_prints_how_rankings_agree_with_a_linear_probe(run, tmp_path):
+    digits = open_source("digits", progress=False).at(np.arange(80))
+    for index, (image, label) in enumerate(zip(digits.read(range(80))["image"], digits.column("label"), strict=True)):
+        path = tmp_path / "photos" / ("even", "odd")[int(label) % 2] / f"{index:02d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[0].numpy()).save(path)
+    code, out, _ = run(
+        *("choose", "--data", "photos", "--methods", "simclr,dcl", "--trials", 2, "--steps", 8, "--batch-size", 16),
+        *("--search", "lr=0.0001:0.1:log", "--encoder.width", "4", "--protocol", "linear", "--json", "c.json"),
+        *("--out", "c", "--quiet", "--accelerator", "cpu"),
+    )
+    assert code == 0
+    found = json.loads((tmp_path / "c.json").read_text())
+    given_up = found["about"]["given_up"]
+    assert f"given up early: {'; '.join(given_up)}" in out
+    trials = {name: figures for name, figures in found["figures"].items() if name in found["about"]["trials"]}
+    by_views, by_labels = (
+        [np.mean(list(figures[judge].values())) for name, figures in trials.items() if name not in given_up]
+        for judge in ("retrieval", "linear")
+    )
+    assert 2 <= len(by_views) < 4
+    # Where all come to the same there is no order to agree with.
+    expected = spearmanr(by_views, by_labels).statistic if len(set(by_views)) > 1 < len(set(by_labels)) else 0.0
+    assert f"  retrieval and linear: all {expected:+.2f}" in out
 
 
 def test_a_claim_passes_on_its_options_and_prints_the_verdict(run, called):

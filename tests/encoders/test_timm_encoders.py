@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from torch import Tensor, nn
 
 from autodidact.encoders import build
 from autodidact.encoders.attention import attention_maps
+from autodidact.encoders.kept import EncoderModel
+from autodidact.encoders.separable_positions import SeparablePositions
 from autodidact.encoders.timm_encoder import TimmEncoder
-from autodidact.model import Masked
+from autodidact.model import Masked, load_model
 
 timm = pytest.importorskip("timm")
 
@@ -48,7 +51,7 @@ def test_a_transformers_parts_are_those_of_timm(pool: str) -> None:
     torch.testing.assert_close(encoded.map[:, :, 4, 3], encoded.tokens[:, 4 * 4 + 3])
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("positions", ["learned", "separable", "rotary"])
 def test_taps_are_the_patch_tokens_behind_each_block(positions: str) -> None:
     encoder = vit(positions=positions)
     x = images(encoder)
@@ -60,7 +63,7 @@ def test_taps_are_the_patch_tokens_behind_each_block(positions: str) -> None:
     assert all(torch.equal(taps[index], hooked[index]) for index in taps)
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("positions", ["learned", "separable", "rotary"])
 def test_keeping_every_token_changes_nothing(positions: str) -> None:
     encoder = vit(positions=positions)
     x = images(encoder)
@@ -88,6 +91,59 @@ def test_kept_tokens_know_nothing_of_the_others() -> None:
             top, left = 2 * (patch // 4), 2 * (patch % 4)
             hidden[row, :, top : top + 2, left : left + 2] = 0.123
     assert torch.equal(encoder(hidden, keep=keep).tokens, kept.tokens)
+
+
+def test_separable_positions_are_the_sum_of_a_vector_of_the_row_and_one_of_the_column() -> None:
+    """Some patches dropped, others masked, others without a position; the sum by hand."""
+    encoder = vit(positions="separable")
+    x, (where, token) = images(encoder), masked(vit())
+    keep = torch.stack([torch.randperm(24, generator=torch.Generator().manual_seed(row))[:7] for row in range(3)])
+    unplaced = torch.rand(3, 24, generator=torch.Generator().manual_seed(4)) < 0.5
+    weights, model = encoder.state_dict(), encoder.model
+    rows, columns = (weights[f"model.parametrizations.pos_embed.original{axis}"] for axis in (0, 1))
+    assert (rows.shape, columns.shape) == ((6, 24), (4, 24))
+    assert 0.01 < float(rows.std()) < 0.03
+    patches = model.patch_embed(normalised(encoder, x)).detach().clone()
+    for row, patch in where.nonzero().tolist():
+        patches[row, patch] = token.detach()
+    for row in range(3):
+        for patch in range(24):
+            if not unplaced[row, patch]:
+                patches[row, patch] += rows[patch // 4] + columns[patch % 4]
+        prefix = torch.cat([model.cls_token, model.reg_token], dim=1)
+        expected = model.norm(model.blocks(torch.cat([prefix, patches[row, keep[row]][None]], dim=1)))[0, 3:]
+        found = encoder(x, keep=keep, masked=Masked(where, token), unplaced=unplaced).tokens[row]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_separable_positions_are_few_are_trained_are_copied_and_come_back_from_a_file(tmp_path: Path) -> None:
+    encoder = vit(positions="separable")
+    x = images(encoder)
+    count = {name: sum(p.numel() for p in vit(positions=name).parameters()) for name in ("learned", "separable")}
+    assert count["learned"] - count["separable"] == (3 + 24 - 6 - 4) * 24
+    encoder(x).pooled.square().sum().backward()
+    parts = encoder.model.parametrizations.pos_embed
+    assert all(bool(part.grad.any(dim=1).all()) for part in (parts.original0, parts.original1))
+    model = EncoderModel({"encoder": copy.deepcopy(encoder)})
+    model.save(tmp_path)
+    loaded = load_model(tmp_path).encoder
+    assert torch.equal(loaded(x).tokens, encoder(x).tokens)
+    assert encoder.model.pos_embed.shape == (1, 24, 24)
+    smaller = encoder(x[..., :8, :6])
+    assert smaller.tokens.shape == (3, 12, 24)
+
+
+def test_the_nearest_rows_and_columns_to_separable_positions_are_themselves() -> None:
+    positions, away = SeparablePositions(3, 5), torch.randn(1, 15, 4, generator=torch.Generator().manual_seed(0))
+    near = positions(*positions.right_inverse(away))
+    torch.testing.assert_close(positions(*positions.right_inverse(near)), near)
+    design = torch.stack([torch.eye(8)[[patch // 5, 3 + patch % 5]].sum(0) for patch in range(15)])
+    torch.testing.assert_close(near[0], design @ torch.linalg.pinv(design) @ away[0], rtol=1e-4, atol=1e-5)
+
+
+def test_positions_of_another_name_are_refused() -> None:
+    with pytest.raises(ValueError, match="unknown positions of small:vit 'seperable'; did you mean 'separable'"):
+        vit(positions="seperable")
 
 
 def turned(x: Tensor, rows: Tensor, columns: Tensor, temperature: float = 100.0) -> Tensor:
@@ -190,7 +246,7 @@ def test_masked_patches_are_the_mask_token_at_their_position() -> None:
     torch.testing.assert_close(encoder(x, masked=Masked(where, token)).tokens, expected[:, 3:])
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("positions", ["learned", "separable", "rotary"])
 def test_masking_no_patch_changes_nothing(positions: str) -> None:
     encoder = vit(positions=positions)
     x = images(encoder)
@@ -198,7 +254,7 @@ def test_masking_no_patch_changes_nothing(positions: str) -> None:
     assert torch.equal(encoder(x, masked=none, taps=(1,)).taps[1], encoder(x, taps=(1,)).taps[1])
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("positions", ["learned", "separable", "rotary"])
 def test_nothing_of_a_masked_patch_is_seen(positions: str) -> None:
     encoder = vit(positions=positions)
     x, mask = images(encoder), masked(vit())
@@ -209,7 +265,7 @@ def test_nothing_of_a_masked_patch_is_seen(positions: str) -> None:
     assert torch.equal(encoder(hidden, masked=mask).tokens, encoder(x, masked=mask).tokens)
 
 
-@pytest.mark.parametrize("positions", ["learned", "rotary"])
+@pytest.mark.parametrize("positions", ["learned", "separable", "rotary"])
 def test_of_masked_tokens_only_the_kept_ones_are_encoded(positions: str) -> None:
     encoder = vit(positions=positions)
     x, mask, keep = images(encoder), masked(vit()), torch.arange(4, 20).expand(3, -1)

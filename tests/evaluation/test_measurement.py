@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from autodidact.data import ArraySource, Field, Schema, Source, label_fraction
+from autodidact.data import ArraySource, Field, Schema, Source, label_fraction, split
 from autodidact.data.ids import row_ids
 from autodidact.encoders import build
 from autodidact.encoders.kept import EncoderModel
@@ -27,13 +27,13 @@ from autodidact.verbs.evaluate import evaluate
 NETWORKS = Tuning(lr=3e-3, steps=12, batch_size=16, view="none", distill_steps=8, distill_batch=16, accelerator="cpu")
 
 
-def stripes(n: int, seed: int, labels: np.ndarray | None = None) -> ArraySource:
+def stripes(n: int, seed: int, labels: np.ndarray | None = None, contrast: float = 60) -> ArraySource:
     """Images of horizontal (0), vertical (1) or no stripes (2), in noise; the labels may be replaced afterwards."""
     rng = np.random.default_rng(seed)
     truth = np.arange(n) % 3
     pattern = np.zeros((3, 8, 8))
     pattern[0, ::2] = pattern[1, :, ::2] = 1
-    pixels = np.clip(110 + 60 * pattern[truth] + rng.normal(0, 40, (n, 8, 8)), 0, 255).astype(np.uint8)
+    pixels = np.clip(110 + contrast * pattern[truth] + rng.normal(0, 40, (n, 8, 8)), 0, 255).astype(np.uint8)
     schema = Schema(image=Field("image", shape=(1, 8, 8)), label=Field("label", classes=("h", "v", "n")))
     fields = {"image": pixels[:, None], "label": (truth if labels is None else labels).astype(np.int64)}
     return ArraySource(f"stripes{seed}", fields, schema, row_ids("stripes", str(seed), n))
@@ -294,6 +294,29 @@ def test_data_without_a_label_for_the_test_rows_scores_only_those_that_have_one(
         model(), stripes(60, 0), test=stripes(30, 1, labels), protocols="knn", baselines="none", seeds=1, quiet=True
     )
     assert table.about["tested"] == 20
+
+
+def test_shifted_rows_stand_beside_the_test_rows_and_are_judged_as_if_they_were_test_data(tmp_path: Path) -> None:
+    held, data, pale = model(), stripes(90, 0), stripes(30, 1, contrast=10)
+    held.save(tmp_path / "run" / "model")
+    options: dict[str, Any] = {
+        "labels": "3-per-class", "protocols": "knn,linear", "baselines": "raw", "seeds": 2, "quiet": True
+    }  # fmt: skip
+    both = evaluate(tmp_path / "run", data, shift=pale, json=tmp_path / "t.json", **options)
+    assert both.metrics == ["knn", "knn shift", "linear", "linear shift"]
+    alone = evaluate(tmp_path / "run", data, **options)
+    assert alone.metrics == ["knn", "linear"]
+    train = split(data, {"train": 0.8, "test": 0.2}, by="label")["train"]
+    elsewhere = evaluate(tmp_path / "run", train, test=pale, **options)
+    for arm in ("raw", "pretrained"):
+        for metric in ("knn", "linear"):
+            assert both.values(arm, metric) == alone.values(arm, metric)
+            assert both.values(arm, f"{metric} shift") == elsewhere.values(arm, metric)
+    assert both.values("raw", "linear shift") != both.values("raw", "linear")
+    assert (both.about["tested"], both.about["shifted"]) == (len(data) - len(train), 30)
+    assert Table.load(tmp_path / "t.json") == both
+    with pytest.raises(ValueError, match="60 of the 60 test samples are in the training data too"):
+        evaluate(held, stripes(60, 0), test=stripes(30, 1), shift=stripes(60, 0), **options)
 
 
 @pytest.mark.parametrize(

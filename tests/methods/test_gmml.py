@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from autodidact.data import open_source
@@ -108,7 +110,7 @@ def test_the_head_paints_an_image_of_the_size_of_the_input(size):
     assert method.head(method.features(images)).shape == images.shape
 
 
-def test_small_blocks_on_patches_corrupt_isolated_patches_at_the_same_share():
+def test_small_blocks_on_patches_corrupt_isolated_patches_at_about_the_same_share():
     def components(mask):
         from skimage.measure import label
 
@@ -121,6 +123,47 @@ def test_small_blocks_on_patches_corrupt_isolated_patches_at_the_same_share():
     blocks, patches = masks(), masks(max_block=0.01)
     assert blocks.float().mean() == pytest.approx(float(patches.float().mean()), abs=0.05)
     assert components(patches) > 2 * components(blocks)
+
+
+def test_a_picture_shows_seen_pixels_as_they_are_and_corrupted_ones_as_they_are_painted():
+    method = gmml().eval()
+    views = views_of(method)
+    pictures = method.pictures(views)
+    mask, painted = views["mask"], method.encoder.as_image(method.head(method.features(views["seen"])))
+    torch.testing.assert_close(pictures["repainted"][~mask], pictures["augmented"][~mask])
+    torch.testing.assert_close(pictures["repainted"][mask], painted[mask])
+    torch.testing.assert_close(pictures["augmented"], views["clean"] * 0.2 + 0.4)
+    assert torch.equal(pictures["corrupted"], views["seen"])
+
+
+def test_masks_and_weights_do_not_depend_on_how_many_workers_read_the_images(tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(24):
+        Image.fromarray(rng.integers(0, 255, (8, 8), dtype=np.uint8)).save(tmp_path / f"{number:02d}.png")
+    source = open_source(tmp_path, cache=False, progress=False)
+    trained = []
+    for workers in (0, 2):
+        torch.manual_seed(0)
+        method = _Watched(build("small:vit?width=8&depth=1&heads=2&patch=2", schema=source.schema))
+        train(method, source, Settings(steps=3, batch_size=8, workers=workers, seed=1), quiet=True)
+        trained.append(method)
+    alone, with_workers = trained
+    assert len(alone.masks) == 3
+    assert all(torch.equal(*pair) for pair in zip(alone.masks, with_workers.masks, strict=True))
+    weights, others = alone.state_dict(), with_workers.state_dict()
+    assert all(torch.equal(weights[name], others[name]) for name in weights)
+
+
+class _Watched(GMML):
+    """Keeps the masks of every update."""
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.masks = []
+
+    def loss(self, views, progress):
+        self.masks.append(views["mask"].clone())
+        return super().loss(views, progress)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from autodidact.encoders import build
 from autodidact.methods import swapped
 from autodidact.methods.image.seer import SEER
 from autodidact.methods.image.swav import SwAV
-from autodidact.methods.method import Progress
+from autodidact.methods.method import Progress, Views
 from autodidact.objectives import power_law, sinkhorn
 from autodidact.training import Settings, train
 
@@ -96,6 +96,12 @@ def test_a_single_pass_uses_its_queue_from_the_first_epoch_on(digits):
     assert float(method.loss(views, progress()).total.detach()) != pytest.approx(
         float(without.loss(views, progress()).total.detach()), rel=1e-5
     )
+
+
+def test_one_view_has_no_other_to_predict(digits):
+    views = made(digits).views(digits.batch(np.arange(12)), progress())
+    with pytest.raises(ValueError, match="2 large views of each image are needed"):
+        made(digits).loss(Views(dict(list(views.named.items())[:1]), views.ids), progress())
 
 
 def used(method, source):

@@ -217,6 +217,18 @@ def test_with_nothing_corrupted_repainting_costs_nothing(digits):
     assert all(not p.grad.any() for p in method.head.parameters())
 
 
+def test_a_picture_shows_seen_pixels_of_the_first_view_as_they_are_and_corrupted_ones_as_they_are_painted(digits):
+    method = made(digits).eval()
+    views = shown(method, digits)
+    pictures = method.pictures(views)
+    mask, clean = views["mask"][:6], views["clean"][:6] * 0.4 + 0.3
+    painted = method.encoder.as_image(method.head(method.encoder(views["seen"][:6]).tokens))
+    torch.testing.assert_close(pictures["repainted"][~mask], clean[~mask])
+    torch.testing.assert_close(pictures["repainted"][mask], painted[mask])
+    torch.testing.assert_close(pictures["augmented"], clean)
+    assert torch.equal(pictures["corrupted"], views["seen"][:6])
+
+
 def test_one_image_one_view_or_an_odd_number_of_views_cannot_be_contrasted(digits):
     method = made(digits, alien_p=0.0)
     with pytest.raises(ValueError, match="a batch of 1 has no other image"):

@@ -1,4 +1,4 @@
-"""SiT (55): repainting and contrast together make better frozen features than repainting alone."""
+"""SiT (55): repainting and contrast together make frozen features with better neighbours than repainting alone."""
 
 from __future__ import annotations
 
@@ -122,8 +122,8 @@ def _gain(better: str, than: str, figure: str = "knn") -> Callable[[Figures], fl
 CLAIM = Claim(
     name="sit",
     number=55,
-    statement="Repainting and contrast in one transformer make frozen features that are at least 3 points better than "
-    "those of repainting alone.",
+    statement="Repainting and contrast in one transformer make frozen features whose nearest neighbours (kNN) tell the "
+    "class at least 3 points better than those of repainting alone.",
     run=run,
     arms={
         "rec+con": {"tasks": ["rec", "con"], "lam": 5.0},
@@ -232,8 +232,20 @@ CLAIM = Claim(
             unit="points",
         ),
         Statement(
+            "linear gain, not by compute alone",
+            "accuracy of that probe, both minus repainting alone with as many forwards",
+            _gain("rec+con", "rec, twice as long", "linear"),
+            unit="points",
+        ),
+        Statement(
+            "against the contrast, neighbours",
+            "kNN accuracy of frozen features, both minus contrast alone",
+            _gain("rec+con", "con"),
+            unit="points",
+        ),
+        Statement(
             "against the contrast, frozen",
-            "accuracy of that probe, both minus contrast alone",
+            "accuracy of the linear probe, both minus contrast alone",
             _gain("rec+con", "con", "linear"),
             unit="points",
         ),
@@ -250,10 +262,31 @@ CLAIM = Claim(
             margin=3.0,
             unit="points",
         ),
+        *(
+            Statement(
+                f"few labels, {arm}",
+                f"accuracy after fine-tuning, {said} minus from scratch",
+                _gain(arm, "scratch", "finetuned"),
+                margin=3.0,
+                unit="points",
+            )
+            for arm, said in {
+                "rec": "repainting alone",
+                "con": "contrast alone",
+                "rec+rot+con": "all three tasks",
+            }.items()
+        ),
         Statement(
             "as good a painter",
             "PSNR of the repainted pixels, both minus repainting alone",
             _gain("rec+con", "rec", "psnr"),
+            margin=-1.0,
+            unit="dB",
+        ),
+        Statement(
+            "as good a painter for as much compute",
+            "the same, against repainting alone with as many forwards",
+            _gain("rec+con", "rec, twice as long", "psnr"),
             margin=-1.0,
             unit="dB",
         ),
@@ -268,5 +301,13 @@ CLAIM = Claim(
         "Over 5 seeds the gain was open, +4.1 [2.0, 6.2] (results/earlier/sit_5_seeds.json). So there are 16 now, "
         "those 5 among them; nothing else was changed, and the arms of contrast alone and of three tasks stayed at 5.",
         "On garments contrast alone has the better neighbours, and both together the better fine-tuning.",
+        "The gain is one of neighbours: a linear probe gains 1.3 points over repainting alone and, with as many "
+        "forwards, nothing that can be told from none (+0.2 [-0.3, 0.7]). The claim spoke of better features until all "
+        "of this was known; its main statement was of kNN from the beginning. What compares both with contrast alone "
+        "by kNN, with repainting twice as long by probe and by PSNR, and the other pretrainings with scratch was "
+        "added then too, from the same runs.",
+        "The rate of training from scratch, 3e-3, is the higher of the two that were tried, and was 9 points better "
+        "than the lower one: with a still higher one, what pretraining gains could be less. Repainting, alone and with "
+        "contrast, took the higher one too.",
     ),
 )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from autodidact.catalog.signature import options_of, summary_of
-from autodidact.cli.figures import print_differences, print_table
+from autodidact.cli.figures import interval, print_differences, print_table
 from autodidact.cli.parser import Parser
 from autodidact.cli.words import DATA, LABELS
 
@@ -15,6 +15,7 @@ MODULE = "autodidact.verbs.evaluate"
 SHOWN = {
     "data": "DATA",
     "test": "DATA",
+    "shift": "DATA",
     "labels": "BUDGET",
     "json": "FILE",
     "picture": "FILE.svg",
@@ -36,20 +37,30 @@ def run(argv: Sequence[str]) -> None:
     if given.pop("picture") is not None:
         raise ValueError("--picture draws what a protocol finds in data alone; of a run there is autodidact report")
     from autodidact.evaluation.finetune import Tuning
-    from autodidact.verbs.evaluate import evaluate
+    from autodidact.verbs.evaluate import SHIFT, evaluate
 
     tuning = Tuning(**given.pop("tuning"))
     table = evaluate(given.pop("run"), given.pop("data"), protocols=given.pop("protocol"), tuning=tuning, **given)
     about = table.about
     print_table(
         table,
-        f"{about['figures']} on {about['tested']} test rows; {about['labelled']} of {about['train']} labels, "
+        f"{about['figures']} on {about['tested']} test rows"
+        + (f", shift: on {about['shifted']} rows of {about['shift']}" if "shift" in about else "")
+        + f"; {about['labelled']} of {about['train']} labels, "
         f"{len(table.seeds('pretrained', table.metrics[0]))} draws, 95 % intervals",
     )
     if about.get("groups_too_small"):
         small = ", ".join(f"{name} ({about['groups'][name]} rows)" for name in about["groups_too_small"])
         print(f"\nnot counted for the worst group and the gap, with fewer than {about['group_min']} rows: {small}")
     print_differences(table, [("pretrained", arm) for arm in table.arms if arm != "pretrained"])
+    lost = [
+        f"  {arm}  {metric}  {interval(table.difference(arm, arm, metric + SHIFT, metric))}"
+        for metric in table.metrics
+        for arm in table.arms
+        if metric + SHIFT in table.metrics and set(table.seeds(arm, metric)) & set(table.seeds(arm, metric + SHIFT))
+    ]
+    if lost:
+        print("\n".join(("\nshifted rows - test rows:", *lost)))
     if given["json"]:
         print(f"\nwritten to {given['json']}")
 

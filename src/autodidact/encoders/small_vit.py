@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from autodidact.catalog import unknown
 from autodidact.data.schema import Schema
 from autodidact.encoders import timm_encoder
 from autodidact.encoders.image import image_spec
 
 ROTARY = {"dynamic_img_size": True, "init_values": 1.0}
 """Any number of patches; timm has no such model without LayerScale, so it starts at 1."""
+POSITIONS = ("learned", "separable", "rotary")
 
 
 def build(
@@ -42,9 +44,10 @@ def build(
     drop_path : rate of stochastic depth in the last block; it grows linearly from 0 in the first.
     registers : number of register tokens.
     pool : the embedding: "token" for the class token, "avg" for the mean of the patch tokens.
-    positions : "learned" for a vector that is added to each patch; "rotary" for queries and keys that every block turns
-        by row and column (RoPE-Axial, arXiv 2403.13298), so that attention sees how far apart patches are; needs
-        ``width / heads`` to be a multiple of 4.
+    positions : "learned" for a vector that is added to each patch; "separable" for the sum of a learned vector of its
+        row and one of its column, as many parameters as rows and columns; "rotary" for queries and keys that every
+        block turns by row and column (RoPE-Axial, arXiv 2403.13298), so that attention sees how far apart patches are;
+        needs ``width / heads`` to be a multiple of 4.
     """
     asked = {
         "width": width,
@@ -61,9 +64,9 @@ def build(
         raise ValueError(f"small:vit needs a width that is a multiple of heads, got {width} and {heads}")
     if pool not in ("token", "avg"):
         raise ValueError(f"small:vit pools by 'token' or 'avg', got {pool!r}")
-    if positions not in ("learned", "rotary"):
-        raise ValueError(f"small:vit has positions 'learned' or 'rotary', got {positions!r}")
-    rotary = positions == "rotary"
+    if positions not in POSITIONS:
+        raise unknown("positions of small:vit", positions, POSITIONS)
+    rotary, separable = positions == "rotary", positions == "separable"
     if rotary and (width // heads) % 4:
         raise ValueError(
             f"rotary positions need a width that is a multiple of four times the heads, got {width} and {heads}"
@@ -72,7 +75,7 @@ def build(
         "small:vit", asked, schema=schema, image_size=image_size, channels=channels, statistics=statistics
     )
     return timm_encoder.build_sized(
-        spec,
+        {**spec, "separable": True} if separable else spec,
         timm_name="vit_small_patch16_rope_224" if rotary else "vit_tiny_patch16_224",
         args={
             "patch_size": patch or default_patch(*spec["image_size"]),
@@ -84,6 +87,8 @@ def build(
             "num_reg_tokens" if rotary else "reg_tokens": registers,
             "global_pool": pool,
             **(ROTARY if rotary else {}),
+            # Class and register tokens are in no row or column.
+            **({"no_embed_class": True} if separable else {}),
         },
     )
 

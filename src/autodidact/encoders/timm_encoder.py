@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from autodidact.data.schema import Schema
 from autodidact.encoders.extras import need
 from autodidact.encoders.image import ImageEncoder, image_spec
+from autodidact.encoders.separable_positions import separate
 from autodidact.model import Encoded, Masked
 from autodidact.views import gather_tokens
 
@@ -32,8 +33,8 @@ class TimmEncoder(ImageEncoder):
 
     Parameters
     ----------
-    spec : "timm": the model's name; "model_args": what `timm.create_model` gets beside it; "stem"; and what
-        `ImageEncoder` needs.
+    spec : "timm": the model's name; "model_args": what `timm.create_model` gets beside it; "stem"; "separable", where
+        positions are those of rows and columns; and what `ImageEncoder` needs.
     model : that model.
     """
 
@@ -291,6 +292,8 @@ def _create(timm: Any, spec: Mapping[str, Any], weights: Mapping[str, Any] | Non
         raise ValueError(f"no weights for {spec['name']} from {where}: {_one_line(error)}") from error
     if spec["stem"] == "small":
         small_stem(model)
+    if spec.get("separable"):
+        separate(model)
     return model
 
 

@@ -10,6 +10,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from autodidact.encoders.kept import EncoderModel, PredictorModel
+from autodidact.encoders.separable_positions import joined
 from autodidact.encoders.timm_encoder import TimmEncoder
 from autodidact.encoders.transformed import TransformedPredictor
 from autodidact.heads import LinearHead
@@ -24,6 +25,7 @@ def write_timm_folder(model: EncoderModel | PredictorModel, folder: Path) -> dic
 
     - The 3x3 stride-1 stem without a max-pool that small images get is a stem of timm's own on the image enlarged
       four times without interpolation (see `enlarged_stem`); the configuration asks for that size.
+    - Positions of rows and columns become one vector a patch.
     - A model that embeds by the mean of its patch tokens becomes one with average pooling.
     - A linear head becomes the classifier; its standardisation and the scale of a regression are folded into it.
     """
@@ -34,7 +36,7 @@ def write_timm_folder(model: EncoderModel | PredictorModel, folder: Path) -> dic
             + (", or --format hf" if encoder.name.startswith("hf:") else "")
         )
     network, spec = encoder.model, encoder.spec
-    state = {name: value.detach().cpu() for name, value in network.state_dict().items()}
+    state = joined({name: value.detach().cpu() for name, value in network.state_dict().items()})
     args = {**spec["model_args"], "in_chans": encoder.channels}
     height, width = encoder.image_size
     interpolation = "bilinear"

@@ -124,6 +124,10 @@ class Swapped(SeveralViews):
 
     def loss(self, views: Views, progress: Progress) -> Loss:
         shown = list(views.named.values())
+        if len(shown) < CODED:
+            raise ValueError(
+                f"{CODED} large views of each image are needed, each to predict the other, got {len(shown)}"
+            )
         # Views of one size pass the encoder as one batch.
         h = self._pooled_by_size(shown)
         projected = self.projector(h)
