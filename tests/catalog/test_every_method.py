@@ -123,7 +123,17 @@ def test_what_the_monitors_watch_has_whole_batches_of_finite_rows(name):
 def test_training_changes_a_method_and_the_model_that_is_kept_survives_being_saved(name, tmp_path):
     method, source = made(name)
     before = {label: value.clone() for label, value in method.state_dict().items()}
-    settings = Settings(steps=2, batch_size=BATCH, warmup=0.0, accelerator="cpu", devices=1)
+    # The schedule without an end serves every method: one update cools down, one anneals.
+    settings = Settings(
+        steps=2,
+        batch_size=BATCH,
+        schedule="infinite",
+        warmup=0.0,
+        cooldown=0.5,
+        anneal=0.5,
+        accelerator="cpu",
+        devices=1,
+    )
     model = train(method, source, settings, quiet=True)
     after = method.state_dict()
     assert any(not torch.equal(value, after[label]) for label, value in before.items())

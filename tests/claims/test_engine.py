@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
 
-from autodidact.claims import Claim, Statement, claim_named, run_claim
+from autodidact.claims import Claim, Statement, claim_named, engine, run_claim
 from autodidact.claims.engine import verdict_of
 from autodidact.compare.arms import digest
 from autodidact.evaluation.curves import Curves
@@ -154,6 +155,20 @@ def test_the_json_file_holds_what_is_promised(tmp_path):
     promised = "number name statement metric arms difference margin verdict seeds tuning_seeds seconds versions"
     assert set(promised.split()) <= set(written)
     assert written["budget"] == "a gain of 1.0"
+
+
+def test_a_result_names_the_versions_of_what_builds_networks_where_it_is_installed(tmp_path, monkeypatch):
+    there = dict(zip(engine.PACKAGES[:-1], "12345", strict=True))
+
+    def version(package):
+        if package not in there:
+            raise PackageNotFoundError(package)
+        return there[package]
+
+    monkeypatch.setattr(engine, "version", version)
+    found = judged(claim(), tmp_path, seeds=1)["versions"]
+    assert (found["torch"], found["timm"]) == ("1", "5")
+    assert found.keys() == {"autodidact", "python", *there}
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from autodidact.compare import cell_path
 from autodidact.data import open_source
 from autodidact.evaluation.table import Table
 from autodidact.training import NonFinite, Settings
+from autodidact.training import checkpoint as checkpoints
 from autodidact.verbs import arms
 from autodidact.verbs.compare import compare, differences
 
@@ -50,15 +51,23 @@ def test_losses_and_ranks_are_compared_within_a_method_only(digits, tmp_path):
     assert set(found["dcl temperature=0.1"]) == {"knn", "retrieval", "lidar", "seconds"}
 
 
-def test_a_suite_stands_for_its_methods_and_its_network(digits, tmp_path, monkeypatch):
+def test_a_suite_stands_for_its_methods_and_its_network_under_one_budget_of_tokens(digits, tmp_path, monkeypatch):
     from autodidact.compare import vit_suite
 
     few = ("simclr", "mae")
     made = replace(card("vit_suite"), members=few, encoder="small:vit?width=8&depth=1&heads=2&registers=1")
     monkeypatch.setitem(cards(), "vit_suite", made)
-    table = compare(digits, "mae,vit_suite,dcl", out=tmp_path, seeds=1, protocols="none", settings=SETTINGS, quiet=True)
+    # Two views of 18 tokens each are 576 of a batch; a quarter of the patches beside class and register 96.
+    settings = Settings(tokens=1_200, batch_size=16, accelerator="cpu", devices=1)
+    table = compare(digits, "mae,vit_suite,dcl", out=tmp_path, seeds=1, protocols="none", settings=settings, quiet=True)
     assert table.arms == ["mae", "simclr", "dcl"]
+    assert table.about["budget"] == "1200 tokens"
     assert {arm["encoder"]["encoder"] for arm in table.about["arms"].values()} == {made.encoder}
+    updates = {"mae": 12, "simclr": 2, "dcl": 2}
+    for arm, count in updates.items():
+        saved = checkpoints.read(next(tmp_path.glob(f"{arm}-*/seed-0")) / "checkpoints")
+        assert saved is not None
+        assert (saved.progress["updates"], saved.progress["meter"]["tokens"]) == (count, 1152)
     assert sorted(sum(vit_suite.FAMILIES.values(), ())) == sorted(vit_suite.CARD.members)
     assert all(cards()[name].kind == "method" for name in vit_suite.CARD.members)
 

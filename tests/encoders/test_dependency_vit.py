@@ -170,43 +170,66 @@ def test_each_event_leaves_exactly_its_share_of_the_tokens_at_the_start(tokens_a
     assert [pruner.left(tokens_at_start) for pruner in pruners] == left
 
 
-def test_a_lite_network_drops_what_its_score_says_and_the_others_keep_their_messages():
-    for score in ("received", "sent"):
-        made = vit(depth=6, prune=[1, 3], prune_score=score, opening=0.0)
-        sent = made.dependencies(images())
-        assert [block.mask.shape[1] for block in sent] == [16, 13, 13, 10, 10, 10]
-        for before, after in ((0, 1), (2, 3)):
-            block = sent[before]
-            worth = block.mask.sum(dim=2) if score == "received" else block.messages
-            for row in range(3):
-                stays = block.index[row][worth[row].argsort(descending=True)[: sent[after].index.shape[1]]]
-                assert set(stays.tolist()) == set(sent[after].index[row].tolist())
-                at = {int(token): m for token, m in zip(block.index[row], block.messages[row], strict=True)}
-                kept = torch.stack([at[int(token)] for token in sent[after].index[row]])
-                assert (sent[after].messages[row] <= kept).all()
+@pytest.mark.parametrize("score", ["received", "sent"])
+def test_a_lite_network_drops_four_times_what_its_score_says_and_the_others_keep_their_messages(score):
+    events = [1, 3, 5, 7]
+    made = vit(depth=8, prune=events, prune_score=score, opening=0.0)
+    with torch.no_grad():
+        for event in events:
+            # The next block lets all messages pass, so that what it was given is seen.
+            last = made.blocks[event].attention.control[-1]
+            last.weight.zero_()
+            last.bias.fill_(100.0)
+    sent = made.dependencies(images())
+    assert [block.mask.shape[1] for block in sent] == [16, 13, 13, 10, 10, 8, 8, 5]
+    for event in events:
+        block, after = sent[event - 1], sent[event]
+        worth = block.mask.sum(dim=2) if score == "received" else block.messages
+        for row in range(3):
+            stays = block.index[row][worth[row].argsort(descending=True)[: after.index.shape[1]]]
+            assert after.index[row].tolist() == sorted(stays.tolist())
+            at = dict(zip(block.index[row].tolist(), block.messages[row], strict=True))
+            assert torch.equal(after.messages[row], torch.stack([at[token] for token in after.index[row].tolist()]))
 
 
-def test_pruned_and_put_back_tokens_are_where_they_were_and_dropped_ones_are_their_parents():
-    pruner = TokenPruner(0.5)
+def followed(sent, events, row, token) -> list[int]:
+    """The token, the one to which it sent most when it was dropped, and so on to one that is left."""
+    chain = [token]
+    for event in events:
+        block, left = sent[event - 1], sent[event].index[row].tolist()
+        if chain[-1] not in left:
+            place = {number: at for at, number in enumerate(block.index[row].tolist())}
+            received = [float(block.mask[row, place[one], place[chain[-1]]]) for one in left]
+            chain.append(left[received.index(max(received))])
+    return chain
+
+
+def test_pruned_tokens_become_the_kept_one_to_which_they_sent_most():
     mask = torch.zeros(1, 4, 4)
     # Token 1 sent to 2, token 3 sent to 0 and a little to 1, which is dropped itself.
     mask[0, 2, 1], mask[0, 0, 3], mask[0, 1, 3], mask[0, 0, 2], mask[0, 2, 0] = 0.9, 0.5, 0.6, 0.4, 0.3
-    kept, place = pruner(mask, torch.ones(1, 4), 4)
+    kept, place = TokenPruner(0.5)(mask, torch.ones(1, 4), 4)
     assert kept.tolist() == [[0, 2]]
     assert place.tolist() == [[0, 1, 1, 0]]
-    made = vit(prune=[1], depth=2)
-    whole, sent = made(images()), made.dependencies(images())
+
+
+@pytest.mark.parametrize(("events", "hops"), [([1], 1), ([1, 2], 2), ([1, 3, 5, 7], 2)])
+def test_dropped_tokens_are_put_back_as_those_they_depended_on_have_become_through_all_events(events, hops):
+    made = vit(prune=events, depth=events[-1] + 1, prune_ratio=0.2)
+    left = []
+    made.norm.register_forward_hook(lambda _m, _i, out: left.append(out))
+    with torch.no_grad():
+        whole, sent = made(images(), taps=(events[-1],)), made.dependencies(images())
+        torch.testing.assert_close(made.norm(whole.taps[events[-1]]), whole.tokens)
+    lengths = set()
     for row in range(3):
-        last = made.norm(made(images(), taps=(1,)).taps[1])[row]
+        at = dict(zip(sent[-1].index[row].tolist(), left[0][row], strict=True))
         for token in range(16):
-            if token in sent[1].index[row]:
-                continue
-            wanted = sent[1].index[row][sent[0].mask[row][sent[1].index[row], token].argmax()]
-            assert torch.equal(whole.tokens[row, token], whole.tokens[row, wanted])
-        torch.testing.assert_close(last, whole.tokens[row])
-    left = sent[1].index
-    weighed = torch.stack([whole.tokens[row][left[row]] * sent[1].messages[row][:, None] for row in range(3)])
-    torch.testing.assert_close(whole.pooled, weighed.mean(dim=1))
+            chain = followed(sent, events, row, token)
+            lengths.add(len(chain) - 1)
+            assert torch.equal(whole.tokens[row, token], at[chain[-1]])
+    assert max(lengths) >= hops
+    torch.testing.assert_close(whole.pooled, (left[0] * sent[-1].messages[..., None]).mean(dim=1))
 
 
 @pytest.mark.parametrize("options", [{}, {"prune": [1, 2], "prune_score": "sent"}])

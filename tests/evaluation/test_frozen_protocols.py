@@ -9,6 +9,7 @@ import pytest
 from scipy.optimize import minimize
 from sklearn.datasets import make_blobs, make_regression
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.neighbors import KNeighborsClassifier
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from autodidact.evaluation import linear as linear_room
@@ -48,6 +49,15 @@ def test_knn_is_the_weighted_vote_of_the_nearest_by_cosine() -> None:
             votes[frozen.answers[i]] += np.exp(row[i] / 0.07)
         expected.append(votes.argmax())
     assert knn(frozen).tolist() == expected
+
+
+def test_knn_is_scikit_learns_with_votes_weighted_by_cosine() -> None:
+    frozen = blobs(labelled=90, test=200)
+    mean = np.concatenate([frozen.labelled, frozen.unlabelled]).astype(np.float64).mean(0)
+    theirs = KNeighborsClassifier(20, metric="cosine", weights=lambda d: np.exp((1 - d) / 0.07))
+    expected = theirs.fit(frozen.labelled - mean, frozen.answers).predict(frozen.test - mean)
+    assert 0.5 < (expected == knn(frozen, neighbours=1)).mean() < 1
+    assert knn(frozen).tolist() == expected.tolist()
 
 
 def test_knn_votes_with_all_labels_where_there_are_fewer_than_twenty() -> None:
@@ -107,6 +117,18 @@ def test_linear_probe_minimises_the_stated_objective(rows: int, d: int, classes:
     difference = (found - found[:, :1]) - (expected - expected[:, :1])
     np.testing.assert_allclose(difference, 0, atol=0.03 * np.abs(expected).max())
     assert (found.argmax(1) == expected.argmax(1)).mean() > 0.97
+
+
+@pytest.mark.parametrize(("rows", "d"), [(60, 6), (20, 40)])
+@pytest.mark.parametrize("decay", [1.0, 0.01])
+def test_linear_probe_is_scikit_learns_logistic_regression_on_scaled_rows(rows: int, d: int, decay: float) -> None:
+    frozen = blobs(labelled=rows, d=d)
+    x, test = scaled(frozen)
+    theirs = LogisticRegression(C=1 / (decay * rows), max_iter=10_000, tol=1e-8).fit(x, frozen.answers)
+    probe = fit_probe(frozen, decays=(decay,))
+    expected, found = theirs.decision_function(test), frozen.test @ probe.weight.T + probe.bias
+    np.testing.assert_allclose(found - found[:, :1], expected - expected[:, :1], atol=0.01 * np.abs(expected).max())
+    assert probe.predict(frozen.test).tolist() == theirs.predict(test).tolist()
 
 
 def test_linear_probe_chooses_its_decay_without_looking_at_test_rows() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -43,11 +45,17 @@ def site(source: Source, folder, settings: Settings = INFINITE) -> Site:
 
 
 @pytest.fixture(scope="module")
-def usual(stream, tmp_path_factory):
-    """The folder of a run through three data sets."""
+def watched(stream, tmp_path_factory):
+    """The folder of a run through three data sets, and its rates."""
     folder = tmp_path_factory.mktemp("usual")
-    run(stream, folder)
-    return folder
+    with watched_rates() as rates:
+        run(stream, folder)
+    return folder, rates
+
+
+@pytest.fixture(scope="module")
+def usual(watched):
+    return watched[0]
 
 
 def run(stream, folder, settings: Settings = INFINITE, **options):
@@ -70,35 +78,36 @@ class TwoRates(BarlowTwins):
         return [Group("encoder", self.encoder.parameters()), Group("head", self.projector.parameters(), lr_scale=3.0)]
 
 
-@pytest.fixture
-def rates(monkeypatch):
-    """Rates of the parameter groups in every update, by the folder and the number of updates done."""
-    seen: dict[str, dict[int, list[float]]] = {}
+@contextmanager
+def watched_rates() -> Iterator[list[dict[int, list[float]]]]:
+    """Rates of the parameter groups in every update, by the number of updates done, for one training after another."""
+    seen: list[dict[int, list[float]]] = []
     plain = Learner.set_rates
     # Held on to, so that no later trainer gets the number of one that is gone.
     trainers = []
 
     def set_rates(self):
         plain(self)
-        trainers.append(self.trainer)
-        found = sorted({group["lr"] for group in self.optimiser.param_groups})
-        seen.setdefault(str(id(self.trainer)), {})[self.updates] = found
+        if not trainers or trainers[-1] is not self.trainer:
+            trainers.append(self.trainer)
+            seen.append({})
+        seen[-1][self.updates] = sorted({group["lr"] for group in self.optimiser.param_groups})
 
-    monkeypatch.setattr(Learner, "set_rates", set_rates)
-    return seen
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Learner, "set_rates", set_rates)
+        yield seen
 
 
-def test_the_rate_is_counted_over_the_stream_and_branches_are_beside_it(stream, tmp_path, rates):
-    run(stream, tmp_path, entry=0.0)
+def test_the_rate_is_counted_over_the_stream_and_branches_are_beside_it(watched):
     plan = Plan("infinite", 0.2, cooldown=0.3, anneal=0.2)
     trunk, branches = plan.trunk([10] * 3), [plan.annealed([10] * 3, number) for number in range(3)]
     expected = [
-        *({step: [3e-3 * course(step)] for step in range(begin, end)} for course, begin, end in (
-            (trunk, 0, 8), (branches[0], 8, 10), (trunk, 8, 16), (branches[1], 16, 18), (trunk, 16, 24),
-            (branches[2], 24, 26),
-        ))
+        {step: [3e-3 * course(step)] for step in range(begin, end)} for course, begin, end in (
+            (trunk, 0, 8), (branches[0], 8, 10), (trunk, 8, 9), (trunk, 9, 16), (branches[1], 16, 18),
+            (trunk, 16, 17), (trunk, 17, 24), (branches[2], 24, 26),
+        )
     ]  # fmt: skip
-    for found, wanted in zip(rates.values(), expected, strict=True):
+    for found, wanted in zip(watched[1], expected, strict=True):
         assert found.keys() == wanted.keys()
         assert all(found[step] == pytest.approx(wanted[step]) for step in wanted)
 
@@ -122,47 +131,58 @@ def test_training_on_is_the_same_with_and_without_an_annealed_branch_beside_it(s
     assert all(torch.equal(value, second.tensors[name]) for name, value in first.tensors.items())
 
 
-@pytest.mark.parametrize("killed", [2, 4, 5, 7])
-def test_a_run_killed_in_any_phase_and_resumed_is_one_never_killed(stream, tmp_path, monkeypatch, killed, rates):
-    """Weights, table and rates, those of two groups with rates of their own. Checkpoint 2 is in the cool-down, 4 in the
-    first branch, 5 in the constant phase on the second data set, 7 in its branch."""
+PHASES = replace(INFINITE, steps=8, warmup=0.375, cooldown=0.25, anneal=0.25)
+"""Of 8 updates 3 warm up, 2 cool down, 1 is at the constant rate, and 2 anneal beside the trunk."""
+
+
+def run_of_two_rates(stream, folder):
+    """Through two data sets, by a method whose groups have rates of their own; and these rates."""
     from autodidact.recipes import continual
 
-    monkeypatch.setattr(
-        continual, "method_of", lambda _, encoder, *__: _alike(lambda: TwoRates(encoder("encoder"), dimensions=8))
-    )
-    settings = replace(INFINITE, steps=6, anneal=0.34)
-    options = {"replay": 0.25, "method": "barlow_twins"}
-    whole = run(stream[:2], tmp_path / "whole", settings, **options)
-    wanted = _flat(rates.values())
-    rates.clear()
-    plain, count = Checkpoints.save, [0]
+    with pytest.MonkeyPatch.context() as patched, watched_rates() as rates:
+        patched.setattr(continual, "method_of", lambda _, encoder, *__: two_rates(encoder("encoder")))
+        found = run(stream[:2], folder, PHASES, replay=0.25, method="barlow_twins")
+        return found.state_dict(), [pair for steps in rates for pair in steps.values()]
+
+
+def two_rates(encoder) -> TwoRates:
+    torch.manual_seed(0)
+    return TwoRates(encoder, dimensions=8)
+
+
+@pytest.fixture(scope="module")
+def never_killed(stream, tmp_path_factory):
+    torch.set_num_threads(1)  # as for those that are compared with it
+    folder = tmp_path_factory.mktemp("never killed")
+    return folder, *run_of_two_rates(stream, folder)
+
+
+@pytest.mark.parametrize(
+    ("stage", "updates"),
+    [("train.1", 1), ("train.1", 4), ("anneal.1", 7), ("train.2", 9), ("anneal.2", 13)],
+    ids=["warm-up", "cool-down", "first branch", "constant rate on the second data set", "its branch"],
+)
+def test_a_run_killed_in_any_phase_and_resumed_is_one_never_killed(
+    stream, tmp_path, monkeypatch, never_killed, stage, updates
+):
+    """In its weights, its table and its rates, those of two groups with rates of their own."""
+    folder, whole, wanted = never_killed
+    plain = Checkpoints.save
 
     def save(self, learner):
         plain(self, learner)
-        count[0] += learner.updates < learner.total
-        if count[0] == killed:
-            count[0] += 1
+        if (self.folder.parent.name, learner.updates) == (stage, updates):
             raise InterruptedError
 
-    monkeypatch.setattr(Checkpoints, "save", save)
-    with pytest.raises(InterruptedError):
-        run(stream[:2], tmp_path / "cut", settings, **options)
-    again = run(stream[:2], tmp_path / "cut", settings, **options)
-    for name, value in whole.state_dict().items():
-        assert torch.equal(value, again.state_dict()[name])
-    assert table(tmp_path / "whole") == table(tmp_path / "cut")
-    assert _flat(rates.values()) == wanted
+    with monkeypatch.context() as patched, watched_rates() as before:
+        patched.setattr(Checkpoints, "save", save)
+        with pytest.raises(InterruptedError):
+            run_of_two_rates(stream, tmp_path)
+    again, after = run_of_two_rates(stream, tmp_path)
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
+    assert table(tmp_path) == table(folder)
+    assert [pair for steps in before for pair in steps.values()] + after == wanted
     assert all(pair == [0.0] or pair[1] == pytest.approx(3 * pair[0]) for pair in wanted)
-
-
-def _alike(make):
-    torch.manual_seed(0)
-    return make()
-
-
-def _flat(by_training) -> list[list[float]]:
-    return [rates for steps in by_training for rates in steps.values()]
 
 
 def test_the_table_says_what_is_kept_and_what_is_forgotten(usual):
@@ -224,13 +244,13 @@ def test_a_method_of_choice_and_a_stream_of_names_run_from_the_command_line(tmp_
 
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
-    for name in ("a", "b"):
+    for name in ("first", "a", "b"):
         np.save(f"{name}.npy", rng.integers(0, 255, (60, 8, 8), dtype=np.uint8))
-    words = "pretrain continual --data digits --method.then a.npy,b.npy --method.method gmml --encoder small:vit"
+    words = "pretrain continual --data first.npy --method.then a.npy,b.npy --method.method gmml --encoder small:vit"
     sizes = "--encoder.width 8 --encoder.depth 2 --encoder.heads 2 --encoder.patch 2"
     rest = "--schedule infinite --steps 6 --batch-size 16 --out out --accelerator cpu"
     assert main([*words.split(), *sizes.split(), *rest.split()]) == 0
-    assert table(tmp_path / "out").about["data"] == ["digits", "a", "b"]
+    assert table(tmp_path / "out").about["data"] == ["first", "a", "b"]
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Stage enter.2" in page or "Stage train.2" in page
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from autodidact.catalog import cards, target
+from autodidact.compare.vit_suite import CARD
 from autodidact.data import Source, open_source
 from autodidact.encoders import build
 from autodidact.methods.masked.beit import BEiT
@@ -18,19 +19,23 @@ from autodidact.methods.method import Method, Progress
 from autodidact.training import Settings, learner, train
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.callbacks import Checkpoints
+from autodidact.training.learner import Learner
+from autodidact.training.run import fit
 from autodidact.training.tokens import counted_tokens, outer_encoders
 
 BATCH = 16
+VIT = "small:vit?width=16&depth=1&heads=2&patch=2"
+SMALL = {"beit": {"codes": 8, "fit": 200}, "i_jepa": {"depth": 1}, "jigsaw": {"orders": 4}, "swav": {"prototypes": 4}}
 
 
 def digits() -> Source:
     return open_source("digits", progress=False).at(np.arange(64))
 
 
-def made(name: str, **options: Any) -> Method:
+def made(name: str, *, vit: str = VIT, size: int = 16, **options: Any) -> Method:
     torch.manual_seed(0)
-    encoder = build("small:vit?width=16&depth=2&heads=2&patch=2", image_size=16, channels=1)
-    return target(cards()[name])(encoder, **options)
+    encoder = build(vit, image_size=size, channels=1)
+    return target(cards()[name])(encoder, **{**SMALL.get(name, {}), **options})
 
 
 def blocks_tokens(method: Method) -> list[int]:
@@ -41,16 +46,22 @@ def blocks_tokens(method: Method) -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize("name", ["mae", "simmim", "data2vec", "i_jepa", "simclr", "byol"])
-def test_tokens_are_counted_as_hooks_on_the_first_blocks_see_them(name: str) -> None:
-    method = made(name)
-    seen = blocks_tokens(method)
-    progress = Progress(0, 10, 0, torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("name", CARD.members)
+def test_tokens_of_an_update_are_counted_as_hooks_on_the_first_blocks_see_them(name: str) -> None:
+    method = made(name, vit=f"{VIT}&registers=1", size=8)
+    seen, settings = blocks_tokens(method), Settings(steps=1, batch_size=4, accelerator="cpu", devices=1)
+    trained = Learner(method, digits(), settings)
+    fit(trained, settings, [], [])
+    assert trained.meter["tokens"] == sum(seen) > 0
+
+
+def test_what_is_encoded_elsewhere_is_not_counted() -> None:
+    method, progress = made("simclr"), Progress(0, 10, 0, torch.Generator().manual_seed(0))
+    seen, views = blocks_tokens(method), method.views(digits().batch(np.arange(BATCH)), progress)
     with counted_tokens(outer_encoders(method)) as count:
-        method.loss(method.views(digits().batch(np.arange(BATCH)), progress), progress)
-    assert count.tokens == sum(seen) > 0
-    method.loss(method.views(digits().batch(np.arange(BATCH)), progress), progress)
-    assert count.tokens == sum(seen) / 2 or name == "i_jepa"
+        method.loss(views, progress)
+    method.loss(views, progress)
+    assert count.tokens == sum(seen) / 2 == 2 * BATCH * 65
 
 
 def spent(method: Method, tokens: int, folder: Path, **changes: Any) -> Mapping[str, float]:
@@ -137,7 +148,7 @@ def test_a_training_by_tokens_that_was_cut_off_goes_on_exactly(tmp_path: Path, m
 
 
 def test_what_is_refreshed_before_the_first_update_is_refreshed_once(tmp_path: Path) -> None:
-    method = made("beit", codes=8, fit=200)
+    method = made("beit")
     assert isinstance(method, BEiT)
     sweeps, plain = list[int](), method.refresh
 

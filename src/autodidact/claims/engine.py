@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from importlib import import_module
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,8 @@ NAMES = tuple(sorted(card.claim for card in cards().values() if card.claim))
 FROZEN = Path(__file__).parent / "frozen"
 ORIGIN = ("seeds", "machine", "accelerator", "versions", "known")
 """What stays of a result that is extended: of which seeds, made where, and what that had extended in turn."""
+PACKAGES = ("torch", "lightning", "numpy", "scikit-learn", "timm", "transformers")
+"""Whose versions a result names, where they are installed; the last two build networks."""
 HELD, REFUTED, OPEN, NO_PREMISE = "held", "refuted", "open", "no premise"
 
 
@@ -556,4 +558,7 @@ def _rounded(value: float | None) -> float | None:
 
 def _versions() -> dict[str, str]:
     found = {"autodidact": autodidact.__version__, "python": platform.python_version()}
-    return found | {package: version(package) for package in ("torch", "lightning", "numpy", "scikit-learn")}
+    for package in PACKAGES:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

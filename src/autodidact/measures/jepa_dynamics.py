@@ -105,6 +105,7 @@ class FeatureDynamics:
             mae:   t* = 1 / ((L-1) lambda start^(L-1)) + O(1)  for L > 1,  -log(start) / lambda + O(1)  for L = 1
 
         In that of JEPA, but for its leading term, weakly predictable features take longer; in that of MAE rho is not.
+        From a start of 0.1, at rho 0.4, that of MAE is 18 % late for L = 2, 1.4 % for L = 3, and 0.1 % or less beyond.
         """
         lam, rho = _features(lambdas, rhos)
         _check_start(start)

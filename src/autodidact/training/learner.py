@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from typing import Any
 
@@ -23,6 +23,7 @@ from autodidact.objectives.embeddings import NotFinite
 from autodidact.objectives.shards import summed
 from autodidact.schedules import Course
 from autodidact.training import checkpoint as checkpoints
+from autodidact.training.batch_norms import batch_norms_fed
 from autodidact.training.checkpoint import Checkpoint
 from autodidact.training.descent import Descent, NonFinite
 from autodidact.training.feed import Feed, epoch_length, seeded
@@ -160,7 +161,7 @@ class Learner(L.LightningModule):
         last = self._micro == self.settings.accumulate - 1
         step = Descent(self, progress, last=last)
         try:
-            with counted_tokens(self._encoders) as count:
+            with counted_tokens(self._encoders) as count, self._batch_norms_fed(self.method, batch):
                 loss = self.method.update(batch, step)
         except NotFinite as diverged:
             raise NonFinite(f"{diverged}; lower the learning rate or look at the data") from diverged
@@ -175,6 +176,10 @@ class Learner(L.LightningModule):
             self.meter["updates"] += 1
             self._follow()
         self.meter["seconds"] += time.perf_counter() - started
+
+    def _batch_norms_fed(self, method: Method, batch: Batch) -> AbstractContextManager[None]:
+        # Of several processes they share what they get, so that each may have a single sample.
+        return nullcontext() if self.trainer.world_size > 1 else batch_norms_fed(method, batch, self.settings)
 
     def _seed(self, seed: int) -> None:
         # `torch.manual_seed` seeds every kind of device, which takes milliseconds: too long for every update.
@@ -265,7 +270,8 @@ class Learner(L.LightningModule):
                 update, micro = divmod(number, parts)
                 self._seed(seeded(self.settings.seed, "global", self.first + update, micro, self.global_rank))
                 step = Rehearsal(self._progress(self.first + update, micro, total), self._extra)
-                copy.update(self.transfer_batch_to_device(batch, self.device, 0), step)
+                with self._batch_norms_fed(copy, batch):
+                    copy.update(self.transfer_batch_to_device(batch, self.device, 0), step)
                 if micro == parts - 1:
                     # Of all processes, which so stop at the same update.
                     counted = torch.full((), count.tokens, dtype=torch.float64, device=self.device)

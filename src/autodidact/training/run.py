@@ -12,7 +12,7 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy
 
-from autodidact.data.source import Source
+from autodidact.data.source import Source, Together
 from autodidact.methods.method import Method
 from autodidact.model import Model
 from autodidact.schedules import Course
@@ -24,6 +24,7 @@ from autodidact.training.journal import Journal, further_loggers
 from autodidact.training.learner import Learner
 from autodidact.training.processes import first_process
 from autodidact.training.settings import Settings
+from autodidact.training.tokens import outer_encoders
 
 
 class ReplicatedStrategy(DDPStrategy):
@@ -70,7 +71,9 @@ def train(
     autodidact.training.descent.NonFinite
         The loss became NaN or infinite; the last good checkpoint stays.
     ValueError
-        The data is smaller than a batch, or the checkpoint in `out` belongs to other settings.
+        The data is smaller than a batch, or cannot be given to an encoder of the method (other channels, other
+        columns); a batch norm of the method gets one value a channel; the checkpoint in `out` belongs to other
+        settings.
     FileNotFoundError
         There is no checkpoint in `carry`.
     """
@@ -79,6 +82,7 @@ def train(
         raise ValueError(f"'{source.name}' has no samples")
     if not 0 < until <= 1:
         raise ValueError(f"until is a share of the training in (0, 1], got {until}")
+    check_encoders(method, source)
     learner = Learner(method, source, settings, None if carry is None else carried(carry), course)
     learner.until = until
     folder = Path(out) if out is not None else None
@@ -101,6 +105,18 @@ def train(
         method.load_state_dict(checkpoints.by_prefix(saved.tensors, "method"))
         learner.average = checkpoints.by_prefix(saved.tensors, "average")
     return learner.kept().eval().cpu()
+
+
+def check_encoders(method: Method, source: Source) -> None:
+    """Raise ValueError where an encoder of the method, slow copies among them, cannot read the source.
+
+    Of several streams it need not read all: it must fit those that have its field.
+    """
+    streams = list(source.sources.values()) if isinstance(source, Together) else [source]
+    for encoder in outer_encoders(method):
+        for stream in streams:
+            if stream is source or encoder.spec.get("field", encoder.accepts) in stream.schema:
+                encoder.fits(stream.schema)
 
 
 def carried(folder: str | Path) -> Checkpoint:
