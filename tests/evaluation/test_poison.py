@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +14,17 @@ from torch import Tensor
 from autodidact.data import ArraySource, Field, Schema, Source
 from autodidact.data.arrays import array_source
 from autodidact.data.source import Edited
-from autodidact.evaluation.poison import POISONED, SUSPICIOUS, scan_for_poison
+from autodidact.evaluation.poison import (
+    AT_MOST,
+    CLEAN_SETS,
+    FALSE_ALARMS,
+    FOUND_HARD,
+    FOUND_PLAIN,
+    POISONED,
+    SUSPICIOUS,
+    PoisonScan,
+    scan_for_poison,
+)
 from autodidact.measures.frequencies import (
     FIRST,
     STEPS,
@@ -116,9 +130,46 @@ def test_images_of_several_sizes_on_one_canvas_are_each_looked_at_from_their_own
     assert [id_ for id_, _ in found.suspicious] == [row for row in small.tolist() if row < 90]
 
 
-def test_what_is_found_is_json_with_every_image():
-    import json
+@pytest.fixture(scope="module")
+def benchmark() -> dict[str, Any]:
+    return json.loads((Path(__file__).parents[2] / "benchmarks" / "poison.json").read_text())
 
+
+def test_the_thresholds_and_how_often_they_are_wrong_are_those_of_the_benchmark(benchmark):
+    assert benchmark["in use"] == {"suspicious": SUSPICIOUS, "poisoned": POISONED}
+    for part, limit in (("suspicious", SUSPICIOUS), ("poisoned", POISONED)):
+        assert benchmark["calibration"][part] == limit
+        assert benchmark["clean"]["false alarms"][part] == FALSE_ALARMS
+        assert benchmark["clean"]["at most, 95 %"][part] == AT_MOST
+    scores = [score for of_kind in benchmark["clean"]["scores"].values() for score in of_kind]
+    assert len(scores) == benchmark["clean"]["sets"] == CLEAN_SETS
+    assert sum(score >= SUSPICIOUS for score in scores) == FALSE_ALARMS
+
+
+def test_what_goes_unseen_is_what_the_benchmark_did_not_see(benchmark):
+    counts = {False: [0, 0], True: [0, 0]}
+    for trial in benchmark["poisoned"]:
+        if trial["rate"] == 0.01:
+            of = counts["grey" in trial["kind"] or "JPEG" in trial["kind"]]
+            of[0] += round(trial["sets"] * trial["suspicious or poisoned"])
+            of[1] += trial["sets"]
+    assert (tuple(counts[False]), tuple(counts[True])) == (FOUND_PLAIN, FOUND_HARD)
+
+
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (0.0, "of trial sets with 1 % poison 4 of 36 such were found, and 24 of 24 of colour images"),
+        (7.0, "Of 108 clean trial sets 0 scored 6 or more, so at most 2.7 % of such sets do"),
+        (20.0, "Of 108 clean trial sets 0 scored 6 or more, so at most 2.7 % of such sets do"),
+    ],
+)
+def test_the_verdict_says_how_sure_it_is(score, said):
+    found = PoisonScan("data", 500, score, (), ((1, "a.png"),) if score else ())
+    assert said in found.sentence
+
+
+def test_what_is_found_is_json_with_every_image():
     found = scan_for_poison(source(poisoned(scenes(400), ROWS, SpectralTrigger(50.0))))
     plain = json.loads(json.dumps(found.plain()))
     assert plain["verdict"] == "poisoned"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from autodidact.measures import knn_predict
 from autodidact.methods.method import Method
 from autodidact.model import Model
 from autodidact.training import Settings, train
+from autodidact.training.callbacks import Checkpoints
 
 
 @pytest.fixture(autouse=True)
@@ -62,3 +66,32 @@ def taught() -> Callable[..., tuple[Model, float, float]]:
         return model, before, accuracy(model)
 
     return teach
+
+
+@pytest.fixture
+def cut_and_resumed(monkeypatch) -> Callable[..., Any]:
+    """``cut_and_resumed(whole, folder, run, stages)``: what a run gives that was cut off in the first of some stages.
+
+    The folder of a whole run is copied without these stages, and `run(folder)`, with a checkpoint after every update,
+    ends at the first checkpoint of the first of them; then it runs again.
+    """
+
+    def resume(whole: Path, folder: Path, run: Callable[[Path], Any], stages: Sequence[str]) -> Any:
+        shutil.copytree(whole, folder)
+        for stage in stages:
+            shutil.rmtree(folder / "stages" / stage)
+        save = Checkpoints.save
+
+        def saving(self: Checkpoints, learner: Any) -> None:
+            save(self, learner)
+            if self.folder.parent.name == stages[0]:
+                raise InterruptedError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(Checkpoints, "save", saving)
+            with pytest.raises(InterruptedError):
+                run(folder)
+        assert not (folder / "stages" / stages[0] / "done.json").exists()
+        return run(folder)
+
+    return resume

@@ -9,28 +9,42 @@ import numpy as np
 import pytest
 import torch
 
+from autodidact.catalog import cards, target
 from autodidact.data import ArraySource, Field, Schema
 from autodidact.encoders import build
-from autodidact.methods.image.barlow_twins import BarlowTwins
-from autodidact.methods.image.bss import BSS
-from autodidact.methods.image.dcl import DCL
+from autodidact.methods.image.bss import BSS, TAKEN
 from autodidact.methods.image.denoising_autoencoder import DenoisingAutoencoder
-from autodidact.methods.image.moco import MoCo
+from autodidact.methods.image.look import LOOK
 from autodidact.methods.image.simclr import SimCLR
 from autodidact.methods.image.swav import SwAV
-from autodidact.methods.method import Progress
+from autodidact.methods.method import Progress, Views
+from autodidact.methods.two_views import SeveralViews
 from autodidact.model import load_model
 from autodidact.recipes.names import make_method
 from autodidact.training import Settings, train
+from autodidact.views import mix
 from autodidact.views.style import low_frequencies
 
+NARROW = {"dimensions": 16, "hidden": 16}
+FEW = {"prototypes": 8, "local_count": 2, "local_size": 8}
 METHODS = {
-    "simclr": (SimCLR, {}),
-    "dcl": (DCL, {}),
-    "barlow_twins": (BarlowTwins, {"dimensions": 16}),
-    "moco": (MoCo, {"queue": 32}),
-    "swav": (SwAV, {"prototypes": 8, "local_count": 2, "local_size": 8}),
+    "simclr": {},
+    "dcl": {},
+    "scat_simclr": {"pretext_dropout": 0.0},
+    "moco": {"queue": 32},
+    "moco_v3": NARROW,
+    "swav": FEW,
+    "seer": FEW,
+    "dino": {**FEW, "hidden": 16, "bottleneck": 8},
+    "ibot": {**FEW, "hidden": 16, "bottleneck": 8},
+    "byol": NARROW,
+    "simsiam": {"dimensions": 16, "bottleneck": 8},
+    "direct_pred": NARROW,
+    "barlow_twins": {"dimensions": 16},
+    "mixed_barlow_twins": {"dimensions": 16},
+    "vicreg": {"dimensions": 16},
 }
+"""All methods that are taken, with options that keep them small."""
 STILL = {"crop_scale": None, "flip": 0.0, "jitter": (0.0, 0.0, 0.0, 0.0), "grey_p": 0.0, "blur_p": 0.0}
 """An augmentation that changes nothing, so that only styles are seen."""
 
@@ -43,10 +57,11 @@ def colours():
 
 def made(source, base="simclr", changes=None, encoder=None, **options):
     torch.manual_seed(0)
-    encoder = encoder or build("small:convnet", schema=source.schema, width=4)
-    cls, own = METHODS[base]
-    method = cls(encoder, view="simclr", view_changes=changes, **own)
-    return BSS(encoder, method=method, **options)
+    plain = {"name": "small:convnet", "width": 4}
+    patches = {"name": "small:vit", "width": 8, "depth": 1, "heads": 2, "patch": 4}
+    encoder = encoder or build(schema=source.schema, **(patches if base == "ibot" else plain))
+    own = {**METHODS[base], "view": "simclr", "view_changes": changes}
+    return BSS(encoder, method=target(cards()[base])(encoder, **own), **options)
 
 
 def progress(step=0):
@@ -135,13 +150,14 @@ def naive(z, t):
 
 @pytest.mark.parametrize("slots", [2, 3])
 def test_simclr_takes_negatives_of_the_own_slot_over_all_pairs_of_slots(colours, slots):
-    method = made(colours, slots=slots)
+    method = made(colours, slots=slots).double()
     views = shown(method, colours)
+    assert len(views.named) == slots
+    views.named = {name: view.double() for name, view in views.named.items()}
     images = list(views.named.values())
-    assert len(images) == slots
     z = method.method.projector(method.encoder(torch.cat(images)).pooled).detach().chunk(slots)
     found = float(method.loss(views, progress()).total.detach())
-    assert found == pytest.approx(naive(torch.stack(z, dim=1), 0.1), rel=1e-5)
+    assert found == pytest.approx(naive(torch.stack(z, dim=1), 0.1), rel=1e-10)
 
 
 @pytest.mark.parametrize("base", METHODS)
@@ -160,7 +176,39 @@ def test_each_method_does_with_standardised_views_what_it_does_with_its_own(colo
         assert len(method.method.queue) > 0
 
 
-@pytest.mark.parametrize("base", ["simclr", "dcl"])
+def test_every_method_on_several_random_views_is_taken_and_named():
+    assert set(TAKEN) == set(METHODS)
+    methods = {name: target(card) for name, card in cards().items() if card.kind == "method"}
+    assert set(TAKEN) == {name for name, cls in methods.items() if issubclass(cls, SeveralViews)}
+    assert all(name in BSS.__doc__ for name in TAKEN)
+
+
+def test_what_mixed_barlow_twins_mixes_are_the_standardised_views(colours):
+    views = shown(made(colours, "mixed_barlow_twins", changes=STILL, ratio=(0.1, 0.1)), colours)
+    expected = mix(views["a"], views["b"], views["order"], views["share"])
+    torch.testing.assert_close(views["mixed"], expected, rtol=0, atol=0)
+
+
+def test_the_task_of_scat_simclr_sees_the_images_in_their_own_styles(colours):
+    still = made(colours, "scat_simclr", changes=STILL, ratio=(1.0, 1.0))
+    views = shown(still, colours)
+    images = colours.batch(np.arange(8))["image"]
+    torch.testing.assert_close(views["pretext"][views["done"] == 0], images)
+    assert (views["a"] - images).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("base", ["byol", "simsiam", "moco_v3"])
+def test_methods_that_predict_the_other_view_compare_all_pairs_of_three_slots(colours, base):
+    method = made(colours, base, slots=3)
+    views = shown(method, colours)
+    pairs = [
+        method.method.loss(Views({"a": views[first], "b": views[second]}, views.ids), progress()).total.detach()
+        for first, second in ("ab", "ac", "bc")
+    ]
+    torch.testing.assert_close(method.loss(views, progress()).total.detach(), torch.stack(pairs).mean())
+
+
+@pytest.mark.parametrize("base", ["simclr", "dcl", "scat_simclr"])
 def test_slots_change_the_loss_of_methods_with_negatives(colours, base):
     method = made(colours, base)
     views = shown(method, colours)
@@ -243,6 +291,8 @@ def test_methods_whose_views_cannot_be_made_for_them_are_refused(colours):
     encoder = build("small:convpool", schema=colours.schema)
     with pytest.raises(ValueError, match="not for DenoisingAutoencoder"):
         BSS(encoder, method=DenoisingAutoencoder(encoder))
+    with pytest.raises(ValueError, match=r"\(simclr, dcl, .*, vicreg\), not for LOOK"):
+        BSS(encoder, method=LOOK(encoder, samples=32, neighbours=2))
     with pytest.raises(ValueError, match="give bss a method on the same encoder, not the name 'simclr'"):
         BSS(encoder)
     with pytest.raises(ValueError, match="must have one encoder"):

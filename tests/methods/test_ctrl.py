@@ -25,13 +25,13 @@ def digits() -> Source:
     return tinted(open_source("digits", progress=False).at(np.arange(300)))
 
 
-def site(source, folder, seed=0):
+def site(source, folder, seed=0, **settings):
     def encoder(_slot):
         torch.manual_seed(0)
         return build("small:convnet", schema=source.schema, width=4)
 
-    settings = Settings(steps=6, batch_size=16, seed=seed, accelerator="cpu")
-    return Site(source, encoder, settings, folder, quiet=True)
+    asked = Settings(steps=6, batch_size=16, seed=seed, accelerator="cpu", **settings)
+    return Site(source, encoder, asked, folder, quiet=True)
 
 
 def audit(source, folder, **options):
@@ -95,13 +95,25 @@ def test_both_models_start_alike_so_that_without_a_pattern_they_are_one(digits, 
         assert table.values("clean model", metric) == table.values("poisoned model", metric)
 
 
-def test_trained_behind_a_defence_there_are_a_clean_and_a_poisoned_model_more_for_each(digits, tmp_path):
-    run = audit(digits, tmp_path, defences=("luminance",), retrain=True)
-    run.result()
+def test_trained_behind_a_defence_there_are_a_clean_and_a_poisoned_model_more_for_each(
+    digits, tmp_path, cut_and_resumed
+):
+    def retrained(folder):
+        recipe = CTRL(defences=("luminance",), retrain=True)
+        run = Run(recipe.stages(site(digits, folder, checkpoint_steps=1)), folder)
+        run.result()
+        return run
+
+    whole = tmp_path / "whole"
+    run = retrained(whole)
     table = run.read("audit")
     for arm in ("clean", "poisoned"):
         assert len(table.values(f"{arm} model trained with luminance", "attack success")) == 1
-        assert json.loads((tmp_path / f"stages/{arm}.luminance/done.json").read_text())["kind"] == "model"
+        assert json.loads((whole / f"stages/{arm}.luminance/done.json").read_text())["kind"] == "model"
+    again = cut_and_resumed(whole, tmp_path / "cut", retrained, ["poisoned.luminance", "audit", "kept"])
+    assert again.read("audit") == table
+    batch = digits.batch(np.arange(8))
+    assert torch.equal(*(each.read("poisoned.luminance").embed(batch) for each in (run, again)))
 
 
 def test_the_poisoned_training_images_are_those_that_the_store_names_and_no_label_changes(digits, tmp_path):

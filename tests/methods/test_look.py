@@ -96,8 +96,9 @@ def test_without_momentum_the_keys_are_those_of_the_network_itself(digits):
     )
 
 
-def test_keys_get_no_gradient_and_the_slow_copy_is_not_trained(digits):
-    method = made(digits)
+@pytest.mark.parametrize("bank", [200, 20])
+def test_keys_get_no_gradient_and_the_slow_copy_is_not_trained(digits, bank):
+    method = made(digits, bank=bank)
     loss = method.loss(method.views(digits.batch(np.arange(40)), progress()), progress())
     loss.total.backward()
     assert not loss.watch["projection_b"].requires_grad

@@ -86,12 +86,18 @@ def test_a_larger_budget_holds_the_labels_of_a_smaller_one(digits, tmp_path):
     assert (few.column("label") == many.column("label"))[used].all()
 
 
-def test_the_network_can_be_distilled_into_its_own_size_before_it_is_into_the_student(digits, tmp_path):
-    student = run(digits, tmp_path, {**SHORT, "self_distilled": True})
-    engine = Run(SimCLRv2(**SHORT).stages(site(digits, tmp_path)), tmp_path)
+def test_the_network_can_be_distilled_into_its_own_size_before_it_is_into_the_student(
+    digits, tmp_path, cut_and_resumed
+):
+    def distilled(folder):
+        return run(digits, folder, {**SHORT, "self_distilled": True}, checkpoint_steps=1)
+
+    student = distilled(tmp_path / "whole")
+    engine = Run(SimCLRv2(**SHORT).stages(site(digits, tmp_path / "whole")), tmp_path / "whole")
     assert engine.read("self-distill").encoder.width == 16
     assert student.encoder.width == 8
     assert len(engine.read("self-distill").neck) == 0
+    assert same(cut_and_resumed(tmp_path / "whole", tmp_path / "cut", distilled, ["self-distill", "distill"]), student)
 
 
 def pretrained(source: Source) -> ProjectedModel:

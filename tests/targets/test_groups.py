@@ -11,7 +11,11 @@ from autodidact.targets import combined_code, left_over, merged_groups
 
 
 def test_the_code_of_three_clusterings_is_another_for_every_tuple_and_equal_for_equal_ones() -> None:
-    # The released code combines the last clustering with itself, which leaves K codes of K^3.
+    """The released code combines the last clustering with itself, which leaves K codes of K^3.
+
+    cluster.py of MajorDavidZhang/MCL at commit cab98c1 was run for three stages of 600 random rows and 4 clusters: its
+    pseudo-labels of stage s are this code of the clustering of stage s taken s + 1 times, number for number.
+    """
     tuples = torch.tensor(list(product(range(4), repeat=3)))
     code = combined_code(list(tuples.T), 4)
     assert len(code.unique()) == 4**3

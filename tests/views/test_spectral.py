@@ -95,6 +95,31 @@ def test_the_papers_trigger_is_as_faint_as_it_is_said_to_be():
     assert -10 * math.log10(float(pattern.square().mean())) == pytest.approx(31.94, abs=0.01)
 
 
+def test_it_is_the_trigger_of_the_authors_code():
+    """A check made once outside this repository, and its figures kept.
+
+    PoisonFre.Poison_Frequency_Diff of utils/frequency.py in meet-cjli/CTRL at commit e3d26f0 (with YUV, as its script
+    asks for) was run on 16 uniform random images, at (side, window, magnitude) of (32, 32, 100), (64, 32, 50) and
+    (32, 16, 200), clamping 1 to 8 % of the pixels. The largest difference is 4.2e-5, 2.1e-5 and 1.7e-4, a hundredth of
+    a grey level for the paper's trigger, and all of it comes from kornia 0.9.0, whose matrices of colours have three
+    decimals: with `to_yuv` and `to_rgb` in their place it is 5.4e-7 in float32 and 1.4e-8 in float64. Here are pixels
+    of the authors' function with kornia, of an image by a formula.
+    """
+    row, column, colour = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), torch.arange(3.0), indexing="ij")
+    waves = 0.5 + 0.5 * torch.sin(0.7 * row + 0.03 * column**2 + 0.1 * row * column + 2 * colour)
+    found = SpectralTrigger()(waves.permute(2, 0, 1)[None].double())[0]
+    theirs = {
+        (0, 0, 0): 0.515404,
+        (0, 5, 12): 0.955403,
+        (1, 7, 30): 0.003172,
+        (2, 0, 0): 0.149055,
+        (2, 31, 1): 0.258581,
+        (2, 16, 16): 0.083606,
+        (1, 20, 9): 0.038753,
+    }
+    assert [float(found[place]) for place in theirs] == pytest.approx(list(theirs.values()), abs=5e-5)
+
+
 def test_only_the_named_frequencies_change_and_by_the_magnitude(generator):
     x = mild(generator, 2, 3, 32, 32)
     changed = dct(to_yuv(255 * (SpectralTrigger(40.0)(x) - x)), 32)[:, :, 0, 0]
@@ -150,6 +175,16 @@ def test_black_backgrounds_lose_half_of_the_pattern_and_mild_images_nothing(gene
     eight = kept_energy((255 * mild_images).round().to(torch.uint8), pattern)
     torch.testing.assert_close(eight, torch.full((2,), 1.002), atol=0.01, rtol=0)
     assert torch.equal(kept_energy(mild_images, torch.zeros(3, 32, 32)), torch.ones(2))
+
+
+def test_the_canvas_around_a_small_image_takes_up_nothing_that_counts(generator):
+    pattern = SpectralTrigger().pattern(3, 32, 32)
+    canvas = torch.zeros(3, 3, 32, 32)
+    box = torch.tensor([[0, 0, 32, 32], [5, 3, 20, 17], [2, 0, 9, 30]])
+    for image, (top, left, height, width) in zip(canvas, box.tolist(), strict=True):
+        image[:, top : top + height, left : left + width] = mild(generator, 3, height, width, dtype=torch.float32)
+    torch.testing.assert_close(kept_energy(canvas, pattern, box), torch.ones(3), atol=1e-4, rtol=0)
+    assert float(kept_energy(canvas, pattern)[1:].max()) < 0.8
 
 
 @pytest.mark.parametrize(

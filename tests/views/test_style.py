@@ -14,6 +14,10 @@ from autodidact.views import Augment, draw_references, look_of, restyle, split_l
 from autodidact.views.style import low_frequencies
 
 SHAPES = [(3, 12, 12), (1, 9, 13), (5, 8, 11), (3, 7, 7)]
+DEVICES = [
+    "cpu",
+    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
+]
 
 
 def pictures(n, shape, seed=0, low=0.0, high=1.0):
@@ -42,13 +46,17 @@ def by_numpy(image, style, ratio):
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("ratio", [0.0, 0.004, 0.1, 0.37, 1.0])
-def test_a_batch_equals_numpys_transform_of_each_image_and_the_result_is_real(shape, ratio):
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_batch_equals_numpys_transform_of_each_image_and_the_result_is_real(shape, ratio, device):
     images = pictures(4, shape)
-    found = restyle(images, images[None, 2:3], torch.full((1, 1), ratio))[0]
-    for image, made in zip(images.numpy(), found.numpy(), strict=True):
-        expected, residue = by_numpy(image, images[2].numpy(), ratio)
-        np.testing.assert_allclose(made, expected.clip(0, 1), atol=2e-5)
-        assert residue < 1e-5
+    for dtype, tolerance in ((torch.float32, 2e-5), (torch.float64, 1e-12)):
+        given = images.to(device, dtype)
+        found = restyle(given, given[None, 2:3], torch.full((1, 1), ratio, device=device))[0]
+        assert found.dtype == dtype
+        for image, made in zip(images.numpy(), found.cpu().numpy(), strict=True):
+            expected, residue = by_numpy(image, images[2].numpy(), ratio)
+            np.testing.assert_allclose(made, expected.clip(0, 1), atol=tolerance)
+            assert residue < 1e-5
 
 
 @pytest.mark.parametrize("shape", SHAPES)

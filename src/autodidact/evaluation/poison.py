@@ -38,6 +38,12 @@ TRACE = 1.5
 """Least score that is worth naming: two images at one frequency where none was to be expected."""
 SUSPICIOUS, POISONED = 6.0, 12.0
 """Scores from which the verdict is "suspicious" and "poisoned": what ``benchmarks/poison.py`` finds on clean sets."""
+CLEAN_SETS, FALSE_ALARMS, AT_MOST = 108, 0, 0.0274
+"""Clean sets on which the thresholds were tried after they were set, how many of them were called suspicious or worse,
+and the share of such sets that may be at most, at 95 % confidence (``benchmarks/poison.json``)."""
+FOUND_PLAIN, FOUND_HARD = (24, 24), (4, 36)
+"""How many sets with 1 % of poison were found, of how many: of colour images saved without loss; and of grey images, or
+images saved as JPEG after they were poisoned (``benchmarks/poison.json``)."""
 LISTED = 8
 """Frequencies and names that the plain words list."""
 
@@ -71,19 +77,24 @@ class PoisonScan:
     def sentence(self) -> str:
         """The verdict in plain words."""
         if self.level == "nothing":
+            plain, hard = (f"{found} of {sets}" for found, sets in (FOUND_PLAIN, FOUND_HARD))
             return (
                 f"No sign of poisoning at single frequencies in {self.images:,} images (score {self.score:.1f}, "
                 f"{SUSPICIOUS:g} would be suspicious). Fewer than about {SUSPICIOUS:g} poisoned images, patches and "
-                "other triggers are not found this way."
+                "other triggers are not found this way, and patterns in grey images or images saved as JPEG may go "
+                f"unseen: of trial sets with 1 % poison {hard} such were found, and {plain} of colour images saved "
+                "without loss."
             )
         count, share = len(self.suspicious), 100 * len(self.suspicious) / self.images
         said = {
-            "suspicious": "Suspicious: look at these images. Clean sets score as high now and then",
-            "poisoned": "Very probably poisoned, or marked in another way: no clean set of the calibration came near",
+            "suspicious": "Suspicious: look at these images",
+            "poisoned": "Very probably poisoned, or marked in another way",
         }[self.level]
         return (
             f"{said} (score {self.score:.1f}; suspicious from {SUSPICIOUS:g}, poisoned from {POISONED:g}). "
-            f"{count:,} of {self.images:,} images ({share:.2g} %) stick out together at single frequencies."
+            f"{count:,} of {self.images:,} images ({share:.2g} %) stick out together at single frequencies. Of "
+            f"{CLEAN_SETS} clean trial sets {FALSE_ALARMS} scored {SUSPICIOUS:g} or more, so at most "
+            f"{100 * AT_MOST:.1f} % of such sets do (95 % confidence)."
         )
 
     @property
@@ -127,6 +138,7 @@ class PoisonScan:
             "sentence": self.sentence,
             "score": round(self.score, 3),
             "thresholds": {"suspicious": SUSPICIOUS, "poisoned": POISONED},
+            "clean sets": {"tried": CLEAN_SETS, "false alarms": FALSE_ALARMS, "share at most, 95 %": AT_MOST},
             "images": self.images,
             "frequencies": frequencies,
             "suspicious": [{"id": id_, "name": name} for id_, name in self.suspicious],

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from autodidact.methods.method import Progress, Views
-from autodidact.methods.two_views import TwoViews
+from autodidact.methods.two_views import TwoViews, shown_views
 from autodidact.model import Encoder
 from autodidact.objectives import cosine_prediction
 from autodidact.schedules import cosine_ramp
@@ -52,7 +52,8 @@ class OtherView(TwoViews):
 
     def objective(self, z1: Tensor, z2: Tensor, views: Views, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         said = self.predictor(z1), self.predictor(z2)
-        wanted = self._target(views["b"], z2), self._target(views["a"], z1)
+        first, second = (views[name] for name in shown_views(views))
+        wanted = self._target(second, z2), self._target(first, z1)
         return self.compared(said, wanted), {}
 
     def compared(self, said: tuple[Tensor, Tensor], wanted: tuple[Tensor, Tensor]) -> Tensor:

@@ -141,7 +141,8 @@ def view_names(count: int) -> str:
 class SeveralViews(Method):
     """Random views of each image, every one drawn on its own, called "a", "b", ...
 
-    What is shown is all in `augments`, so another method may make the same views of other images.
+    What is shown is all in `augments`, so another method may make the same views of other images; what a subclass makes
+    beside them it makes in `completed`.
 
     Attributes
     ----------
@@ -162,7 +163,11 @@ class SeveralViews(Method):
             name: augment(batch["image"], progress.generator, box)
             for name, augment in zip(view_names(len(self.augments)), self.augments, strict=True)
         }
-        return Views(made, batch.ids)
+        return self.completed(Views(made, batch.ids), batch, progress)
+
+    def completed(self, views: Views, batch: Batch, progress: Progress) -> Views:
+        """The views and, under longer names, whatever else the loss reads: drawn anew, or made of views or batch."""
+        return views
 
     def _pooled_by_size(self, shown: Sequence[Tensor]) -> Float[Tensor, "rows d"]:
         """Embeddings of views one after another; those of one size, side by side, pass the encoder as one batch."""

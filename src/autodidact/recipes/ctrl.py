@@ -128,8 +128,8 @@ class CTRL(Recipe):
         def poison(_: Mapping[str, Any]) -> Store:
             store = site.store("poison", energy=Field("target"))
             if len(store) == 0:
-                images = clean.batch(chosen)["image"]
-                store.append(clean.ids[chosen], energy=kept_energy(images, pattern))
+                batch = clean.batch(chosen)
+                store.append(batch.ids, energy=kept_energy(batch["image"], pattern, batch.get("box")))
             return store
 
         def trained(name: str, data: Source) -> Stage:

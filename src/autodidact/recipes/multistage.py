@@ -62,7 +62,8 @@ class Multistage(Recipe):
     further : stages after the first. Paper: 2.
     clusters : k-means clusters of each stage's features. Paper: 10.
     form : "batches" draws each batch from one group (paper); "mask" draws batches as usual and lets only samples of one
-        group repel each other, for small data; the method's loss must work on single pairs.
+        group repel each other, for small data; the method's loss must work on single pairs. A queue of earlier keys
+        (`moco`) also holds those of other groups, which any feature tells apart: keep it no longer than a batch.
     start : where a further stage's encoder starts: "fresh" from weights of its own, "previous" from the stage before
         it, as when a large pretrained model is tuned.
     smallest : groups below this many batches join the group nearest to them, in units of the batch size. 0 merges none,

@@ -108,14 +108,14 @@ def train(
 
 
 def check_encoders(method: Method, source: Source) -> None:
-    """Raise ValueError where an encoder of the method, slow copies among them, cannot read the source.
+    """Raise ValueError where an encoder of the method, a slow copy too, does not fit what it reads of the source.
 
-    Of several streams it need not read all: it must fit those that have its field.
+    It must fit every stream that has its field. Where none has, the method makes the encoder's inputs itself.
     """
     streams = list(source.sources.values()) if isinstance(source, Together) else [source]
     for encoder in outer_encoders(method):
         for stream in streams:
-            if stream is source or encoder.spec.get("field", encoder.accepts) in stream.schema:
+            if encoder.spec.get("field", encoder.accepts) in stream.schema:
                 encoder.fits(stream.schema)
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Float, Float32, Shaped
+from jaxtyping import Bool, Float, Float32, Shaped
 from torch import Tensor
 
 _Y, _U, _V = (0.299, 0.587, 0.114), 0.492, 0.877
@@ -149,18 +149,36 @@ def stamped(images: Shaped[Tensor, "n c h w"], pattern: Float[Tensor, "c h w"]) 
     return (images + pattern.to(images.dtype)).clamp(0, 1)
 
 
-def kept_energy(images: Shaped[Tensor, "n c h w"], pattern: Float[Tensor, "c h w"]) -> Float32[Tensor, " n"]:
+def kept_energy(
+    images: Shaped[Tensor, "n c h w"], pattern: Float[Tensor, "c h w"], box: Shaped[Tensor, "n 4"] | None = None
+) -> Float32[Tensor, " n"]:
     """Share of the pattern's energy that an image has taken up once its pixels are cut to their range, 0 to 1.
 
     On a black or white background half of the pattern is lost. Of uint8 images rounding counts too, so that weak
     patterns may keep a little more or less than their energy. A pattern of zeros keeps all of it.
+
+    Parameters
+    ----------
+    images : uint8 (0 to 255) or floating point (0 to 1).
+    pattern : in units of [0, 1].
+    box : (top, left, height, width) in pixels of each image on its canvas; the rest of the canvas does not count.
     """
-    whole = float(pattern.double().square().sum())
-    if whole == 0:
-        return torch.ones(len(images))
     scale = LEVELS if images.dtype == torch.uint8 else 1.0
     changed = (stamped(images, pattern).double() - images.double()) / scale
-    return (changed.square().sum((1, 2, 3)) / whole).float().cpu()
+    wanted = pattern.to(images.device).double().expand_as(changed)
+    if box is not None:
+        inside = _inside(box.to(images.device), images.shape[2], images.shape[3])
+        changed, wanted = changed * inside, wanted * inside
+    taken, whole = (part.square().sum((1, 2, 3)) for part in (changed, wanted))
+    return (taken / whole).where(whole > 0, 1.0).float().cpu()
+
+
+def _inside(box: Shaped[Tensor, "n 4"], height: int, width: int) -> Bool[Tensor, "n 1 height width"]:
+    """Which pixels of a canvas lie in each box."""
+    top, left, down, across = box[:, :, None].unbind(1)
+    rows, columns = (torch.arange(side, device=box.device) for side in (height, width))
+    inside_rows = (rows >= top) & (rows < top + down)
+    return (inside_rows[:, :, None] & ((columns >= left) & (columns < left + across))[:, None])[:, None]
 
 
 def _check_fill(height: int, width: int, window: int) -> None:

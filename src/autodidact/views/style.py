@@ -50,7 +50,7 @@ def restyle(
 
     Returns
     -------
-    float32 tensor (v, n, c, h, w) in [0, 1].
+    float32 tensor (v, n, c, h, w) in [0, 1]; float64 of float64 images.
 
     Raises
     ------
@@ -147,4 +147,6 @@ def split_look(parameters: ViewParameters, shape: tuple[int, int]) -> tuple[View
 
 
 def _unit_range(images: Tensor) -> Tensor:
-    return images.float() / 255 if images.dtype == torch.uint8 else images.float()
+    if images.dtype == torch.uint8:
+        return images.float() / 255
+    return images if images.dtype == torch.float64 else images.float()

@@ -39,6 +39,12 @@ CARD = Card(
     encoder="small:convnet",
 )
 
+TAKEN = (
+    *("simclr", "dcl", "scat_simclr", "moco", "moco_v3", "swav", "seer", "dino", "ibot"),
+    *("byol", "simsiam", "direct_pred", "barlow_twins", "mixed_barlow_twins", "vicreg"),
+)
+"""Methods whose views can be standardised, by name."""
+
 
 class BSS(Method):
     """Batch Styles Standardization (arXiv 2303.06088, section 3), for any method on random views of images.
@@ -46,9 +52,15 @@ class BSS(Method):
     Each view belongs to a style slot. For a slot one image of the batch and one ratio r are drawn, and every image gets
     the low-frequency amplitude of that image (`autodidact.views.restyle`) and the same colour jitter, greyscale, blur
     and solarising. So the views of a slot are alike in style and those of an image differ in it. The method then does
-    what it does, with negatives from the own slot (SimCLR, DCL, MoCo: N - 1 of them where plain NT-Xent has 2N - 2) or
-    codes balanced in each slot (SwAV); methods without either (Barlow Twins, BYOL) learn from the views alone. All
-    processes share the style of a slot, which comes from the first one's part of the batch.
+    what it does, with negatives from the own slot (SimCLR, DCL, ScatSimCLR, MoCo: N - 1 of them where plain NT-Xent has
+    2N - 2) or codes balanced in each slot (SwAV, SEER). MoCo v3 keeps its negatives, the other view's keys, which are
+    of one style too; all others have none and learn from the views alone. All processes share the style of a slot,
+    which comes from the first one's part of the batch.
+
+    It works with every method on several random views of an image: simclr, dcl, scat_simclr, moco, moco_v3, swav, seer,
+    dino, ibot, byol, simsiam, direct_pred, barlow_twins, mixed_barlow_twins, vicreg. Mixed Barlow Twins then mixes
+    standardised views and iBOT masks them; the turned or shuffled images of ScatSimCLR's task keep their own styles. It
+    does not work with methods that show each image once (mae, rotation and the like) or read labels (look, sla).
 
     It takes away what lies in low-frequency amplitude: illumination, colour, contrast. A domain that differs otherwise
     (sketches, another texture) is not made alike by it.
@@ -61,8 +73,8 @@ class BSS(Method):
         image that of another one, with a ratio and a colour jitter of its own and all negatives: ordinary Fourier
         augmentation, to compare with.
     slots : number of styles in a batch; 0 for as many as the method shows views. With fewer, views share them in turn;
-        more are possible where the method compares any number of views (SimCLR, DCL, Barlow Twins). Never 1: a view's
-        positive must have another style.
+        more are possible where the method compares any number of views (SimCLR, DCL, BYOL, Barlow Twins and the like).
+        Never 1: a view's positive must have another style.
     ratio : share r of the spectrum's area that is taken, drawn uniformly between these two numbers in [0, 1]. The
         paper's range is not known; in large parts of the spectrum lies content.
     jitter : whether colour jitter, greyscale, blur, solarising and the strength of noise are drawn once a slot
@@ -149,7 +161,8 @@ class BSS(Method):
             crops = replace(augment, mean=0.0, std=1.0).render(images, geometry)
             styled_crops = self._restyled(crops, index[kind, None], ratios[kind, None])[0]
             named[name] = augment.render(styled_crops, rest)
-        return Views(named, batch.ids, slot=self._slot_of(len(images), images.device) if self.own_slot else None)
+        slot = self._slot_of(len(images), images.device) if self.own_slot else None
+        return self.method.completed(Views(named, batch.ids, slot=slot), batch, progress)
 
     def _drawn(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Where the styles come from, and their ratios: (kinds, 1), or (kinds, n) where each image has its own."""
@@ -195,8 +208,8 @@ def _standardisable(method: Method | str, encoder: Encoder) -> SeveralViews:
     cls: Any = type(method)
     if not isinstance(method, SeveralViews) or cls.views is not SeveralViews.views or cls.update is not Method.update:
         raise ValueError(
-            f"bss makes the views for methods on several random views of an image (simclr, dcl, moco, swav, "
-            f"barlow_twins), not for {cls.__name__}"
+            f"bss makes the views for methods on several random views of an image ({', '.join(TAKEN)}), not for "
+            f"{cls.__name__}, whose views are others"
         )
     if method.encoder is not encoder:
         raise ValueError("bss and its method must have one encoder")

@@ -84,14 +84,13 @@ class MixedBarlowTwins(TwoViews):
         self.restandardise, self.stop_target = restandardise, stop_target
         self.unbiased, self.normalise = unbiased, normalise
 
-    def views(self, batch: Batch, progress: Progress) -> Views:
-        made = super().views(batch, progress)
+    def completed(self, views: Views, batch: Batch, progress: Progress) -> Views:
         if self.lam_reg:
-            drawn = draw_mixing(len(made["a"]), progress.generator)
-            order, share = (part.to(made["a"].device) for part in drawn)
-            mixed = mix(made["a"], made["b"], order, share)
-            made.named |= {"mixed": mixed, "order": order, "share": share}
-        return made
+            drawn = draw_mixing(len(views["a"]), progress.generator)
+            order, share = (part.to(views["a"].device) for part in drawn)
+            mixed = mix(views["a"], views["b"], order, share)
+            views.named |= {"mixed": mixed, "order": order, "share": share}
+        return views
 
     @property
     def takes_more_views(self) -> bool:

@@ -79,8 +79,7 @@ class ScatSimCLR(TwoViews):
     def objective(self, z1: Tensor, z2: Tensor, views: Views, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         return info_nce(z1, z2, self.temperature, allowed=views.allowed), {}
 
-    def views(self, batch: Batch, progress: Progress) -> Views:
-        views = super().views(batch, progress)
+    def completed(self, views: Views, batch: Batch, progress: Progress) -> Views:
         if self.pretext is not None:
             views.named["pretext"], views.named["done"] = self.pretext.views(batch, progress.generator)
         return views

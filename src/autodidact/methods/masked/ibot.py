@@ -131,9 +131,8 @@ class IBOT(SelfDistilling):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.patch_centre = Centre(prototypes, centre_momentum) if centring == "mean" else None
 
-    def views(self, batch: Batch, progress: Progress) -> Views:
-        views, generator = super().views(batch, progress), progress.generator
-        n, (low, high) = len(views["a"]), self.ratio
+    def completed(self, views: Views, batch: Batch, progress: Progress) -> Views:
+        generator, n, (low, high) = progress.generator, len(views["a"]), self.ratio
         masks = []
         for _ in range(LARGE_VIEWS):
             drawn = torch.rand(1 + n, generator=generator, device=generator.device)

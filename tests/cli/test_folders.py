@@ -1,0 +1,97 @@
+"""Every method that learns by agreement goes through the verbs, on photographs of several sizes and on small grey ones.
+
+The two folders stand for what people have: photographs of 20 to 60 pixels a side, as PNG and JPEG, brought to 16; and
+grey pictures of 28, as those of Fashion-MNIST. Trainings have one update: that the way is open is what is tried here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+COUNT = 24
+TRAINED = ("--steps", 1, "--batch-size", 8, "--quiet", "--accelerator", "cpu", "--no-cache")
+NARROW = ("--encoder.width", 4, "--encoder.layers", 2)
+METHODS: dict[str, dict[str, Any]] = {
+    "simclrv2": {"finetune_steps": 1, "finetune_batch": 4},
+    "ctrl": {"rate": 0.2},
+    "sla": {},
+    "look": {"neighbours": 3},
+    "bss": {"method": "swav"},
+    "simcore": {"count": 4, "clusters": 3},
+    "mixed_barlow_twins": {"dimensions": 16},
+    "direct_pred": {},
+    "simsiam": {},
+    "byol": {},
+    "transitive": {"autoencoder_epochs": 1, "clusters": 2, "draws": 1},
+    "scat_simclr": {},
+    "multistage": {"further": 1, "clusters": 2},
+    "moco": {"queue": 8},
+    "vicreg": {"dimensions": 16},
+    "swav": {"prototypes": 4},
+}
+"""By name, with options that suit few images."""
+
+
+def picture(side: tuple[int, int], mode: str, rng: np.random.Generator) -> Image.Image:
+    """Smooth shades."""
+    shades = rng.integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return Image.fromarray(shades).resize(side, Image.Resampling.BICUBIC).convert(mode)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Photographs and grey pictures, in two class folders each, and a pool of further ones of either kind."""
+    rng, root = np.random.default_rng(0), tmp_path_factory.mktemp("folders")
+    for name in ("photographs", "grey", "photographs-pool", "grey-pool"):
+        for number in range(COUNT):
+            grey = name.startswith("grey")
+            side = (28, 28) if grey else (int(rng.integers(20, 61)), int(rng.integers(20, 61)))
+            path = root / name / f"class {number % 2}" / f"{number}.{'png' if grey or number % 4 < 2 else 'jpg'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            picture(side, "L" if grey else "RGB", rng).save(path)
+    return root
+
+
+def pretrained(run: Any, folders: Path, kind: str, method: str, *more: object) -> None:
+    """Trains into the folder "run"."""
+    options = dict(METHODS[method])
+    if method == "simcore":
+        options["pool"] = folders / f"{kind}-pool"
+    encoder = ("--encoder.width", 4, "--encoder.orientations", 2) if method == "scat_simclr" else NARROW
+    size = ("--image-size", 16) if kind == "photographs" else ()
+    words = [word for name, value in options.items() for word in (f"--method.{name}", value)]
+    said = run("pretrain", method, "--data", folders / kind, "--out", "run", *TRAINED, *encoder, *size, *words, *more)
+    assert (said.code, said.err) == (0, "")
+
+
+@pytest.mark.parametrize("kind", ["photographs", "grey"])
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_is_trained_measured_and_used_on_a_folder(run, folders, kind, method):
+    pretrained(run, folders, kind, method, "--no-report")
+    measured = ("evaluate", "run", "--data", folders / kind, "--protocol", "knn", "--seeds", 1, "--baselines", "none")
+    said = run(*measured, "--quiet")
+    assert said.code == 0, said.err
+    assert "pretrained" in said.out
+    assert run("embed", "run", "--data", folders / kind, "--out", "rows.npy", "--quiet").code == 0
+    rows = np.load("rows.npy")
+    assert len(rows) == COUNT
+    assert np.isfinite(rows).all()
+    assert len(np.unique(rows.round(6), axis=0)) == COUNT
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [("mixed_barlow_twins", "photographs"), ("multistage", "grey"), ("sla", "grey"), ("simclrv2", "photographs")],
+)
+def test_what_is_kept_is_exported_and_reported(run, folders, kind, method):
+    """One method of each kind of model that is kept: an encoder, several, one with classes, one from scratch."""
+    pretrained(run, folders, kind, method)
+    assert Path("run/report.html").stat().st_size > 10_000
+    said = run("export", "run", "--format", "torch", "--out", "exported")
+    assert (said.code, said.err) == (0, "")
+    assert list(Path("exported").glob("*.pt2"))
