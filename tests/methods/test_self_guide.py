@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,17 @@ def test_a_classification_asks_for_an_input_of_each_label_about_as_often():
     asked = Counter(prompt.rpartition(";")[2] for prompt in lm.asked)
     assert set(asked) == {"plus<", "minus<"}
     assert abs(asked["plus<"] - 100) < 30
+
+
+def test_inputs_that_the_task_brings_come_first_and_may_be_all_there_are():
+    brought = replace(WORDS, inputs=("fg", " hij", "fg", "ab"))
+    store, alone = Store(name="inputs"), Store(name="alone")
+    SelfGuide(rounds=1, per_round=2, input_length=False).synthesise(ScriptedLM(lambda _: "fg"), brought, store, seed=0)
+    assert store.column("input") == ["fg", "hij"]
+    assert list(store.dropped.values()) == ["known already"] * 2
+    lm = ScriptedLM(lambda _: "x")
+    SelfGuide(rounds=0).synthesise(lm, brought, alone, seed=0)
+    assert (alone.column("input"), lm.calls) == (["fg", "hij"], [])
 
 
 def test_every_input_that_was_asked_for_is_kept_once_or_dropped_with_its_reason():
@@ -189,11 +201,13 @@ def test_a_model_that_runs_elsewhere_needs_a_student_and_a_task_needs_demonstrat
         SelfGuide().stages(site(tmp_path, WORDS, ScriptedLM(lambda _: "x")))
     with pytest.raises(ValueError, match="needs demonstrations"):
         SelfGuide().stages(site(tmp_path, Task("Double."), student=student))
+    with pytest.raises(ValueError, match="without rounds needs inputs"):
+        SelfGuide(rounds=0).stages(site(tmp_path, WORDS, student=student))
 
 
 @pytest.mark.parametrize(
     ("options", "said_"),
-    [({"rounds": 0}, "rounds must be at least 1"), ({"min_share": 0}, r"min_share lies in \(0, 1\]")],
+    [({"rounds": -1}, "rounds must be at least 0"), ({"min_share": 0}, r"min_share lies in \(0, 1\]")],
 )
 def test_options_out_of_range_are_refused(options, said_):
     with pytest.raises(ValueError, match=said_):

@@ -56,18 +56,19 @@ SHOWN_INPUTS = 10
 class SelfGuide(Improvement):
     """SELF-GUIDE (arXiv 2407.12874, section 3).
 
-    In rounds the model is asked for further inputs, with the demonstrations' inputs and some of those it wrote before;
-    of a classification each time for an input of a label drawn at random. What passes the filters joins the pool. Then
-    it answers every input several times, with the demonstrations; the answer on which it agrees with itself most is
-    kept, if enough of them agree. Of a classification, answers become the label that they name, and classes are cut to
-    the size of the rarest. The model is trained on the prompts with the demonstrations, and these answers.
+    Inputs that the task brings come first. In rounds the model is asked for further ones, with the demonstrations'
+    inputs and some of those it wrote before; of a classification each time for an input of a label drawn at random.
+    What passes the filters joins the pool. Then it answers every input several times, with the demonstrations; the
+    answer on which it agrees with itself most is kept, if enough of them agree. Of a classification, answers become the
+    label that they name, and classes are cut to the size of the rarest. The model is trained on the prompts with the
+    demonstrations, and these answers.
 
     Every input and output that was dropped is listed with the reason, in the stores of the stages "inputs" and
     "outputs".
 
     Parameters
     ----------
-    rounds : of asking for inputs. Paper: 10 to 200.
+    rounds : of asking for inputs; 0 for none, where the task brings some. Paper: 10 to 200.
     per_round : inputs that are asked for in a round. Paper: 10.
     temperature : of inputs; 0 for 0.7 in a classification and 0.9 otherwise, as in the paper.
     top_k : tokens from which inputs are drawn. Paper: 40.
@@ -100,9 +101,9 @@ class SelfGuide(Improvement):
         noise: tuple[str, ...] = (),
         longest_prompt: int = 10_000,
     ) -> None:
-        for name, value in (("rounds", rounds), ("per_round", per_round), ("votes", votes)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        for name, value, least in (("rounds", rounds, 0), ("per_round", per_round, 1), ("votes", votes, 1)):
+            if value < least:
+                raise ValueError(f"{name} must be at least {least}, got {value}")
         if not 0 < min_share <= 1:
             raise ValueError(f"min_share lies in (0, 1], got {min_share}")
         self.rounds, self.per_round = rounds, per_round
@@ -118,6 +119,8 @@ class SelfGuide(Improvement):
         student = self.student(site)
         if not task.demonstrations:
             raise ValueError("self_guide needs demonstrations in the task: two to four inputs with their outputs")
+        if not self.rounds and not task.inputs:
+            raise ValueError("self_guide without rounds needs inputs in the task")
 
         def inputs(_: Mapping[str, Any]) -> Store:
             store = site.store("inputs", input=Field("text"))
@@ -158,7 +161,7 @@ class SelfGuide(Improvement):
             stop=task.style.stop,
         )
         known = dict(zip(store.ids.tolist(), store.column("input"), strict=True)) if len(store) else {}
-        pool: list[str] = []
+        pool = _given(task, store)
         for number in range(self.rounds):
             ids = row_ids("inputs", str(number), self.per_round)
             rng = np.random.default_rng((seed, number))
@@ -253,6 +256,18 @@ class SelfGuide(Improvement):
 
 ASKED_AT_ONCE = 64
 """Inputs that are answered before what was found is written down."""
+
+
+def _given(task: Task, store: Store) -> list[str]:
+    """The inputs that the task brings, put into a store that has not decided on them yet."""
+    ids = row_ids("given", "", len(task.inputs)).tolist()
+    texts = dict.fromkeys(text.strip() for text in task.inputs)
+    demonstrated = [one.input for one in task.demonstrations]
+    kept = [text for text in texts if text and text not in demonstrated]
+    new = [(id_, text) for id_, text in zip(ids, kept, strict=False) if not store.has([id_])[0]]
+    if new:
+        store.append([id_ for id_, _ in new], input=[text for _, text in new])
+    return kept
 
 
 def _one_each(lm: LM, prompts: Sequence[str], sampling: Sampling) -> list[Completion]:
