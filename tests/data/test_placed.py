@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import pickle
-import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from time import time_ns
@@ -19,33 +17,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from PIL import Image
+from tests.data.tars import numbered, png, tar_of
 
 from autodidact.data import Source, StreamSource, open_source, placed, shards
 from autodidact.data.pictures import ImageSource
 from autodidact.data.recent import Recent
 from autodidact.data.shard_files import CutOff, LostTouch, Shard, list_shards
-
-
-def png(value: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("L", (4, 4), value).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def tar_of(samples: Iterable[dict[str, bytes]], mode: str = "w", folder: str = "./a") -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as archive:  # type: ignore[call-overload]
-        for key, parts in enumerate(samples):
-            for ending, content in parts.items():
-                about = tarfile.TarInfo(f"{folder}/{key:04d}.{ending}")
-                about.size = len(content)
-                archive.addfile(about, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def numbered(first: int, count: int) -> list[dict[str, bytes]]:
-    return [{"png": png(value), "cls": str(value % 3).encode()} for value in range(first, first + count)]
 
 
 @pytest.fixture

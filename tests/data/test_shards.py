@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from tests.data.tars import numbered, png, tar_of
 
 from autodidact.data import channel_statistics, open_source, shard_files
 from autodidact.data import shards as module
@@ -24,27 +25,6 @@ from autodidact.data.shards import OPEN, ShardStream
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUTODIDACT_CACHE", str(tmp_path / "cache"))
-
-
-def png(value: int) -> bytes:
-    buffer = io.BytesIO()
-    Image.new("L", (4, 4), value).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def tar_of(samples: Iterable[dict[str, bytes]], compressed: bool = False) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz" if compressed else "w") as archive:
-        for key, parts in enumerate(samples):
-            for ending, content in parts.items():
-                about = tarfile.TarInfo(f"./a/{key:04d}.{ending}")
-                about.size = len(content)
-                archive.addfile(about, io.BytesIO(content))
-    return buffer.getvalue()
-
-
-def numbered(first: int, count: int) -> list[dict[str, bytes]]:
-    return [{"png": png(value), "cls": str(value % 3).encode()} for value in range(first, first + count)]
 
 
 @pytest.fixture
@@ -176,7 +156,7 @@ def test_an_unreadable_image_is_skipped_by_the_name_of_its_shard(tmp_path: Path)
 
 def test_labels_from_the_json_of_a_sample_and_compressed_shards(tmp_path: Path):
     samples = [{"png": png(i), "json": json.dumps({"kind": "ab"[i % 2], "more": [1]}).encode()} for i in range(8)]
-    (tmp_path / "x.tar.gz").write_bytes(tar_of(samples, compressed=True))
+    (tmp_path / "x.tar.gz").write_bytes(tar_of(samples, "w:gz"))
     source = opened(tmp_path, labels="kind")
     assert source.schema["label"].classes == ("a", "b")
     # A compressed file's length is known once it has been read.
