@@ -38,15 +38,15 @@ def test_the_settings_that_come_with_a_claim_are_those_of_this_very_experiment(n
 
 
 def test_processes_give_the_figures_that_one_process_gives(tmp_path):
-    alone = run_claim("t_jepa", seeds=1, scale="tiny", cache=tmp_path / "one", jobs=1, quiet=True)
-    shared = run_claim("t_jepa", seeds=1, scale="tiny", cache=tmp_path / "two", jobs=2, quiet=True)
+    alone = run_claim("jepa_dynamics", seeds=1, scale="tiny", cache=tmp_path / "one", jobs=1, quiet=True)
+    shared = run_claim("jepa_dynamics", seeds=1, scale="tiny", cache=tmp_path / "two", jobs=2, quiet=True)
     assert alone["figures"] == shared["figures"]
 
 
 def test_claims_that_share_processes_give_what_each_gives_alone(tmp_path):
     tiny = {"seeds": 1, "scale": "tiny", "quiet": True}
-    results = run_claims(["t_jepa", "dcl"], json=tmp_path / "out", cache=tmp_path / "two", jobs=2, **tiny)
-    assert list(results) == ["t_jepa", "dcl"]
+    results = run_claims(["jepa_dynamics", "dcl"], json=tmp_path / "out", cache=tmp_path / "two", jobs=2, **tiny)
+    assert list(results) == ["jepa_dynamics", "dcl"]
     for name, result in results.items():
         alone = run_claim(name, cache=tmp_path / "one", jobs=1, **tiny)
         assert (
@@ -59,18 +59,18 @@ def test_claims_that_share_processes_give_what_each_gives_alone(tmp_path):
 def test_several_claims_take_what_is_known_from_a_folder(tmp_path):
     tiny = {"seeds": 1, "scale": "tiny", "quiet": True, "jobs": 1}
     dcl = run_claim("dcl", json=tmp_path / "out" / "dcl.json", cache=tmp_path / "one", **tiny)
-    both = run_claims(["dcl", "t_jepa"], known=tmp_path / "out", cache=tmp_path / "two", **tiny)
+    both = run_claims(["dcl", "jepa_dynamics"], known=tmp_path / "out", cache=tmp_path / "two", **tiny)
     assert both["dcl"]["figures"] == dcl["figures"]
-    assert [path.name for path in (tmp_path / "two").iterdir()] == ["t_jepa"]
+    assert [path.name for path in (tmp_path / "two").iterdir()] == ["jepa_dynamics"]
     with pytest.raises(ValueError, match="is no folder: several claims"):
-        run_claims(["dcl", "t_jepa"], known=tmp_path / "out" / "dcl.json", cache=tmp_path, **tiny)
+        run_claims(["dcl", "jepa_dynamics"], known=tmp_path / "out" / "dcl.json", cache=tmp_path, **tiny)
 
 
 def test_a_claim_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr("autodidact.claims.engine._tune", _tune_but_not("dcl"))
     with pytest.raises(RuntimeError, match="dcl: no luck"):
-        run_claims(["dcl", "t_jepa"], seeds=1, scale="tiny", json=tmp_path, cache=tmp_path, jobs=2, quiet=True)
-    assert [path.name for path in tmp_path.glob("*.json")] == ["t_jepa.json"]
+        run_claims(["dcl", "jepa_dynamics"], seeds=1, scale="tiny", json=tmp_path, cache=tmp_path, jobs=2, quiet=True)
+    assert [path.name for path in tmp_path.glob("*.json")] == ["jepa_dynamics.json"]
 
 
 def _tune_but_not(name):
