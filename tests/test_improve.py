@@ -9,6 +9,7 @@ import pytest
 import yaml
 from tests.lm.loopback import Loopback
 
+from autodidact.cli.main import main
 from autodidact.evaluation.table import Table
 from autodidact.lm import Sampling
 from autodidact.lm.kept import LanguageModel
@@ -145,6 +146,14 @@ def test_a_model_behind_an_address_writes_for_a_student_here_and_nothing_is_paid
         assert server.answered == 3 + 3 * 4 + 3
     assert isinstance(model, LanguageModel)
     assert [json.loads(line)["completion"] for line in (out / "examples.jsonl").read_text().splitlines()] == ["bcbc"]
+
+
+def test_a_budget_that_is_reached_is_one_line_on_the_command_line(base, task, tmp_path, capsys):
+    words = ["improve", "self_guide", "--model", base, "--task", task, "--out", tmp_path / "run", "--call-budget", 4]
+    assert main([str(word) for word in words]) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1].startswith("autodidact: the budget of 4 calls does not suffice")
+    assert said[-1].endswith("the same command goes on, with a larger budget if need be")
 
 
 def test_a_finished_run_is_returned_and_another_task_in_its_folder_is_refused(base, task, tmp_path):

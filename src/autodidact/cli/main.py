@@ -114,8 +114,13 @@ def _failure(error: BaseException) -> str:
     """What to say of a training that failed; nothing of an error that nobody foresaw."""
     import torch
 
+    from autodidact.lm.answering import Unfinished
     from autodidact.training import NonFinite
 
+    if isinstance(error, Unfinished):
+        return (
+            f"{_one_line(error)}. What was answered is kept: the same command goes on, with a larger budget if need be"
+        )
     if isinstance(error, torch.OutOfMemoryError):
         small = "take a smaller --batch-size, or cut it into parts with --accumulate"
         return f"error: the device ran out of memory; {small}"

@@ -105,7 +105,7 @@ def key(model: str, request: Request) -> str:
     return sha256(dumps([model, request.plain()], sort_keys=True).encode()).hexdigest()
 
 
-class Unfinished(Exception):
+class Unfinished(RuntimeError):
     """A call ended before all its requests were answered.
 
     Attributes
