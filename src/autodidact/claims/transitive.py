@@ -211,7 +211,7 @@ CLAIM = Claim(
     grid={"lr": [1e-3, 3e-3]},
     tunes={"first feature": "transitive", "oracle edges": "transitive", "random edges": "transitive"},
     tuning_seeds=(1000,),
-    seeds=range(10),
+    seeds=range(8),
     few={"labels": 3, "first feature": 3, "oracle edges": 5, "random edges": 5},
     statements=(
         Statement(
@@ -263,7 +263,9 @@ CLAIM = Claim(
         "On garments, of ten classes, not even edges that all joined one class helped (seed 1000): a tenth of all "
         "negatives is of the class of the positive then, and triplets push it away. The paper's crops are of very many "
         "kinds. So here it is characters of 51 classes in many typefaces. Those alike are mostly of one class.",
-        "The interval of five seeds reaches just below the margin, and all five differences are above 0: more seeds "
-        "will decide. Edges that are all right help little more than those found.",
+        "Five seeds left it open, 4.35 [0.81, 7.90] (results/earlier/transitive_5_seeds.json). Three more were added, "
+        "as many as there was time for, before any of their figures was seen; on these alone the gain is 3.0, 2.6 and "
+        "4.5.",
+        "Edges that are all right help little more than those found, of which 84 percent are.",
     ),
 )
