@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from autodidact.catalog import unknown
+from autodidact.selection import folded
 
 SPACES = re.compile(r"\s+")
 
@@ -201,10 +202,6 @@ def _plain(text: str) -> str:
     return SPACES.sub(" ", text).strip()
 
 
-def _folded(text: str) -> str:
-    return _plain(text.lower().translate(str.maketrans("", "", string.punctuation)))
-
-
 def _last_number(text: str) -> float | None:
     found = re.findall(r"-?\d+(?:\.\d+)?", text.replace(",", ""))
     return float(found[-1]) if found else None
@@ -212,7 +209,7 @@ def _last_number(text: str) -> float | None:
 
 CHECKERS = {
     "exact": lambda said, wanted: _plain(said) == _plain(wanted),
-    "folded": lambda said, wanted: _folded(said) == _folded(wanted),
+    "folded": lambda said, wanted: folded(said) == folded(wanted),
     "number": lambda said, wanted: _last_number(said) is not None and _last_number(said) == _last_number(wanted),
     "contains": lambda said, wanted: _plain(wanted) in _plain(said),
 }
