@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -85,3 +86,16 @@ def fine_tuned(site: Site, stage: str, student: LocalLM, examples: Sequence[Exam
     kept = site.train(stage, SFT(student), source, settings)
     assert isinstance(kept, LanguageModel)
     return LanguageModel(kept.lm, site.task)
+
+
+def told(what: str, store: Store) -> list[str]:
+    """How many of something a store kept and dropped, and why."""
+    reasons = Counter(store.dropped.values())
+    said = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+    return [f"{len(store)} {what}s are kept, {len(store.dropped)} are dropped" + (f" ({said})" if said else "")]
+
+
+def must_have(what: str, store: Store) -> None:
+    """Raise ValueError, with the reasons, where a store kept nothing."""
+    if not len(store):
+        raise ValueError(f"nothing is left: {told(what, store)[0]}")

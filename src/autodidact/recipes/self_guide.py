@@ -15,7 +15,7 @@ from autodidact.data.ids import row_ids
 from autodidact.lm import LM, Completion, Sampling
 from autodidact.lm.task import Task
 from autodidact.model import Model
-from autodidact.recipes.improving import Improvement, examples_of, fine_tuned
+from autodidact.recipes.improving import Improvement, examples_of, fine_tuned, must_have, told
 from autodidact.recipes.stages import Site, Stage, training
 from autodidact.selection.consensus import vote
 from autodidact.selection.lengths import LengthWindow, length_window
@@ -126,14 +126,14 @@ class SelfGuide(Improvement):
             store = site.store("inputs", input=Field("text"))
             self.synthesise(lm, task, store, site.settings.seed)
             site.note("inputs", *told("input", store))
-            _some("inputs", store)
+            must_have("input", store)
             return store
 
         def outputs(results: Mapping[str, Any]) -> Store:
             store = site.store("outputs", prompt=Field("text"), completion=Field("text"))
             self.annotate(lm, task, results["inputs"], store, site.settings.seed)
             site.note("outputs", *told("output", store))
-            _some("outputs", store)
+            must_have("output", store)
             return store
 
         @training
@@ -312,15 +312,3 @@ def balanced(examples: Sequence[tuple[str, str]], task: Task, seed: int) -> tupl
     rng = np.random.default_rng(seed)
     kept = sorted(int(k) for rows in by_label.values() for k in rng.permutation(rows)[:fewest])
     return [examples[k] for k in kept], [f"{fewest} of each class, of {counts}"]
-
-
-def told(what: str, store: Store) -> list[str]:
-    """How many were kept and dropped, and why."""
-    reasons = Counter(store.dropped.values())
-    said = "; ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-    return [f"{len(store)} {what}s are kept, {len(store.dropped)} are dropped" + (f" ({said})" if said else "")]
-
-
-def _some(stage: str, store: Store) -> None:
-    if not len(store):
-        raise ValueError(f"nothing is left: {told(stage.removesuffix('s'), store)[0]}")
