@@ -60,6 +60,73 @@ def test_further_rows_come_from_files_beside_the_task(written, tmp_path):
     assert task.test == (Demonstration("q", "r"), Demonstration("s", "t"))
 
 
+def test_questions_with_options_and_rationales_are_inputs_and_outputs(written, tmp_path):
+    puzzles = [
+        {
+            "question": "What is wet?",
+            "options": ["fire", "rain"],
+            "answer": "rain",
+            "rationale": "It\nfalls.",
+            "level": 2,
+        },
+        {"question": "How many?", "answer": "3", "rationale": None},
+        {"question": "Which?", "options": {"A": "one", "B": "two"}, "answer": "A", "rationale": "So."},
+    ]
+    (tmp_path / "puzzles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in puzzles))
+    (tmp_path / "open.jsonl").write_text('{"question": "Why?"}\n')
+    task = read_task(written(SORT + "examples: puzzles.jsonl\ninputs: open.jsonl\n"))
+    assert task.examples == (
+        Demonstration("What is wet?\nA. fire\nB. rain", "It falls. Answer: B"),
+        Demonstration("How many?", "Answer: 3"),
+        Demonstration("Which?\nA. one\nB. two", "So. Answer: A"),
+    )
+    assert (task.inputs, task.final) == (("Why?",), "Answer:")
+    assert task.right("Rain falls, so Answer:  B", "It falls. Answer: B")
+    assert task.right("Answer: A, no, Answer: B", "B")
+    assert not task.right("B", "It falls. Answer: B")
+    told = read_task(written(SORT + "examples: puzzles.jsonl\nfinal: So\n"))
+    assert told.examples[1].output == "So 3"
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"question": " "}, "a puzzle needs a question"),
+        ({"question": "Q", "options": ["a"], "answer": "a"}, "options are a list of two to 26 texts"),
+        ({"question": "Q", "options": ["a", "b"], "answer": "c"}, "the answer 'c' of 'Q' is none of its options a, b"),
+        ({"question": "Q"}, "an entry of input and output was expected"),
+    ],
+)
+def test_puzzles_that_make_no_sense_are_refused(written, tmp_path, row, said):
+    (tmp_path / "puzzles.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(ValueError, match=said):
+        read_task(written(SORT + "examples: puzzles.jsonl\n"))
+
+
+def test_what_an_answer_comes_to_is_the_same_for_all_that_are_equally_right():
+    reckoned = Task("Add.", final=">", checker="number")
+    assert {reckoned.meant(text) for text in ("3+4=7>7", "[3][7]>07", "> 7.0")} == {"7.0"}
+    assert [reckoned.meant(text) for text in ("7", "3>", "")] == [None] * 3
+    assert Task("Say.", checker="folded").meant(" A, b!") == "a b"
+    assert [Task("Say.").meant(text) for text in ("A  b", " ")] == ["A b", None]
+
+
+def test_pairs_are_of_a_prompt_as_it_is_or_of_an_input_of_the_task(written, tmp_path):
+    (tmp_path / "pairs.jsonl").write_text(
+        '{"prompt": "p>", "chosen": "a", "rejected": "b"}\n{"input": "ba", "chosen": "ab", "rejected": "ba"}\n'
+    )
+    task = read_task(written("instruction: Sort.\npairs: pairs.jsonl\n"))
+    assert task.preferences() == [("p>", "a", "b"), ("Sort.\n\nInput: ba\nOutput:", " ab", " ba")]
+    assert Task.from_plain(json.loads(json.dumps(task.plain()))).pairs == task.pairs
+    for row, said in (
+        ("{prompt: p, chosen: a}", "prompt .or input., chosen and rejected was expected"),
+        ("{prompt: p, input: q, chosen: a, rejected: b}", "a prompt or an input, and not both"),
+        ("{chosen: a, rejected: b}", "a prompt or an input"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            read_task(written(f"instruction: Sort.\npairs: [{row}]\n"))
+
+
 def test_principles_are_texts_or_entries(written):
     task = read_task(
         written(SORT + "principles:\n  short: Be short.\n  kind: {text: Be kind., negated: Be rude., weight: 2}\n")

@@ -13,6 +13,7 @@ from typing import Any
 import yaml
 
 from autodidact.catalog import unknown
+from autodidact.lm.puzzles import FINAL, is_puzzle, puzzle
 from autodidact.selection import folded
 
 SPACES = re.compile(r"\s+")
@@ -24,6 +25,27 @@ class Demonstration:
 
     input: str
     output: str
+
+
+@dataclass(frozen=True)
+class Preference:
+    """Two answers to one question, of which the first is better.
+
+    Attributes
+    ----------
+    chosen, rejected : the better answer and the other one.
+    prompt : what the model is given, as it is; the answers follow it as they are.
+    input : in its place, an input of the task, which is written down as the task's style has it, the answers too.
+    """
+
+    chosen: str
+    rejected: str
+    prompt: str = ""
+    input: str = ""
+
+    def __post_init__(self) -> None:
+        if bool(self.prompt) == bool(self.input):
+            raise ValueError(f"a pair of answers needs a prompt or an input, and not both; got {asdict(self)}")
 
 
 @dataclass(frozen=True)
@@ -125,9 +147,11 @@ class Task:
     labels : the possible outputs, of a classification; empty otherwise.
     inputs : inputs without outputs, where there are some.
     examples : inputs with outputs to train on, where there are some.
+    pairs : two answers each of which one is better, where there are some.
     test : inputs with outputs, to measure by; never trained on.
     principles : by name.
     checker : how an answer is compared with the wanted one, see `right`.
+    final : the final answer stands after the last of this text; empty where an output is nothing but the answer.
     style : how it is written down for the model.
     max_tokens, max_input_tokens : at which an answer is cut off, and an input that a model writes.
     """
@@ -137,9 +161,11 @@ class Task:
     labels: tuple[str, ...] = ()
     inputs: tuple[str, ...] = ()
     examples: tuple[Demonstration, ...] = ()
+    pairs: tuple[Preference, ...] = ()
     test: tuple[Demonstration, ...] = ()
     principles: Mapping[str, Principle] = field(default_factory=dict)
     checker: str = "exact"
+    final: str = ""
     style: Style = field(default_factory=Style)
     max_tokens: int = 128
     max_input_tokens: int = 256
@@ -182,6 +208,7 @@ class Task:
         nested = {
             "demonstrations": lambda rows: tuple(Demonstration(**row) for row in rows),
             "examples": lambda rows: tuple(Demonstration(**row) for row in rows),
+            "pairs": lambda rows: tuple(Preference(**row) for row in rows),
             "principles": lambda named: {name: Principle(**entry) for name, entry in named.items()},
             "style": lambda entries: Style(**{**entries, "stop": tuple(entries["stop"])}),
             "labels": tuple,
@@ -194,8 +221,38 @@ class Task:
 
         "exact": the same but for spaces at the ends and runs of them; "folded": the same in lower case and without
         punctuation too; "number": the last number in it is the wanted one; "contains": the wanted one occurs in it.
+        Where the task names what stands before a final answer, only that is compared, and an answer without it is
+        wrong.
         """
-        return CHECKERS[self.checker](said, wanted)
+        if self.final not in said:
+            return False
+        return CHECKERS[self.checker](self._after_final(said), self._after_final(wanted))
+
+    def meant(self, text: str) -> str | None:
+        """What an answer comes to: texts that mean the same by the task's checker have the same of it. "contains" takes
+        them as "exact" does.
+
+        None where there is nothing: no final answer, no number of a task of numbers, an empty text.
+        """
+        if self.final not in text:
+            return None
+        said = self._after_final(text)
+        if self.checker == "number":
+            found = _last_number(said)
+            return None if found is None else repr(found)
+        return (folded(said) if self.checker == "folded" else _plain(said)) or None
+
+    def _after_final(self, text: str) -> str:
+        return text.rpartition(self.final)[2] if self.final else text
+
+    def preferences(self) -> list[tuple[str, str, str]]:
+        """Prompt, chosen and rejected completion of the task's pairs, as the model reads and should write them."""
+        return [
+            (one.prompt, one.chosen, one.rejected)
+            if one.prompt
+            else (self.prompt(one.input), self.answer(one.chosen), self.answer(one.rejected))
+            for one in self.pairs
+        ]
 
 
 def _plain(text: str) -> str:
@@ -220,8 +277,10 @@ def read_task(path: str | Path) -> Task:
     """A task from a YAML file.
 
     Its entries are the attributes of `Task`; demonstrations are entries of input and output, principles are texts by
-    name, or entries of text, negated and weight. ``inputs``, ``examples`` and ``test`` may name a file beside it
-    instead: ``.txt`` with an input a line, or ``.jsonl`` with objects of input (and output).
+    name, or entries of text, negated and weight; pairs are entries of prompt (or input), chosen and rejected.
+    ``inputs``, ``examples``, ``pairs`` and ``test`` may name a file beside it instead: ``.txt`` with an input a line,
+    or ``.jsonl`` with such entries. An entry of question, answer, rationale and options is one of input and output too,
+    see `autodidact.lm.puzzles.puzzle`; ``final`` is then "Answer:" unless it is given.
 
     Raises
     ------
@@ -241,11 +300,28 @@ def read_task(path: str | Path) -> Task:
     for name in read:
         if name not in known:
             raise unknown(f"entry of {path.name}", str(name), known)
-    given = {name: value for name, value in read.items() if value is not None}
     try:
+        given = _rows_written_out({name: value for name, value in read.items() if value is not None}, path)
         return Task(**{name: _READERS.get(name, _as_is)(value, path) for name, value in given.items()})
     except (ValueError, TypeError) as wrong:
         raise ValueError(f"{path}: {wrong}") from wrong
+
+
+def _rows_written_out(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The entries with the rows of the files that they name, puzzles among them as inputs and outputs."""
+    found = {
+        name: _file_of(value, path) if name in _LISTS and isinstance(value, str) else value
+        for name, value in given.items()
+    }
+    lists = {name: rows for name, rows in found.items() if name in _LISTS and isinstance(rows, list)}
+    if any(is_puzzle(row) for rows in lists.values() for row in rows):
+        found.setdefault("final", FINAL)
+        for name, rows in lists.items():
+            found[name] = [puzzle(row, str(found["final"])) if is_puzzle(row) else row for row in rows]
+    return found
+
+
+_LISTS = ("demonstrations", "examples", "inputs", "pairs", "test")
 
 
 def _as_is(value: Any, _: Path) -> Any:
@@ -254,9 +330,8 @@ def _as_is(value: Any, _: Path) -> Any:
     return value
 
 
-def _demonstrations(value: Any, path: Path) -> tuple[Demonstration, ...]:
-    rows = _file_of(value, path) if isinstance(value, str) else value
-    return tuple(_demonstration(row) for row in _listed(rows, "input and output"))
+def _demonstrations(value: Any, _: Path) -> tuple[Demonstration, ...]:
+    return tuple(_demonstration(row) for row in _listed(value, "input and output"))
 
 
 def _demonstration(row: Any) -> Demonstration:
@@ -265,9 +340,19 @@ def _demonstration(row: Any) -> Demonstration:
     return Demonstration(str(row["input"]), str(row["output"]))
 
 
-def _inputs(value: Any, path: Path) -> tuple[str, ...]:
-    rows = _file_of(value, path) if isinstance(value, str) else value
-    return tuple(str(row["input"] if isinstance(row, dict) else row) for row in _listed(rows, "inputs"))
+def _inputs(value: Any, _: Path) -> tuple[str, ...]:
+    return tuple(str(row["input"] if isinstance(row, dict) else row) for row in _listed(value, "inputs"))
+
+
+def _pairs(value: Any, _: Path) -> tuple[Preference, ...]:
+    rows = _listed(value, "prompt, chosen and rejected")
+    return tuple(Preference(**{name: str(text) for name, text in _pair(row).items()}) for row in rows)
+
+
+def _pair(row: Any) -> dict[str, Any]:
+    if not isinstance(row, dict) or not {"chosen", "rejected"} <= set(row) <= {"chosen", "rejected", "prompt", "input"}:
+        raise ValueError(f"an entry of prompt (or input), chosen and rejected was expected, got {row}")
+    return row
 
 
 def _texts(value: Any, _: Path) -> tuple[str, ...]:
@@ -330,6 +415,7 @@ _READERS = {
     "examples": _demonstrations,
     "test": _demonstrations,
     "inputs": _inputs,
+    "pairs": _pairs,
     "labels": _texts,
     "principles": _principles,
     "style": _style,
