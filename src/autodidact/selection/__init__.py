@@ -1,8 +1,9 @@
 """Selection: which samples belong together, or are worth training on. Pure functions of embeddings or texts."""
 
-from autodidact.selection.consensus import folded, medoid, novel, rouge_l, vote, words
+from autodidact.selection.consensus import folded, medoid, rouge_l, vote, words
 from autodidact.selection.graph import distinct_pairs, mutual_neighbours, partners, transitive_pairs
 from autodidact.selection.lengths import LengthWindow, length_window
+from autodidact.selection.novelty import Novelty, novel
 from autodidact.selection.simcore import (
     Coreset,
     check_directions,
@@ -10,10 +11,12 @@ from autodidact.selection.simcore import (
     greedy_facility_location,
     select_by_rounds,
 )
+from autodidact.selection.stems import stem
 
 __all__ = [
     "Coreset",
     "LengthWindow",
+    "Novelty",
     "check_directions",
     "distinct_pairs",
     "facility_location",
@@ -26,6 +29,7 @@ __all__ = [
     "partners",
     "rouge_l",
     "select_by_rounds",
+    "stem",
     "transitive_pairs",
     "vote",
     "words",

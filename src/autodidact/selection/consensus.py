@@ -8,6 +8,8 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 
+from autodidact.selection.stems import stem
+
 WORDS = re.compile(r"[^\W_]+")
 PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -81,14 +83,20 @@ def medoid(candidates: Sequence[str], similarity: Callable[[str, str], float], t
     return max(size, key=lambda i: math.fsum(value for pair, value in pairs.items() if i in pair))
 
 
-def rouge_l(a: str, b: str) -> float:
+def rouge_l(a: str, b: str, *, stemmed: bool = False) -> float:
     """ROUGE-L F: how much of two texts is a common subsequence of words, in [0, 1] (Lin 2004).
 
     2 L / (|a| + |b|) with L the length of the longest common subsequence; 0 where either has no word. Words are runs of
-    letters and digits in lower case. Words are not stemmed. For English that is the value of the package rouge-score
-    without its stemmer, which knows no letters but a to z.
+    letters and digits in lower case. For English that is the value of the package rouge-score, which knows no letters
+    but a to z.
+
+    Parameters
+    ----------
+    stemmed : compare English stems of words of more than three letters, see `autodidact.selection.stems.stem`.
     """
-    return _overlap(words(a), words(b))
+    if stemmed:
+        return overlap(*([stem(word) if len(word) > 3 else word for word in words(text)] for text in (a, b)))
+    return overlap(words(a), words(b))
 
 
 def words(text: str) -> list[str]:
@@ -101,36 +109,8 @@ def folded(text: str) -> str:
     return " ".join(text.lower().translate(PUNCTUATION).split())
 
 
-def novel(texts: Sequence[str], pool: Sequence[str], at_most: float = 0.7) -> list[bool]:
-    """Which texts say something new: ROUGE-L of at most 0.7 with the pool (Self-Instruct, 2212.10560, section 2.2).
-
-    A text is compared with the whole pool and with those texts before it that were kept, so the first of several alike
-    is kept, and a dropped text drops no other.
-
-    Parameters
-    ----------
-    texts : candidates, in the order in which they count.
-    pool : what is known already.
-    at_most : in [0, 1], the greatest ROUGE-L F with any of them.
-
-    Raises
-    ------
-    ValueError
-        A bound outside [0, 1].
-    """
-    if not 0 <= at_most <= 1:
-        raise ValueError(f"at_most must be in [0, 1], got {at_most}")
-    known = [words(text) for text in pool]
-    kept = []
-    for text in texts:
-        own = words(text)
-        kept.append(all(_overlap(own, other) <= at_most for other in known))
-        if kept[-1]:
-            known.append(own)
-    return kept
-
-
-def _overlap(a: Sequence[str], b: Sequence[str]) -> float:
+def overlap(a: Sequence[str], b: Sequence[str]) -> float:
+    """ROUGE-L F of two texts that are cut into words already, see `rouge_l`."""
     return 2 * _common(a, b) / (len(a) + len(b)) if a and b else 0.0
 
 
