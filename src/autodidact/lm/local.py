@@ -296,7 +296,7 @@ class LocalLM(nn.Module, LM):
         samples = 1 if sampling.temperature == 0 else sampling.n
         jobs = [(prompt, sample) for prompt in range(len(asked)) for sample in range(samples)]
         found: dict[tuple[int, int], Completion] = {}
-        with torch.no_grad(), self._evaluating():
+        with torch.no_grad(), self.evaluating():
             lengths = [len(starts[prompt]) + sampling.max_tokens for prompt, _ in jobs]
             # Drawing makes a few copies of a row's logits.
             for rows in batches(lengths, self.budget, most=max(1, self._columns // 4)):
@@ -488,7 +488,7 @@ class LocalLM(nn.Module, LM):
     def _parts(self, tokenised: Tokenised) -> Iterator[tuple[list[int], Tokenised]]:
         """Rows that go through the model together, on its device, in eval mode and without gradients."""
         budget = min(self.budget, self._columns)
-        with torch.no_grad(), self._evaluating():
+        with torch.no_grad(), self.evaluating():
             for rows in batches(tokenised.lengths.tolist(), budget):
                 yield rows, tokenised[rows].to(self.device)
 
@@ -498,7 +498,8 @@ class LocalLM(nn.Module, LM):
         return max(1, LOGITS // int(self.causal.config.get_text_config().vocab_size))
 
     @contextmanager
-    def _evaluating(self) -> Iterator[None]:
+    def evaluating(self) -> Iterator[None]:
+        """Within it dropout is off, as in `eval`; afterwards every part is in the mode that it was in."""
         modes = [(part, part.training) for part in self.modules()]
         self.eval()
         try:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from autodidact.catalog import unknown
+from autodidact.data import Source
 from autodidact.evaluation.answers import RIGHT, answer, judged
 from autodidact.evaluation.table import Table
 from autodidact.lm import LM
@@ -26,6 +29,7 @@ from autodidact.model import Encoder, Model, load_model
 from autodidact.model.model import SETTINGS
 from autodidact.recipes.improving import EXAMPLES, Improvement, example_source, write_examples
 from autodidact.recipes.names import check_options, find
+from autodidact.recipes.preferring import PAIRS, differing, pair_source, write_pairs
 from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings, train
 from autodidact.training.language import ADAPTER_LR, TRAINING
@@ -88,8 +92,9 @@ def improve(
     -------
     Model
         What the method keeps, also saved in ``OUT/model``. Beside it: ``hf/``, the same for transformers, or the
-        adapter for peft; ``examples.jsonl``, what it was trained on, as lines of prompt and completion, which trl and
-        axolotl read; ``transcript.jsonl``, every call; and, where the task has test inputs, ``evaluations/task.json``.
+        adapter for peft; ``examples.jsonl``, what it was trained on, as lines of prompt and completion, and
+        ``pairs.jsonl``, lines of prompt, chosen and rejected, both of which trl reads; ``transcript.jsonl``, every
+        call; and, where the task has test inputs, ``evaluations/task.json``.
 
     Raises
     ------
@@ -150,7 +155,8 @@ def improve(
     kept.lm.save_folder(folder / "hf")
     kept.save(folder / "model")
     seconds = round(time.monotonic() - started, 1)
-    record(folder, {"status": "finished", "samples": _lines(folder / EXAMPLES), "seconds": seconds})
+    learned = sum(_lines(folder / name) for name in (EXAMPLES, PAIRS))
+    record(folder, {"status": "finished", "samples": learned, "seconds": seconds})
     if report:
         from autodidact.report import write_report
 
@@ -219,25 +225,44 @@ def _one_training(
     folder: Path,
     quiet: bool,
 ) -> Callable[[], Model]:
-    """A method by itself: what trains it on the task's examples."""
+    """A method by itself: what trains it on the task's examples, or its pairs of answers."""
     if student is None:
         raise ValueError(
             f"{cls.__name__} trains a model, and this one runs elsewhere; name one that runs here: --student"
         )
-    pairs = [(task.prompt(one.input), task.answer(one.output)) for one in task.examples]
-    if not pairs:
-        raise ValueError(f"{cls.__name__} learns from the task's examples, and it has none: examples: FILE.jsonl")
-    source = example_source("examples", pairs)
+    source, write = _pairs_of(cls, task) if "chosen" in cls.needs else _examples_of(cls, task)
     source.schema.require(cls.needs, f"method '{cls.__name__}'")
     made = cls(student, **given)
 
     def work() -> Model:
-        write_examples(folder, pairs)
+        write(folder)
         kept = train(made, source, settings, out=folder, quiet=quiet)
         assert isinstance(kept, LanguageModel)
         return LanguageModel(kept.lm, task)
 
     return work
+
+
+def _examples_of(cls: type[Method], task: Task) -> tuple[Source, Callable[[Path], None]]:
+    """A task's examples as data, and what writes them into a run folder."""
+    found = [(task.prompt(one.input), task.answer(one.output)) for one in task.examples]
+    if not found:
+        raise ValueError(f"{cls.__name__} learns from the task's examples, and it has none: examples: FILE.jsonl")
+    return example_source("examples", found), partial(write_examples, examples=found)
+
+
+def _pairs_of(cls: type[Method], task: Task) -> tuple[Source, Callable[[Path], None]]:
+    """The same of a task's pairs of answers."""
+    found, alike = differing(task.preferences())
+    if not found:
+        raise ValueError(
+            f"{cls.__name__} learns from the task's pairs of answers, and it has none"
+            + (f" but {alike} whose answers are the same" if alike else "")
+            + ": pairs: FILE.jsonl with prompt, chosen and rejected"
+        )
+    if alike:
+        warnings.warn(f"{alike} of {alike + len(found)} pairs are left out: their answers are the same", stacklevel=3)
+    return pair_source("pairs", found), partial(write_pairs, pairs=found)
 
 
 def _pairs(task: Task) -> list[tuple[str, str]]:

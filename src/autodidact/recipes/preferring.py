@@ -1,0 +1,70 @@
+"""What recipes share that teach a language model which of two answers is better."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from autodidact.data import ArraySource, Field, Source, Store
+from autodidact.data.ids import row_ids
+from autodidact.data.schema import Schema
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.local import LocalLM
+from autodidact.methods.language.dpo import DPO, REFERENCES
+from autodidact.model.model import write_aside
+from autodidact.recipes.stages import Site
+
+PAIRS = "pairs.jsonl"
+Pair = tuple[str, str, str]
+"""A prompt, the better completion of it, and the worse one."""
+
+
+def differing(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
+    """The pairs whose answers differ, and how many do not: two answers that are the same teach nothing."""
+    kept = [pair for pair in pairs if pair[1].strip() != pair[2].strip()]
+    return kept, len(pairs) - len(kept)
+
+
+def pair_source(name: str, pairs: Sequence[Pair], references: Sequence[Sequence[float]] = ()) -> Source:
+    """Pairs as data to train on.
+
+    Parameters
+    ----------
+    references : of each pair the log-probabilities (nats) of the chosen and the rejected answer under what the model is
+        held to; none where that is a model.
+    """
+    named = zip(("prompt", "chosen", "rejected"), zip(*pairs, strict=True), strict=True)
+    columns: dict[str, Any] = {field: list(texts) for field, texts in named}
+    schema = Schema({field: Field("text") for field in columns})
+    if len(references):
+        columns |= zip(REFERENCES, np.asarray(references, dtype=np.float32).T, strict=True)
+        schema |= {field: Field("target") for field in REFERENCES}
+    return ArraySource(name, columns, schema, row_ids(name, "", len(pairs)))
+
+
+def pairs_of(store: Store) -> tuple[list[Pair], list[tuple[float, float]]]:
+    """The columns "prompt", "chosen" and "rejected" of a store, and those of the references."""
+    texts = [store.column(name) for name in ("prompt", "chosen", "rejected")]
+    numbers = [np.asarray(store.column(name)).tolist() for name in REFERENCES]
+    return list(zip(*texts, strict=True)), list(zip(*numbers, strict=True))
+
+
+def write_pairs(folder: Path, pairs: Sequence[Pair]) -> None:
+    """Write into a run folder which answers the model is to prefer, in the form that trl reads."""
+    rows = [dict(zip(("prompt", "chosen", "rejected"), pair, strict=True)) for pair in pairs]
+    write_aside(folder / PAIRS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
+
+
+def preferred(site: Site, stage: str, student: LocalLM, store: Store, options: Mapping[str, Any]) -> LanguageModel:
+    """Train a language model on the pairs of a store, inside a stage, and keep it with the task."""
+    pairs, references = pairs_of(store)
+    source = pair_source(stage, pairs, references)
+    settings = replace(site.settings, batch_size=min(site.settings.batch_size, len(source)))
+    kept = site.train(stage, DPO(student, reference="recorded", **options), source, settings)
+    assert isinstance(kept, LanguageModel)
+    return LanguageModel(kept.lm, site.task)
