@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from autodidact.catalog import Card, target, trained, unknown
+from autodidact.catalog.from_file import from_file
 from autodidact.data import channel_statistics, table_statistics
 from autodidact.data.schema import Kind
 from autodidact.data.source import Source
@@ -46,19 +44,9 @@ def find(name: str) -> tuple[type[Method] | type[Recipe], Card | None]:
 
 
 def _own(name: str) -> type[Method] | type[Recipe]:
-    path, _, cls = name.rpartition(":")
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    spec = importlib.util.spec_from_file_location(Path(path).stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    found = getattr(module, cls, None)
-    if not (isinstance(found, type) and issubclass(found, Method | Recipe)):
-        names = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Method | Recipe)]
-        raise unknown(f"method in {path}", cls, names)
+    found: type[Method] | type[Recipe] = from_file(
+        name, "method", lambda value: isinstance(value, type) and issubclass(value, Method | Recipe)
+    )
     return found
 
 

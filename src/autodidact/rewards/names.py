@@ -1,0 +1,73 @@
+"""From what a user writes to a reward: ``checker``, ``checker + 0.1*length:40``, ``mine.py:reward``, ``runs/rm``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from autodidact.catalog import unknown
+from autodidact.lm.task import Task
+from autodidact.rewards.learned import Learned
+from autodidact.rewards.programs import Programmed
+from autodidact.rewards.reward import Reward, Weighted
+from autodidact.rewards.rules import Checked, Different, IsJSON, Labelled, Length, Matches, Novelty, Overlap
+
+PLAIN: Mapping[str, Callable[[Task], Reward]] = {
+    "checker": Checked,
+    "rouge": lambda _: Overlap(),
+    "label": Labelled,
+    "json": lambda _: IsJSON(),
+    "novelty": lambda _: Novelty(),
+    "different": lambda _: Different(),
+}
+WITH_VALUE = ("length", "matches")
+"""Rewards that a value follows after a colon."""
+FACTOR = re.compile(r"\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)\s*\*\s*(.+)")
+
+
+def named(text: str, task: Task, *, seconds: float = 1.0) -> Reward:
+    """The reward that a text names.
+
+    "checker": the task's checker against the outputs of its examples; "rouge": overlap with these; "label": it is one
+    of the labels; "length:N": no longer than N characters; "matches:REGEX"; "json"; "novelty" and "different": see
+    `rewards.rules`; ``file.py:function``: a program of one's own, see `Programmed`; the folder of a run whose model
+    can score. Several are added up with " + " between them, each with a factor before it if need be:
+    ``checker + 0.2*length:30``.
+
+    Parameters
+    ----------
+    seconds : that a program may take for one answer.
+
+    Raises
+    ------
+    ValueError : no such reward, or one that the task cannot have.
+    FileNotFoundError : no such file or folder.
+    """
+    parts = [_part(part, task, seconds) for part in text.split(" + ")]
+    return parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else Weighted(parts)
+
+
+def _part(text: str, task: Task, seconds: float) -> tuple[float, Reward]:
+    found = FACTOR.fullmatch(text)
+    weight, name = (float(found[1]), found[2].strip()) if found else (1.0, text.strip())
+    return weight, _one(name, task, seconds)
+
+
+def _one(name: str, task: Task, seconds: float) -> Reward:
+    kind, _, value = name.partition(":")
+    if name in PLAIN:
+        return PLAIN[name](task)
+    if kind == "length":
+        if not value.isdecimal():
+            raise ValueError(f"'{name}' needs a number of characters: length:40")
+        return Length(int(value))
+    if kind == "matches":
+        return Matches(value)
+    if ".py:" in name:
+        return Programmed.load(name, seconds=seconds)
+    if Path(name).is_dir():
+        return Learned.load(name)
+    if "/" in name:
+        raise FileNotFoundError(f"no such run: {name}")
+    raise unknown("reward", name, [*PLAIN, *(f"{one}:..." for one in WITH_VALUE), "FILE.py:FUNCTION", "RUN_FOLDER"])
