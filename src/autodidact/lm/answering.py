@@ -60,14 +60,16 @@ class Scoring:
 
 @dataclass(frozen=True)
 class Choosing:
-    """A choice between options after a prompt."""
+    """A choice between options after a prompt; `divided` as in `LM.choose`."""
 
     prompt: Prompt
     options: tuple[str, ...]
+    divided: bool = True
 
     def plain(self) -> dict[str, Any]:
         """JSON-ready."""
-        return {"call": "choose", "prompt": self.prompt.plain(), "options": list(self.options)}
+        told = {} if self.divided else {"divided": False}
+        return {"call": "choose", "prompt": self.prompt.plain(), "options": list(self.options), **told}
 
 
 Request = Draw | Scoring | Choosing
@@ -80,7 +82,7 @@ def request_of(plain: dict[str, Any]) -> Request:
         return Draw(prompt, Sampling(**plain["sampling"]), plain["sample"])
     if plain["call"] == "score":
         return Scoring(prompt, plain["completion"], plain["end"])
-    return Choosing(prompt, tuple(plain["options"]))
+    return Choosing(prompt, tuple(plain["options"]), plain.get("divided", True))
 
 
 def plain_answer(answer: Answer) -> Any:
@@ -142,10 +144,12 @@ class Answering(LM):
         asked = [Scoring(Prompt.of(prompt), text, end) for prompt, text in zip(prompts, completions, strict=True)]
         return cast(list[Score], self._all(asked))
 
-    def choose(self, prompts: Sequence[Asked], options: Sequence[str]) -> Float64[np.ndarray, "n c"]:
+    def choose(
+        self, prompts: Sequence[Asked], options: Sequence[str], *, divided: bool = True
+    ) -> Float64[np.ndarray, "n c"]:
         check_options(options)
         self.need("choosing", "choose")
-        rows = self._all([Choosing(Prompt.of(prompt), tuple(options)) for prompt in prompts])
+        rows = self._all([Choosing(Prompt.of(prompt), tuple(options), divided) for prompt in prompts])
         return np.array(rows, dtype=np.float64).reshape(len(rows), len(options))
 
     def _all(self, requests: Sequence[Request]) -> list[Answer]:
@@ -217,7 +221,7 @@ def _called_with(request: Request) -> Any:
     """Equal for requests that one call can answer."""
     if isinstance(request, Draw):
         return request.sampling
-    return request.end if isinstance(request, Scoring) else request.options
+    return request.end if isinstance(request, Scoring) else (request.options, request.divided)
 
 
 def _called(lm: LM, requests: Sequence[Any]) -> Sequence[Answer]:
@@ -225,7 +229,7 @@ def _called(lm: LM, requests: Sequence[Any]) -> Sequence[Answer]:
     if isinstance(first, Scoring):
         return lm.score([one.prompt for one in requests], [one.completion for one in requests], end=first.end)
     if isinstance(first, Choosing):
-        return list(lm.choose([one.prompt for one in requests], first.options))
+        return list(lm.choose([one.prompt for one in requests], first.options, divided=first.divided))
     wanted = list(dict.fromkeys(one.prompt for one in requests))
     drawn = lm.generate(wanted, replace(first.sampling, n=1 + max(one.sample for one in requests)))
     samples = dict(zip(wanted, drawn, strict=True))

@@ -15,7 +15,7 @@ import numpy as np
 from autodidact.lm.answering import REFUSED, Answer, Answering, Choosing, Draw, Request, Scoring
 from autodidact.lm.connection import Connection, Rejected, Route
 from autodidact.lm.ledger import Meter, Spent, most
-from autodidact.lm.lm import Capability, Completion, Finish, Incapable, Prompt, Sampling, Score
+from autodidact.lm.lm import Capability, Completion, Finish, Incapable, Prompt, Sampling, Score, shares_of
 from autodidact.lm.retrying import Retries
 
 _TOP = (20, 5)
@@ -189,18 +189,17 @@ class EndpointLM(Answering):
     def _choose(self, request: Choosing, stop: Event) -> np.ndarray:
         likeliest = self._first_token(request.prompt, self._top, request, stop) if self._top else {}
         missing = [option for option in request.options if option not in likeliest]
-        if missing and not self._echoes:
+        if missing and not self._echoes and (request.divided or not likeliest):
             raise Incapable(
                 f"{self.name} tells no probability of {missing[0]!r}: an option must be one token, as the model writes "
                 f"it, and among the {self._top} likeliest, which are {', '.join(map(repr, likeliest))}"
             )
-        if missing:
+        if missing and self._echoes:
             scores = [self._score(Scoring(request.prompt, option, False), stop) for option in request.options]
             logprobs = np.array([score.total for score in scores])
         else:
-            logprobs = np.array([likeliest[option] for option in request.options])
-        weights = np.exp(logprobs - logprobs.max())
-        return weights / weights.sum()
+            logprobs = np.array([likeliest.get(option, -np.inf) for option in request.options])
+        return shares_of(logprobs, request.divided)
 
     @cached_property
     def _top(self) -> int:

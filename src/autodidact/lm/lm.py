@@ -213,11 +213,18 @@ class LM(ABC):
         """
         raise Incapable(f"{self.name} cannot score texts that it did not write")
 
-    def choose(self, prompts: Sequence[Asked], options: Sequence[str]) -> Float64[np.ndarray, "n c"]:
+    def choose(
+        self, prompts: Sequence[Asked], options: Sequence[str], *, divided: bool = True
+    ) -> Float64[np.ndarray, "n c"]:
         """Probabilities of a closed set of answers, which sum to 1 in each row.
 
         They are those of the options' tokens after the prompt, divided by their sum. One pass suffices where every
         option is one token; otherwise the options are scored in full, without their end.
+
+        Parameters
+        ----------
+        divided : False leaves them as they are among all that the model could say: a row then sums to how likely it is
+            to say one of the options at all. Where a model tells only what is likeliest, the rest counts as 0.
 
         Raises
         ------
@@ -228,8 +235,15 @@ class LM(ABC):
         self.need("choosing", "score")
         scores = self.score([p for p in prompts for _ in options], [o for _ in prompts for o in options], end=False)
         totals = np.array([score.total for score in scores]).reshape(len(prompts), len(options))
-        weights = np.exp(totals - totals.max(axis=1, keepdims=True))
-        return weights / weights.sum(axis=1, keepdims=True)
+        return shares_of(totals, divided)
+
+
+def shares_of(logprobs: Float64[np.ndarray, "*n c"], divided: bool) -> Float64[np.ndarray, "*n c"]:
+    """Probabilities of options from their log-probabilities, divided by their sum or not."""
+    if not divided:
+        return np.exp(logprobs)
+    weights = np.exp(logprobs - logprobs.max(axis=-1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=-1, keepdims=True))
 
 
 def check_options(options: Sequence[str]) -> None:

@@ -33,6 +33,7 @@ from autodidact.lm.lm import (
     Sampling,
     Score,
     check_options,
+    shares_of,
 )
 from autodidact.lm.tokenised import Tokenised, batches
 from autodidact.lm.wording import Wording, load_tokenizer
@@ -421,6 +422,15 @@ class LocalLM(nn.Module, LM):
     def forward(self, tokenised: Tokenised) -> Float[Tensor, "n t"]:
         return self.logprobs(tokenised)
 
+    def answer_logits(self, tokenised: Tokenised) -> Float[Tensor, "m v"]:
+        """What the model expects before each token of the completions, over the vocabulary, row after row.
+
+        Differentiable, in float32 at least; the tokens themselves are ``tokenised.ids[tokenised.answer]``.
+        """
+        tokenised = tokenised.to(self.device)
+        columns = tokenised.answer.any(dim=0).nonzero()[:, 0]
+        return self._logits(tokenised, columns - 1)[tokenised.answer[:, columns]]
+
     def _logits(self, tokenised: Tokenised, columns: Tensor) -> Float[Tensor, "n c v"]:
         """What the model expects after the tokens of some columns."""
         # Padding on the right is never attended to, and what is computed there is never looked at.
@@ -468,11 +478,13 @@ class LocalLM(nn.Module, LM):
                     raise ValueError(f"{self.label} gave logits that are no numbers; its weights may have diverged")
         return [found[row] for row in range(len(prompts))]
 
-    def choose(self, prompts: Sequence[Asked], options: Sequence[str]) -> Float64[np.ndarray, "n c"]:
+    def choose(
+        self, prompts: Sequence[Asked], options: Sequence[str], *, divided: bool = True
+    ) -> Float64[np.ndarray, "n c"]:
         check_options(options)
         answers = self.wording.answer_ids(list(options))
         if not prompts or any(len(ids) != 1 for ids in answers):
-            return LM.choose(self, prompts, options)
+            return LM.choose(self, prompts, options, divided=divided)
         chosen = torch.tensor([token for (token,) in answers], device=self.device)
         tokenised = self.encode(prompts, [answers[0]] * len(prompts))
         found = np.empty((len(prompts), len(options)))
@@ -480,7 +492,8 @@ class LocalLM(nn.Module, LM):
             last = part.answer.long().argmax(dim=1) - 1
             columns, place = last.unique(return_inverse=True)
             logits = self._logits(part, columns)[torch.arange(len(part), device=self.device), place]
-            found[rows] = logits[:, chosen].double().softmax(dim=1).cpu().numpy()
+            every = logits.double().log_softmax(dim=1)[:, chosen].cpu().numpy()
+            found[rows] = shares_of(every, divided)
         if not np.isfinite(found).all():
             raise ValueError(f"{self.label} gave logits that are no numbers; its weights may have diverged")
         return found

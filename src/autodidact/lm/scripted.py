@@ -12,7 +12,7 @@ import numpy as np
 
 from autodidact.catalog import unknown
 from autodidact.lm.answering import Answer, Answering, Choosing, Draw, Request, Scoring
-from autodidact.lm.lm import Capability, Completion, Score
+from autodidact.lm.lm import Capability, Completion, Score, shares_of
 
 Line = str | Sequence[str] | Mapping[str, float]
 """What is said to a prompt: one text; a text for each sample; or texts with their log-probabilities in nats."""
@@ -74,8 +74,7 @@ class ScriptedLM(Answering):
             text = words(request.completion)
             return Score(_spread(_stated(line, request.completion), len(text) + request.end))
         logprobs = np.array([_stated(line, option) for option in request.options])
-        weights = np.exp(logprobs - logprobs.max())
-        return weights / weights.sum()
+        return shares_of(logprobs, request.divided)
 
     def _line(self, prompt: str) -> Line:
         if callable(self._script):
