@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from autodidact.data.batch import Batch
+from autodidact.lm.instructions import Instance
 from autodidact.lm.lm import Sampling
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
@@ -56,6 +57,8 @@ class LanguageModel(Model):
     def prompts(self, batch: Batch) -> list[str]:
         """What the model is asked for each sample: the field "prompt" as it is, or the task's prompt for its input.
 
+        An input that has an "instruction" beside it is written down with it, as the task's layout has it.
+
         Raises
         ------
         ValueError : the batch has neither.
@@ -86,6 +89,9 @@ class LanguageModel(Model):
             raise ValueError(
                 f"a language model reads a field 'prompt', 'input' or 'text'; the data has {', '.join(batch.fields)}"
             )
+        if self.task is not None and "instruction" in batch:
+            rows = zip(batch["instruction"], batch[name], strict=True)
+            return [self.task.layout.question(Instance(instruction, given)) for instruction, given in rows]
         return list(batch[name])
 
     def _wanted(self, batch: Batch) -> Sequence[str]:

@@ -13,6 +13,8 @@ from typing import Any
 import yaml
 
 from autodidact.catalog import unknown
+from autodidact.lm.instructions import Instance, Layout, instances_of
+from autodidact.lm.judging import JudgeForm
 from autodidact.lm.puzzles import FINAL, is_puzzle, puzzle
 from autodidact.selection import folded
 
@@ -91,7 +93,8 @@ class Style:
     def prompt(self, instruction: str, demonstrations: Sequence[Demonstration], question: str) -> str:
         """The whole prompt for one input."""
         shown = "".join(self.demonstration.format(input=one.input, output=one.output) for one in demonstrations)
-        return self.opening.format(instruction=instruction) + shown + self.question.format(input=question)
+        opening = self.opening.format(instruction=instruction) if instruction or "{" not in self.opening else ""
+        return opening + shown + self.question.format(input=question)
 
     def answer(self, output: str) -> str:
         """An output as a model should write it after a prompt, with what a demonstration has before it (a space)."""
@@ -148,11 +151,14 @@ class Task:
     inputs : inputs without outputs, where there are some.
     examples : inputs with outputs to train on, where there are some.
     pairs : two answers each of which one is better, where there are some.
+    seeds : instructions of their own with inputs and outputs, which methods that make further ones start from.
     test : inputs with outputs, to measure by; never trained on.
     principles : by name.
     checker : how an answer is compared with the wanted one, see `right`.
     final : the final answer stands after the last of this text; empty where an output is nothing but the answer.
     style : how it is written down for the model.
+    judge : how a judge is asked about answers.
+    layout : how instances with instructions of their own are.
     max_tokens, max_input_tokens : at which an answer is cut off, and an input that a model writes.
     """
 
@@ -162,17 +168,20 @@ class Task:
     inputs: tuple[str, ...] = ()
     examples: tuple[Demonstration, ...] = ()
     pairs: tuple[Preference, ...] = ()
+    seeds: tuple[Instance, ...] = ()
     test: tuple[Demonstration, ...] = ()
     principles: Mapping[str, Principle] = field(default_factory=dict)
     checker: str = "exact"
     final: str = ""
     style: Style = field(default_factory=Style)
+    judge: JudgeForm = field(default_factory=JudgeForm)
+    layout: Layout = field(default_factory=Layout)
     max_tokens: int = 128
     max_input_tokens: int = 256
 
     def __post_init__(self) -> None:
-        if not self.instruction and not self.demonstrations:
-            raise ValueError("a task needs an instruction or demonstrations")
+        if not self.instruction and not self.demonstrations and not self.seeds:
+            raise ValueError("a task needs an instruction or demonstrations, or seeds")
         if self.checker not in CHECKERS:
             raise unknown("checker", self.checker, CHECKERS)
         if min(self.max_tokens, self.max_input_tokens) < 1:
@@ -185,6 +194,7 @@ class Task:
             if self.labels and one.output not in self.labels:
                 raise unknown(f"output of {one.input!r}", one.output, self.labels)
         shown = {one.input for one in (*self.demonstrations, *self.examples)}
+        shown |= {self.layout.question(one) for one in self.seeds}
         if leaked := {one.input for one in self.test} & shown:
             raise ValueError(f"{min(leaked)!r} is shown with its output and tested too; leave it out of one of them")
 
@@ -210,7 +220,10 @@ class Task:
             "examples": lambda rows: tuple(Demonstration(**row) for row in rows),
             "pairs": lambda rows: tuple(Preference(**row) for row in rows),
             "principles": lambda named: {name: Principle(**entry) for name, entry in named.items()},
+            "seeds": lambda rows: tuple(Instance(**row) for row in rows),
+            "layout": lambda entries: Layout(**entries),
             "style": lambda entries: Style(**{**entries, "stop": tuple(entries["stop"])}),
+            "judge": JudgeForm.from_plain,
             "labels": tuple,
             "inputs": tuple,
         }
@@ -278,9 +291,11 @@ def read_task(path: str | Path) -> Task:
 
     Its entries are the attributes of `Task`; demonstrations are entries of input and output, principles are texts by
     name, or entries of text, negated and weight; pairs are entries of prompt (or input), chosen and rejected.
-    ``inputs``, ``examples``, ``pairs`` and ``test`` may name a file beside it instead: ``.txt`` with an input a line,
-    or ``.jsonl`` with such entries. An entry of question, answer, rationale and options is one of input and output too,
-    see `autodidact.lm.puzzles.puzzle`; ``final`` is then "Answer:" unless it is given.
+    ``inputs``, ``examples``, ``pairs``, ``seeds`` and ``test`` may name a file beside it instead: ``.txt`` with an
+    input a line, or ``.jsonl`` with such entries. An entry of question, answer, rationale and options is one of input
+    and output too, see `autodidact.lm.puzzles.puzzle`; ``final`` is then "Answer:" unless it is given. Seeds are read
+    by `autodidact.lm.instructions.instances_of`; another entry that has an instruction beside its input is written down
+    with it as the layout has it.
 
     Raises
     ------
@@ -302,6 +317,7 @@ def read_task(path: str | Path) -> Task:
             raise unknown(f"entry of {path.name}", str(name), known)
     try:
         given = _rows_written_out({name: value for name, value in read.items() if value is not None}, path)
+        given = _posed(given, path)
         return Task(**{name: _READERS.get(name, _as_is)(value, path) for name, value in given.items()})
     except (ValueError, TypeError) as wrong:
         raise ValueError(f"{path}: {wrong}") from wrong
@@ -321,7 +337,23 @@ def _rows_written_out(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
     return found
 
 
-_LISTS = ("demonstrations", "examples", "inputs", "pairs", "test")
+_LISTS = ("demonstrations", "examples", "inputs", "pairs", "seeds", "test")
+
+
+def _posed(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The entries, where inputs that have instructions of their own are written down as the layout has it."""
+    layout = _layout(given.get("layout") or {}, path)
+
+    def posed(row: Any) -> Any:
+        if not isinstance(row, dict) or "instruction" not in row:
+            return row
+        (one,) = instances_of({"output": "", **row})
+        return {name: value for name, value in row.items() if name != "instruction"} | {"input": layout.question(one)}
+
+    return {
+        name: [posed(row) for row in rows] if name in _LISTS and name != "seeds" and isinstance(rows, list) else rows
+        for name, rows in given.items()
+    }
 
 
 def _as_is(value: Any, _: Path) -> Any:
@@ -355,6 +387,10 @@ def _pair(row: Any) -> dict[str, Any]:
     return row
 
 
+def _seeds(value: Any, _: Path) -> tuple[Instance, ...]:
+    return tuple(one for row in _listed(value, "instruction, input and output") for one in instances_of(row))
+
+
 def _texts(value: Any, _: Path) -> tuple[str, ...]:
     return tuple(str(one) for one in _listed(value, "texts"))
 
@@ -375,6 +411,18 @@ def _style(value: Any, _: Path) -> Style:
     if "stop" in given:
         given["stop"] = tuple([given["stop"]] if isinstance(given["stop"], str) else given["stop"])
     return Style(**given)
+
+
+def _layout(value: Any, _: Path) -> Layout:
+    if not isinstance(value, dict):
+        raise ValueError(f"layout has entries such as with_input, got {value}")
+    return Layout(**_entries(value, Layout))
+
+
+def _judge(value: Any, _: Path) -> JudgeForm:
+    if not isinstance(value, dict):
+        raise ValueError(f"judge has entries such as rating, got {value}")
+    return JudgeForm.from_plain(_entries(value, JudgeForm))
 
 
 def _entries(given: Mapping[str, Any], cls: type) -> dict[str, Any]:
@@ -418,5 +466,8 @@ _READERS = {
     "pairs": _pairs,
     "labels": _texts,
     "principles": _principles,
+    "seeds": _seeds,
     "style": _style,
+    "judge": _judge,
+    "layout": _layout,
 }
