@@ -12,6 +12,7 @@ from autodidact.data.frame import choose_frame
 from autodidact.data.images import Origin
 from autodidact.data.packed import pixels_of
 from autodidact.data.pictures import ImageSource
+from autodidact.data.places import place_name
 from autodidact.data.rows import LOOKED_AT, Classes, RowStream, column_labels, named_classes, origin_of
 from autodidact.data.source import RowNames, Source
 from autodidact.data.stream import Raw, StreamSource
@@ -33,7 +34,7 @@ def is_saved(folder: Path) -> bool:
 def hub_source(place: str, split: str | None, request: Request) -> tuple[Source, str | None]:
     """A dataset as a source, and the split that is still to be cut because the dataset has none of its own."""
     held, part, left = _chosen(_load(place, streaming=False), split, place)
-    name = Path(place).name or place
+    name = place_name(place)
     label = _label_column(held.features, request.labels, place)
     image = _image_column(held.features)
     if image is None:
@@ -50,7 +51,7 @@ def hub_stream(place: str, split: str | None, request: Request) -> StreamSource:
     if columns is None:
         raise ValueError(f"'{place}' has no sample")
     label = _label_column(dict(columns), request.labels, place)
-    return HubStream(held, Path(place).name or place, label, request)
+    return HubStream(held, place_name(place), label, request)
 
 
 def _load(place: str, *, streaming: bool) -> Any:

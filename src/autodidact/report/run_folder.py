@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from autodidact.data.places import place_name
 from autodidact.recipes.stages import DONE, NOTES
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.checkpoint import Checkpoint
@@ -103,7 +104,7 @@ class RunFolder:
     @property
     def data(self) -> str:
         """Name of the data (or of the task) without the path to it."""
-        return Path(str(self.config.get("data", "?"))).name
+        return str(self.record.get("data") or place_name(str(self.config.get("data", "?"))))
 
     def last(self, name: str) -> float | None:
         """The newest value of a metric in the last training that has it."""
