@@ -352,6 +352,18 @@ def test_threads_do_not_exceed_a_budget_together() -> None:
     assert sum(done) == len(paid(lm)) == budgeted.spent.calls == 50
 
 
+def test_models_that_share_a_budget_spend_it_together() -> None:
+    first = Budgeted(coin(), calls=5)
+    second = first.beside(coin(name="second"))
+    sampling = Sampling(n=3, max_tokens=2)
+    first.generate(["a"], sampling)
+    with pytest.raises(BudgetExceeded) as ended:
+        second.generate(["b"], sampling)
+    assert len(ended.value.answered) == 2
+    assert first.spent.calls == second.spent.calls == 5
+    assert first.spent == ended.value.spent
+
+
 def test_a_cache_around_a_budget_goes_on_where_the_budget_ended(tmp_path: Path) -> None:
     lm = coin()
     prompts = [str(i) for i in range(10)]

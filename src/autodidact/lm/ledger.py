@@ -134,11 +134,30 @@ class Budgeted(Wrapped):
         self._before = self._told.spent if self._told else Spent()
         self._reserved = Spent()
         self._prompts: dict[str, int] = {}
+        self._sharing: list[Budgeted] = [self]
         self._turn = Lock()
+
+    def beside(self, lm: LM) -> Budgeted:
+        """A further model that spends from the same budget; `spent` is then what all of them spent."""
+        found = Budgeted(
+            lm,
+            calls=self.calls,
+            tokens=self.tokens,
+            seconds=self.seconds,
+            together=self._together,
+            clock=self._clock,
+        )
+        found._sharing, found._turn = self._sharing, self._turn
+        self._sharing.append(found)
+        return found
 
     @property
     def spent(self) -> Spent:
         """What was spent since this budget began."""
+        return sum((one._own for one in self._sharing), Spent())
+
+    @property
+    def _own(self) -> Spent:
         counted = self._counted.spent
         if self._told is None:
             return counted
@@ -168,9 +187,10 @@ class Budgeted(Wrapped):
         size = len(requests) if self.seconds is None else self._together
         with self._turn:
             spent = self.spent
+            promised = sum((one._reserved for one in self._sharing if one is not self), Spent())
             for position, request in enumerate(requests[:size]):
                 needed = self._most(request)
-                short = self._short(spent + self._reserved + needed)
+                short = self._short(spent + promised + self._reserved + needed)
                 if short and not reserved:
                     raise BudgetExceeded(
                         f"the budget of {short} does not suffice: {self._summary(spent)} spent, the next request can "

@@ -53,6 +53,7 @@ class Site:
     quiet : no progress lines.
     lm, student, task : of recipes that improve a language model: what generates, what is trained (None where the model
         runs elsewhere), and what it is to become better at.
+    open_lm : opens a further language model by its name, whose answers are kept and counted with the others.
     """
 
     source: Source
@@ -63,6 +64,7 @@ class Site:
     lm: LM | None = None
     student: LocalLM | None = None
     task: LanguageTask | None = None
+    open_lm: Callable[[str], LM] | None = None
 
     def train(
         self,

@@ -25,10 +25,11 @@ from autodidact.lm.names import LARGE, open_lm
 from autodidact.lm.recorded import Recorded
 from autodidact.lm.task import Task, read_task
 from autodidact.methods.method import Method
+from autodidact.methods.on_task import OnTask
 from autodidact.model import Encoder, Model, load_model
 from autodidact.model.model import SETTINGS
-from autodidact.recipes.improving import EXAMPLES, Improvement, example_source, write_examples
-from autodidact.recipes.names import check_options, find
+from autodidact.recipes.improving import EXAMPLES, Improvement, example_source, question_source, write_examples
+from autodidact.recipes.names import check_options, find, seeded_weights
 from autodidact.recipes.preferring import PAIRS, differing, pair_source, write_pairs
 from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings, train
@@ -129,7 +130,15 @@ def improve(
     record(folder, {"status": "improving", "method": method, "model": speaker.name})
     started = time.monotonic()
     budgeted = Budgeted(speaker, calls=call_budget, tokens=token_budget)
-    asked = Cached(Recorded(budgeted, folder / TRANSCRIPT), folder / ANSWERS)
+    asked = _kept_answers(budgeted, folder)
+    further: dict[str, Cached] = {}
+
+    def open_further(name: str) -> LM:
+        if name not in further:
+            opened = open_lm(name, device=device, threads=threads, key=key)
+            further[name] = _kept_answers(budgeted.beside(opened), folder)
+        return further[name]
+
     try:
         # Whatever cannot work is found out here, before anything is asked of the model.
         if issubclass(cls, Method):
@@ -137,19 +146,20 @@ def improve(
         else:
             assert issubclass(cls, Improvement)
             site = Site(example_source("task", _pairs(wanted)), _no_encoder, settings, folder, quiet)
-            site.lm, site.student, site.task = asked, learner, wanted
+            site.lm, site.student, site.task, site.open_lm = asked, learner, wanted, open_further
             work = Run(cls(**given).stages(site), folder).result
         before = _answers(asked, wanted)
         kept = work()
     finally:
         with suppress(OSError):
             record(folder, {"spent": _plain_spent(budgeted.spent)})
-        asked.close()
+        for one in (asked, *further.values()):
+            one.close()
     if not isinstance(kept, LanguageModel):
         raise ValueError(f"recipe '{method}' ended with a {type(kept).__name__}, not a language model")
     if not first_process():
         return kept
-    if before is not None:
+    if before is not None and kept.answers_itself:
         after = _answers(kept.lm, wanted)
         compared(wanted, before, after or []).save(folder / "evaluations" / "task.json")
     kept.lm.save_folder(folder / "hf")
@@ -162,6 +172,10 @@ def improve(
 
         write_report(folder)
     return kept
+
+
+def _kept_answers(budgeted: Budgeted, folder: Path) -> Cached:
+    return Cached(Recorded(budgeted, folder / TRANSCRIPT), folder / ANSWERS)
 
 
 def training(adapter: int | None = None, **changes: Any) -> Settings:
@@ -230,6 +244,8 @@ def _one_training(
         raise ValueError(
             f"{cls.__name__} trains a model, and this one runs elsewhere; name one that runs here: --student"
         )
+    if issubclass(cls, OnTask):
+        return _on_task(cls, student, task, settings, given, folder, quiet)
     source, write = _pairs_of(cls, task) if "chosen" in cls.needs else _examples_of(cls, task)
     source.schema.require(cls.needs, f"method '{cls.__name__}'")
     made = cls(student, **given)
@@ -239,6 +255,29 @@ def _one_training(
         kept = train(made, source, settings, out=folder, quiet=quiet)
         assert isinstance(kept, LanguageModel)
         return LanguageModel(kept.lm, task)
+
+    return work
+
+
+def _on_task(
+    cls: type[OnTask],
+    student: LocalLM,
+    task: Task,
+    settings: Settings,
+    given: Mapping[str, Any],
+    folder: Path,
+    quiet: bool,
+) -> Callable[[], Model]:
+    """A method that asks the task's questions itself. What it answers at the end is written down to be read."""
+    with seeded_weights(settings.seed):
+        made = cls(student, task, **given)
+    source = question_source("questions", task, made.questions)
+
+    def work() -> Model:
+        kept = train(made, source, settings, out=folder, quiet=quiet)
+        write_examples(folder, made.answers())
+        record(folder, {"dropped": dict(made.dropped)})
+        return kept
 
     return work
 
