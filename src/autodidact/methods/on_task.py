@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -19,7 +20,14 @@ class OnTask(Method):
     needs: ClassVar = {"input": "text", "prompt": "text"}
     slots = ("lm",)
 
+    dropped: Counter[str]
+    """Answers that were left out since this process began, by reason."""
+
     @property
     @abstractmethod
     def questions(self) -> Sequence[str]:
         """The task's inputs that it is trained on, each once."""
+
+    @abstractmethod
+    def answers(self, most: int = 200) -> list[tuple[str, str]]:
+        """Prompts of some questions with the likeliest answers, for people to read."""

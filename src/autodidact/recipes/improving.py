@@ -66,6 +66,13 @@ def example_source(name: str, examples: Sequence[Example]) -> Source:
     return ArraySource(name, {"prompt": prompts, "completion": completions}, schema, ids)
 
 
+def question_source(name: str, task: Task, inputs: Sequence[str]) -> Source:
+    """Inputs of a task with their prompts as data to train on."""
+    fields = {"input": list(inputs), "prompt": [task.prompt(text) for text in inputs]}
+    schema = Schema(input=Field("text"), prompt=Field("text"))
+    return ArraySource(name, fields, schema, row_ids(name, "", len(inputs)))
+
+
 def examples_of(store: Store) -> list[Example]:
     """The columns "prompt" and "completion" of a store."""
     return list(zip(store.column("prompt"), store.column("completion"), strict=True))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -179,10 +180,17 @@ def make_method(
         arguments["schema"] = source.schema
     if "samples" in parameters:
         arguments["samples"] = len(source)
+    with seeded_weights(seed):
+        return cls(*networks, **arguments)
+
+
+@contextmanager
+def seeded_weights(seed: int) -> Iterator[None]:
+    """Within it the random weights of a method's own follow from the run's seed."""
     state = torch.random.get_rng_state()
     torch.manual_seed(seeded(seed, "method"))
     try:
-        return cls(*networks, **arguments)
+        yield
     finally:
         torch.random.set_rng_state(state)
 

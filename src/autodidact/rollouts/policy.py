@@ -109,7 +109,14 @@ class Policy(nn.Module):
         return self
 
     def draw(
-        self, prompts: Sequence[Asked], *, group: int, max_tokens: int, stop: Sequence[str] = (), seed: int = 0
+        self,
+        prompts: Sequence[Asked],
+        *,
+        group: int = 1,
+        max_tokens: int,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+        temperature: float | None = None,
     ) -> Drawn:
         """Draw answers to prompts that differ from each other; they follow from weights, prompts and seed alone.
 
@@ -118,30 +125,39 @@ class Policy(nn.Module):
         group : answers to each prompt, from 1.
         max_tokens : at which an answer is cut off.
         stop : texts that end an answer. Their tokens were chosen by the policy and count as its tokens.
+        temperature : instead of the policy's own; 0 for the likeliest answer.
         """
-        sampling = Sampling(group, max_tokens, self.temperature, stop=tuple(stop), seed=seed)
+        heat = self.temperature if temperature is None else temperature
+        sampling = Sampling(group, max_tokens, heat, stop=tuple(stop), seed=seed)
         found = [one for answers in self.lm.generate(prompts, sampling) for one in answers]
         asked = [prompt for prompt in prompts for _ in range(group)]
         tokens = self.lm.encode(asked, [one.tokens or () for one in found])
         return Drawn(tuple(found), tokens.to(self.lm.device), group)
 
-    def likeliest(self, prompts: Sequence[Asked], *, max_tokens: int, stop: Sequence[str] = ()) -> list[Completion]:
-        """The answer to each prompt at temperature 0."""
-        sampling = Sampling(1, max_tokens, 0.0, stop=tuple(stop))
-        return [answers[0] for answers in self.lm.generate(prompts, sampling)]
+    def passed(
+        self,
+        tokens: Tokenised,
+        divergence: Divergence = "reward",
+        *,
+        ref: Float[Tensor, "n t"] | None = None,
+        entropy: bool = False,
+    ) -> Passed:
+        """Log-probabilities of answers, and how far the policy is from its reference there.
 
-    def passed(self, tokens: Tokenised, divergence: Divergence = "reward", *, entropy: bool = False) -> Passed:
-        """Log-probabilities of answers, and how far the policy is from its reference there."""
+        Parameters
+        ----------
+        ref : log-probabilities under the reference, where they are known already; "exact" needs more than these.
+        """
         check_divergence(divergence)
         tokens = tokens.to(self.lm.device)
         logits = self._logits(self.lm, tokens)
         logprobs = _chosen(logits, tokens)
-        with torch.no_grad(), self._at_start() as lm:
-            theirs = self._logits(lm, tokens)
         if divergence == "exact":
+            with torch.no_grad(), self._at_start() as lm:
+                theirs = self._logits(lm, tokens)
             kl = _placed(kl_categorical(logits[None], theirs[None])[0], tokens)
         else:
-            kl = SAMPLED[divergence](logprobs, _chosen(theirs, tokens), tokens.answer)
+            kl = SAMPLED[divergence](logprobs, self.reference(tokens) if ref is None else ref, tokens.answer)
         return Passed(
             logprobs,
             kl.detach() if divergence == "reward" else kl,
