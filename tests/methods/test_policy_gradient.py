@@ -1,0 +1,271 @@
+"""Policy gradients: the estimators' gradients on drawn answers, what is dropped, and that training goes on exactly."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.scripted import ScriptedLM
+from autodidact.lm.task import Demonstration, Style, Task
+from autodidact.lm.tiny import tiny_lm
+from autodidact.methods.language.policy_gradient import PolicyGradient
+from autodidact.recipes.improving import question_source
+from autodidact.rewards.programs import Programmed
+from autodidact.training import Settings, train
+from autodidact.verbs.improve import improve
+
+STYLE = Style(
+    opening="",
+    demonstration="{input}>{output};",
+    question="{input}>",
+    stop=(";",),
+    inputs_opening="?",
+    inputs_item="{input};",
+    inputs_ask="",
+    inputs_ask_labelled="{label}<",
+)
+WORDS = [a + b for a in "abc" for b in "abc"]
+TASK = Task(
+    "The first letter.",
+    examples=tuple(Demonstration(w, w[0]) for w in WORDS),
+    style=STYLE,
+    max_tokens=3,
+    inputs=("cc",),
+)
+
+
+@pytest.fixture
+def lm():
+    return tiny_lm("abc>;", width=16, depth=1, context=16)
+
+
+def letters(given: str, answer: str, wanted: str | None) -> float:
+    """A reward that tells answers apart."""
+    return answer.count("a") - 0.3 * answer.count("b") + 0.1 * len(answer)
+
+
+def method(lm, **options) -> PolicyGradient:
+    return PolicyGradient(lm, TASK, **{"reward": Programmed(letters), "group": 4, "missing_end": 0.0, **options})
+
+
+def rolled(made: PolicyGradient, seed: int = 3):
+    return made.rolled([made._questions[text] for text in ("ab", "cc")], seed)
+
+
+def gradient(made: PolicyGradient, total: Tensor) -> Tensor:
+    return torch.cat([g.flatten() for g in torch.autograd.grad(total, [*made.lm.parameters()], retain_graph=True)])
+
+
+def naive(made: PolicyGradient, weights: list[float], found) -> Tensor:
+    """- mean over answers of weight times log-probability, by the model's own scoring of each."""
+    each = made.lm.logprobs(found.tokens).sum(dim=1)
+    return -(each * torch.tensor(weights, dtype=each.dtype)).mean() / TASK.max_tokens
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3])
+@pytest.mark.parametrize("estimator", ["rloo", "grpo", "reinforce", "raml", "balance"])
+def test_the_gradient_is_that_of_a_loop_over_the_answers(lm, estimator, beta):
+    if estimator == "balance" and beta == 0:
+        return
+    made = method(lm, estimator=estimator, beta=beta, tau=0.5)
+    with torch.no_grad():
+        for parameter in lm.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    found = rolled(made)
+    nats = (found.old - found.ref).sum(dim=1)
+    assert nats.abs().max() > 1e-3
+    worth = (found.rewards - beta * nats).reshape(2, 4).tolist()
+    weights = []
+    for row in worth:
+        mean = sum(row) / 4
+        spread = (sum((r - mean) ** 2 for r in row) / 3) ** 0.5
+        total = sum(torch.tensor([r / 0.5 for r in row]).exp().tolist())
+        for r in row:
+            weights.append(
+                {
+                    "rloo": r - (sum(row) - r) / 3,
+                    "grpo": (r - mean) / (spread + 1e-4),
+                    "reinforce": r,
+                    "raml": 4 * float(torch.tensor(r / 0.5).exp()) / total,
+                    "balance": r - mean,
+                }[estimator]
+            )
+    mine, theirs = gradient(made, made.loss_of(found).total), gradient(made, naive(made, weights, found))
+    torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-4)
+    assert mine.abs().max() > 1e-4
+
+
+def test_the_best_answers_alone_are_learned_where_tau_is_zero(lm):
+    made = method(lm, estimator="raml", tau=0.0, beta=0.0)
+    found = rolled(made)
+    for weights, rewards in zip(found.advantages.reshape(2, 4), found.rewards.reshape(2, 4), strict=True):
+        best = rewards == rewards.max()
+        assert weights.tolist() == pytest.approx((4 * best / best.sum()).tolist())
+
+
+def test_on_the_first_step_the_ratio_is_one_and_nothing_is_clipped(lm):
+    made = method(lm, beta=0.1)
+    found = rolled(made)
+    assert torch.equal(made.policy.passed(found.tokens).logprobs.detach(), found.old)
+
+
+def test_the_likeliest_answer_is_the_baseline_of_self_critical_training(lm):
+    made = method(lm, estimator="self_critical", beta=0.0)
+    found = rolled(made)
+    likeliest = [letters("", text.strip(), None) for _, text in made.answers() if _ in ("ab>", "cc>")]
+    expected = found.rewards.reshape(2, 4) - torch.tensor(likeliest)[:, None]
+    torch.testing.assert_close(found.advantages.reshape(2, 4), expected)
+
+
+def test_equal_rewards_teach_nothing(lm):
+    for estimator in ("rloo", "grpo", "self_critical"):
+        made = method(lm, estimator=estimator, reward=Programmed(lambda *_: 0.7), beta=0.0)
+        assert gradient(made, made.loss_of(rolled(made)).total).abs().max() < 1e-9
+
+
+def test_a_constant_added_to_the_rewards_changes_no_group_gradient(lm):
+    for estimator in ("rloo", "grpo"):
+        shifted = method(lm, estimator=estimator, reward=Programmed(lambda *given: letters(*given) + 100))
+        plain = method(lm, estimator=estimator)
+        first, second = (gradient(made, made.loss_of(rolled(made)).total) for made in (plain, shifted))
+        torch.testing.assert_close(first, second, atol=1e-5, rtol=1e-3)
+
+
+def test_an_answer_without_a_reward_is_as_if_it_had_not_been_drawn(lm):
+    whole = method(lm, beta=0.0)
+    found = rolled(whole)
+    unknown = set(_answers(whole)[:1])
+    made = method(lm, beta=0.0, reward=Programmed(lambda g, a, w: None if (g, a) in unknown else letters(g, a, w)))
+    kept = rolled(made)
+    gone = [pair in unknown for pair in _answers(whole)]
+    assert len(kept.tokens) == 8 - sum(gone)
+    assert made.dropped == {"the function gave None": sum(gone)}
+    rows = [row for row, out in enumerate(gone) if not out]
+    assert kept.rewards.tolist() == pytest.approx(found.rewards[rows].tolist())
+    # The others are compared among themselves.
+    first = [r for r, question in zip(kept.rewards.tolist(), kept.question.tolist(), strict=True) if question == 0]
+    if len(first) > 1:
+        assert float(kept.advantages[0]) == pytest.approx(first[0] - sum(first[1:]) / (len(first) - 1), abs=1e-5)
+
+
+def _answers(made: PolicyGradient) -> list[tuple[str, str]]:
+    asked = [made._questions[text] for text in ("ab", "cc")]
+    drawn = made._drawn(asked, 4, 3, 1.0)
+    return [(one.input, text) for one, text in zip([q for q in asked for _ in range(4)], drawn.texts, strict=True)]
+
+
+def test_no_reward_at_all_is_an_error_at_once_and_a_pause_later(lm):
+    fails = [True]
+    made = method(lm, reward=Programmed(lambda *given: None if fails[0] else letters(*given)), beta=0.0)
+    with pytest.raises(ValueError, match="none of the first 8 answers has a reward: 8 times the function gave None"):
+        rolled(made)
+    fails[0] = False
+    rolled(made)
+    made.dropped["earlier"] += 1
+    fails[0] = True
+    found = rolled(made)
+    assert found.idle
+    assert gradient(made, made.loss_of(found).total).abs().max() == 0
+
+
+@pytest.mark.parametrize("kl", ["k2", "k3", "exact"])
+def test_a_divergence_in_the_loss_pulls_back_where_the_rewards_say_nothing(lm, kl):
+    made = method(lm, kl=kl, beta=1.0, reward=Programmed(lambda *_: 0.0))
+    with torch.no_grad():
+        lm.module.lm_head.weight.add_(
+            torch.randn(lm.module.lm_head.weight.shape, generator=torch.Generator().manual_seed(2))
+        )
+    found = rolled(made)
+    before = made.policy.passed(found.tokens, kl).kl.sum()
+    step = gradient(made, made.loss_of(found).total)
+    assert torch.nn.functional.cosine_similarity(step, gradient(made, before), dim=0) > 0.99
+
+
+def test_the_value_head_reads_what_came_before_a_token_and_sends_no_gradient_into_the_model(lm):
+    made = method(lm, estimator="ppo")
+    found = rolled(made)
+    features, values, returns = found.valued
+    layer = lm.hidden(found.tokens, [1])[1]
+    torch.testing.assert_close(features[:, 1:], layer[:, :-1])
+    assert not features.requires_grad
+    ahead = (returns - values)[found.tokens.answer]
+    whitened = (ahead - ahead.mean()) / (ahead.var(correction=0) + 1e-8).sqrt()
+    torch.testing.assert_close(found.advantages[found.tokens.answer], whitened, atol=1e-5, rtol=1e-4)
+    total = made.value_loss_of(found).total
+    assert all(g is None for g in torch.autograd.grad(total, [*lm.parameters()], allow_unused=True))
+
+
+FAST = Settings(steps=6, batch_size=3, lr=1e-2, weight_decay=0.0, deterministic=True)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"estimator": "ppo", "inner": 2, "kl_target": 0.05, "reward": "checker + 0.2*novelty"},
+        {"estimator": "reinforce", "kl": "k3"},
+    ],
+)
+def test_a_training_that_was_cut_off_draws_what_it_would_have_drawn_and_ends_with_the_same_weights(
+    lm, tmp_path, options
+):
+    def make() -> PolicyGradient:
+        torch.manual_seed(0)
+        return PolicyGradient(copy.deepcopy(lm), TASK, **{"group": 2, "lr_scale": 1.0, **options})
+
+    source = question_source("questions", TASK, make().questions)
+    whole, cut, resumed = make(), make(), make()
+    train(whole, source, FAST, quiet=True)
+    train(cut, source, FAST, out=tmp_path, until=0.5, quiet=True)
+    train(resumed, source, FAST, out=tmp_path, quiet=True)
+    for (name, a), (_, b) in zip(whole.state_dict().items(), resumed.state_dict().items(), strict=True):
+        assert torch.equal(a, b), name
+    start = make().state_dict()
+    assert any(not torch.equal(value, start[name]) for name, value in whole.lm.state_dict(prefix="policy.lm.").items())
+
+
+def test_a_run_learns_from_the_checker_and_leaves_what_it_says_to_be_read(lm, tmp_path):
+    settings = Settings(steps=15, batch_size=9, lr=3e-2, weight_decay=0.0, schedule="constant", clip_norm=1.0)
+    out, always = tmp_path / "run", replace(TASK, examples=tuple(Demonstration(w, "a") for w in WORDS), max_tokens=2)
+    arguments = {"group": 6, "lr_scale": 1.0, "beta": 0.01}
+    model = improve("policy_gradient", lm, always, out=out, settings=settings, method_arguments=arguments, quiet=True)
+    assert isinstance(model, LanguageModel)
+    rows = [json.loads(line) for line in (out / "examples.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in rows] == [f"{word}>" for word in WORDS]
+    assert sum(row["completion"] == "a" for row in rows) >= 7
+    assert json.loads((out / "run.json").read_text())["dropped"] == {}
+    assert "loss/reward" in (out / "log" / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"group": 1}, "'rloo' needs 2 or more answers"),
+        ({"group": 0, "estimator": "reinforce"}, "needs 1 or more answers"),
+        ({"beta": -0.1}, "beta is 0 or more"),
+        ({"estimator": "rlo"}, "did you mean 'rloo'"),
+        ({"kl": "k4"}, "unknown divergence 'k4'"),
+        ({"temperature": 0.0}, "temperature above 0"),
+        ({"inner": 0}, "inner is at least 1"),
+        ({"estimator": "balance", "beta": 0.0}, "beta must be above 0"),
+        ({"reward": "cheker"}, "did you mean 'checker'"),
+        ({"reward": "label"}, "needs a task with labels"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(lm, options, said):
+    with pytest.raises(ValueError, match=said):
+        PolicyGradient(lm, TASK, **options)
+
+
+def test_a_model_that_runs_elsewhere_and_a_task_without_examples_are_refused_before_anything_is_asked(lm, tmp_path):
+    elsewhere = ScriptedLM(lambda _: "x")
+    with pytest.raises(ValueError, match="PolicyGradient trains a model, and this one runs elsewhere"):
+        improve("policy_gradient", elsewhere, TASK, out=tmp_path / "a", quiet=True)
+    with pytest.raises(ValueError, match="learns from the task's examples: inputs with their outputs"):
+        improve("policy_gradient", lm, Task("x", inputs=("a",)), out=tmp_path / "b", quiet=True)
+    assert elsewhere.calls == []
