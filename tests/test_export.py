@@ -56,8 +56,8 @@ def convnet() -> nn.Module:
 
 
 def parser() -> nn.Module:
-    name = "small:dependency_vit?width=12&depth=3&heads=3&prune=[1]"
-    return build(name, image_size=8, channels=1, patch=2)
+    name = "small:dependency_vit?width=12&depth=2&heads=3&prune=[1]"
+    return build(name, image_size=8, channels=1, patch=4)
 
 
 MODELS: dict[str, Callable[[], EncoderModel | PredictorModel]] = {
@@ -74,7 +74,9 @@ MODELS: dict[str, Callable[[], EncoderModel | PredictorModel]] = {
     "table": lambda: EncoderModel({"encoder": table()}, tap="flat"),
     "table and image": lambda: EncoderModel({"row": table("small:mlp"), "photo": convnet()}, merge="concat"),
     "stages": lambda: EncoderModel({"first": convnet(), "second": convnet()}, merge="concat", normalise=True),
-    "scattering": lambda: EncoderModel({"encoder": build("small:scatnet", image_size=14, channels=1, width=8)}),
+    "scattering": lambda: EncoderModel(
+        {"encoder": build("small:scatnet?orientations=3", image_size=14, channels=1, width=8)}
+    ),
     "hf image": lambda: EncoderModel({"encoder": build("hf:vit", image_size=8, channels=1, patch_size=4, **TINY)}),
     "hf text": lambda: EncoderModel({"encoder": build("hf:bert", vocab_size=50, **TINY)}),
 }
@@ -93,14 +95,11 @@ EXPORTS = [
     ("classifier", "timm"),
     ("classifier", "torch"),
     ("regressor", "timm"),
-    ("parser", "torch"),
     ("parser", "onnx"),
     ("table", "torch"),
     ("table", "onnx"),
     ("table and image", "torch"),
     ("stages", "torch"),
-    ("stages", "onnx"),
-    ("scattering", "torch"),
     ("scattering", "onnx"),
     ("hf image", "hf"),
     ("hf text", "hf"),
