@@ -9,6 +9,7 @@ from autodidact.catalog.nearest import unknown
 
 KINDS = {
     "encoder": "autodidact.encoders.kept:EncoderModel",
+    "judge": "autodidact.lm.judge:Judge",
     "language_model": "autodidact.lm.kept:LanguageModel",
     "predictor": "autodidact.encoders.kept:PredictorModel",
     "projected": "autodidact.encoders.kept:ProjectedModel",

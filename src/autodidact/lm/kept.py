@@ -17,7 +17,31 @@ from autodidact.lm.task import Task
 from autodidact.model import Ability, Model
 
 
-class LanguageModel(Model):
+class TextModel(Model):
+    """A model that reads texts: its data may be a file of lines.
+
+    Parameters
+    ----------
+    task : how its inputs are written down. Without one, an input is the prompt itself.
+    """
+
+    def __init__(self, task: Task | None) -> None:
+        super().__init__()
+        self.task = task
+
+    def _inputs(self, batch: Batch) -> list[str]:
+        name = next((name for name in ("input", "text") if name in batch), None)
+        if name is None:
+            raise ValueError(
+                f"a language model reads a field 'prompt', 'input' or 'text'; the data has {', '.join(batch.fields)}"
+            )
+        if self.task is not None and "instruction" in batch:
+            rows = zip(batch["instruction"], batch[name], strict=True)
+            return [self.task.layout.question(Instance(instruction, given)) for instruction, given in rows]
+        return list(batch[name])
+
+
+class LanguageModel(TextModel):
     """A language model with the task that it is good at, if there is one.
 
     Saved, it holds all its weights, those of the base beside the adapter's where it has one; `LocalLM.save_folder`
@@ -31,14 +55,15 @@ class LanguageModel(Model):
     Attributes
     ----------
     sampling : how answers are drawn; by default the likeliest tokens.
+    answers_itself : whether it is `lm` that answers, so that its answers are what training has made of them.
     """
 
     kind: ClassVar[str] = "language_model"
+    answers_itself: ClassVar[bool] = True
 
     def __init__(self, lm: LocalLM, task: Task | None = None) -> None:
-        super().__init__()
+        super().__init__(task)
         self.lm = lm
-        self.task = task
         self.abilities: tuple[Ability, ...] = ("generate", "score")
         if task is not None and task.labels:
             self.abilities = (*self.abilities, "predict")
@@ -82,17 +107,6 @@ class LanguageModel(Model):
         assert self.task is not None
         found = self.lm.choose(self.prompts(batch), [self.task.answer(one) for one in self.task.labels])
         return {"class": [self.task.labels[k] for k in found.argmax(axis=1)], "probabilities": torch.from_numpy(found)}
-
-    def _inputs(self, batch: Batch) -> list[str]:
-        name = next((name for name in ("input", "text") if name in batch), None)
-        if name is None:
-            raise ValueError(
-                f"a language model reads a field 'prompt', 'input' or 'text'; the data has {', '.join(batch.fields)}"
-            )
-        if self.task is not None and "instruction" in batch:
-            rows = zip(batch["instruction"], batch[name], strict=True)
-            return [self.task.layout.question(Instance(instruction, given)) for instruction, given in rows]
-        return list(batch[name])
 
     def _wanted(self, batch: Batch) -> Sequence[str]:
         if "completion" in batch:

@@ -468,6 +468,17 @@ class LocalLM(nn.Module, LM):
                 raise ValueError(f"{self.label} has layers 0 to {len(states) - 1}, got {layer}")
         return {layer: states[layer] for layer in layers}
 
+    def pooled(self, texts: Sequence[str]) -> Float64[np.ndarray, "n d"]:
+        """Mean of the last layer's states over the tokens of each text, of length 1; without gradient."""
+        tokenised = Tokenised.of([([], ids) for ids in self.wording.answer_ids(list(texts))], self._pad)
+        last = int(self.causal.config.get_text_config().num_hidden_layers)
+        found: dict[int, Any] = {}
+        for rows, part in self._parts(tokenised):
+            states = self.hidden(part, [last])[last].double()
+            means = (states * part.attention[..., None]).sum(1) / part.lengths[:, None]
+            found.update(zip(rows, nn.functional.normalize(means).cpu().numpy(), strict=True))
+        return np.stack([found[row] for row in range(len(texts))])
+
     def score(self, prompts: Sequence[Asked], completions: Sequence[str], *, end: bool = True) -> list[Score]:
         tokenised = self.encode(prompts, completions, end=end)
         found: dict[int, Score] = {}

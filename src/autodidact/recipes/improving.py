@@ -60,7 +60,7 @@ class Improvement(Recipe):
 
 def example_source(name: str, examples: Sequence[Example]) -> Source:
     """Prompts and completions as data to train on."""
-    prompts, completions = [list(column) for column in zip(*examples, strict=True)]
+    prompts, completions = [list(column) for column in zip(*examples, strict=True)] or [[], []]
     schema = Schema(prompt=Field("text"), completion=Field("text"))
     ids = row_ids(name, "", len(examples))
     return ArraySource(name, {"prompt": prompts, "completion": completions}, schema, ids)

@@ -13,6 +13,7 @@ from autodidact.data.schema import Field, Schema
 from autodidact.data.texts import SUFFIXES as TEXTS
 from autodidact.data.texts import text_source
 from autodidact.encoders.kept import EncoderModel, PredictorModel
+from autodidact.lm.kept import TextModel
 from autodidact.model import Encoder, Model, load_model
 
 CONFIG = "config.yaml"
@@ -80,7 +81,7 @@ def open_data(
     ------
     ValueError : the data cannot be given to the model.
     """
-    if model.kind == "language_model" and isinstance(data, str | Path) and str(data).lower().endswith(TEXTS):
+    if isinstance(model, TextModel) and isinstance(data, str | Path) and str(data).lower().endswith(TEXTS):
         return text_source(data)
     coding = Schema({**(coding_of(model) or {}), **(like or {})})
     size = run_config(folder).get("image_size")

@@ -1,0 +1,37 @@
+"""How well scores of answers tell good from bad, and what answering only the best of them is worth."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Shaped
+
+from autodidact.measures import auroc, risk_coverage
+
+
+def selective(scores: Shaped[np.ndarray, " n"], quality: Shaped[np.ndarray, " n"]) -> dict[str, float]:
+    """Figures of scores of answers whose quality is known, in [0, 1].
+
+    Returns
+    -------
+    dict
+        ``correlation``: Pearson's, 0 where one side is constant; ``AURC``: area under risk against coverage, with
+        1 - quality as the risk, less is better; ``quality at 50 %``: mean quality of the half with the highest scores;
+        ``quality``: that of all; ``AUROC`` where every answer is either right or wrong, and both occur.
+    """
+    curve = risk_coverage(scores, 1 - quality.astype(np.float64))
+    found = {
+        "correlation": pearson(scores, quality),
+        "AURC": curve.aurc,
+        "quality at 50 %": 1 - curve.risk_at(0.5),
+        "quality": float(quality.mean()),
+    }
+    if set(np.unique(quality)) == {0, 1}:
+        found["AUROC"] = auroc(scores, quality.astype(bool))
+    return found
+
+
+def pearson(first: Shaped[np.ndarray, " n"], second: Shaped[np.ndarray, " n"]) -> float:
+    """Pearson's correlation, in [-1, 1]; 0 where one side is constant."""
+    a, b = (x.astype(np.float64) - x.astype(np.float64).mean() for x in (first, second))
+    scale = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / scale if scale > 0 else 0.0

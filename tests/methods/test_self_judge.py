@@ -1,0 +1,308 @@
+"""Self-J rates its own answers with the good ones at hand, learns to do without, and answers where it is sure."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.lm.loopback import Loopback
+
+from autodidact.data import Store
+from autodidact.data.batch import Batch
+from autodidact.evaluation.selective import pearson, selective
+from autodidact.evaluation.table import Table
+from autodidact.lm.adapters import add_adapter
+from autodidact.lm.endpoint import EndpointLM
+from autodidact.lm.judge import Judge, Selecting, rating_prompts
+from autodidact.lm.judging import JudgeForm, expected_ratings
+from autodidact.lm.lm import Completion
+from autodidact.lm.scripted import ScriptedLM
+from autodidact.lm.task import Demonstration, Style, Task
+from autodidact.lm.tiny import tiny_lm
+from autodidact.measures.similarity import ngram_cosines
+from autodidact.methods.language.two_views import TwoViewJudge
+from autodidact.model import load_model
+from autodidact.recipes.self_judge import SelfJudge, answers_of, writer_of
+from autodidact.targets.ratings import recalibrated
+from autodidact.training import Settings
+from autodidact.verbs.apply import apply
+from autodidact.verbs.improve import improve
+
+FORM = JudgeForm(rating="{input}>{answer}:", referenced="{input}>{answer}={reference}:")
+STYLE = Style(opening="", demonstration="{input}>{output};", question="{input}>", stop=(";",))
+WORDS = [a + b for a in "abcd" for b in "abcd"]
+TASK = Task(
+    "Double.",
+    examples=tuple(Demonstration(word, word + word) for word in WORDS[:12]),
+    test=tuple(Demonstration(word, word + word) for word in WORDS[12:]),
+    style=STYLE,
+    judge=FORM,
+    max_tokens=4,
+)
+NINE, ONE = ({**dict.fromkeys("0123456789", -9.0), digit: -0.01} for digit in "91")
+
+
+def script(prompt: str):
+    """Doubles words that begin with a or b and repeats the others; rates by the good answer where it sees one."""
+    word, _, rest = prompt.partition(">")
+    if not rest:
+        return word + word if word[0] in "ab" else word
+    answer, _, reference = rest.removesuffix(":").partition("=")
+    return NINE if (answer == reference if reference else len(answer) > 2) else ONE
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory) -> Path:
+    return tiny_lm("abcd>;=:0123456789", width=16, depth=1, context=32).save_folder(tmp_path_factory.mktemp("s") / "lm")
+
+
+QUICK = Settings(steps=100, batch_size=8, lr=2e-2, weight_decay=0.0)
+
+
+def test_a_rating_is_expected_over_the_digits_and_tells_how_likely_a_digit_is_at_all():
+    even = ScriptedLM(lambda _: dict.fromkeys("0123456789", np.log(0.05)))
+    ratings, mass = expected_ratings(even, ["x"])
+    assert (ratings.tolist(), mass.tolist()) == (pytest.approx([4.5]), pytest.approx([0.5]))
+    lm = tiny_lm("abc0123456789", width=16, depth=1, context=16)
+    ratings, mass = expected_ratings(lm, ["ab", "c"])
+    logprobs = np.array([[lm.score([p], [str(k)], end=False)[0].total for k in range(10)] for p in ("ab", "c")])
+    assert mass == pytest.approx(np.exp(logprobs).sum(1), rel=1e-5)
+    assert ratings == pytest.approx(np.exp(logprobs) @ np.arange(10) / np.exp(logprobs).sum(1), rel=1e-5)
+
+
+def test_digits_that_an_address_does_not_tell_count_as_nothing_and_what_is_left_is_reported():
+    told = {"7": np.log(0.3), "well": np.log(0.7)}
+    with Loopback(ScriptedLM(lambda _: told), first=("7", "well")) as server:
+        ratings, mass = expected_ratings(EndpointLM("tiny", server.address), ["x"])
+    assert (ratings.tolist(), mass.tolist()) == (pytest.approx([7.0]), pytest.approx([0.3]))
+
+
+def test_a_judge_is_asked_without_anything_of_the_good_answer():
+    prompts = [rating_prompts(TASK, ["ab"], ["abc"], given) for given in (None, ["abab"], ["dddd"])]
+    assert prompts == [["ab>abc:"], ["ab>abc=abab:"], ["ab>abc=dddd:"]]
+    with pytest.raises(ValueError, match=r"judge\.rating must name \{answer\} and \{input\} and nothing else"):
+        JudgeForm(rating="{input}>{answer}={reference}:")
+    with pytest.raises(ValueError, match=r"judge\.referenced must name"):
+        JudgeForm(referenced="{input}>{answer}:")
+
+
+def test_ratings_are_recalibrated_by_rank_or_by_value():
+    own, alike = np.array([0.0, 9.0, 4.5, 9.0]), np.array([0.1, 0.9, 0.5, 0.2])
+    ranks = np.array([[0.5, 3, 1.5, 3], [0.5, 3.5, 2.5, 1.5]]) / 4
+    for weight in (0.0, 0.5, 1.0):
+        naive = np.rint(9 * (weight * ranks[0] + (1 - weight) * ranks[1]))
+        assert recalibrated(own, alike, weight=weight).tolist() == naive.tolist()
+    assert recalibrated(own, -alike, weight=0.5, scale="values").tolist() == [0, 4, 2, 4]
+    with pytest.raises(ValueError, match="leave out answers without one, such as empty ones"):
+        recalibrated(own, ngram_cosines(["", "a", "b", "c"], ["a"] * 4))
+
+
+def test_answers_are_alike_as_far_as_their_characters_are():
+    found = ngram_cosines(["abc", "abd", "xyz", ""], ["abc", "abc", "abc", "abc"])
+    assert found[0] == pytest.approx(1)
+    assert found[0] > found[1] > found[2] == 0
+    assert np.isnan(found[3])
+
+
+def test_figures_of_a_ranking_follow_from_its_closed_forms():
+    right = np.array([1.0, 1, 1, 0, 0])
+    perfect = selective(np.arange(5, 0, -1.0), right)
+    assert perfect["AURC"] == pytest.approx((1 / 4 + 2 / 5) / 5)
+    assert (perfect["AUROC"], perfect["quality at 50 %"]) == (1, 1)
+    constant = selective(np.ones(5), right)
+    assert (constant["AURC"], constant["AUROC"], constant["correlation"]) == (pytest.approx(0.4), 0.5, 0)
+    assert pearson(np.arange(5.0), right) == pytest.approx(np.corrcoef(np.arange(5.0), right)[0, 1])
+
+
+def improved(out: Path, student: Path, lm=None, **options):
+    asked = {"student": student, "settings": QUICK, "quiet": True, "report": False, **options}
+    return improve("self_judge", lm or ScriptedLM(script), TASK, out=out, **asked)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, student) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "judge"
+    improved(out, student, method_arguments={"per_input": 2, "risk": 0.3, "validation": 0.4}, report=True)
+    return out
+
+
+def test_a_run_leaves_a_judge_its_ratings_a_comparison_and_a_report(run):
+    judge = load_model(run)
+    assert isinstance(judge, Judge)
+    # What wrote ran elsewhere.
+    assert judge.abilities == ("score",)
+    known = apply(run, _rows(run, ["ab", "ca"], ["abab", "ca"]), ability="score", quiet=True)
+    assert known[0] > known[1] + 1
+    rows = [json.loads(line) for line in (run / "examples.jsonl").read_text().splitlines()]
+    store = Store(run / "stages" / "ratings" / "store")
+    assert len(rows) == 2 * len(store)
+    assert {row["prompt"].count("=") for row in rows} == {0, 1}
+    table = Table.load(run / "evaluations" / "judge.json")
+    assert table.arms == ["judge", "judge, with the good answer", "ratings before training", "likelihood"]
+    assert not (run / "evaluations" / "task.json").exists()
+    page = (run / "report.html").read_text()
+    for words in ("Answers to the task&#x27;s test inputs, rated", "ratings that are learned"):
+        assert words in page or words.replace("&#x27;", "'") in page
+
+
+def _rows(run: Path, inputs, outputs, references=None) -> Path:
+    rows = [{"input": i, "output": o} for i, o in zip(inputs, outputs, strict=True)]
+    if references is not None:
+        rows = [{**row, "reference": reference} for row, reference in zip(rows, references, strict=True)]
+    path = run / f"rows{len(list(run.glob('rows*')))}.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_the_judge_uses_a_good_answer_where_the_data_has_one(run):
+    judge = load_model(run)
+    given = apply(run, _rows(run, ["ca", "ca"], ["ca", "ca"], ["ca", "caca"]), ability="score", quiet=True)
+    expected, _ = expected_ratings(judge.lm, ["ca>ca=ca:", "ca>ca=caca:"])
+    assert given.tolist() == pytest.approx(expected.tolist(), abs=1e-5)
+
+
+def test_a_run_that_was_cut_off_asks_for_nothing_twice(run, student, tmp_path):
+    options = {"per_input": 2, "risk": 0.3, "validation": 0.4}
+    with pytest.raises(Exception, match="budget"):
+        improved(tmp_path / "run", student, method_arguments=options, call_budget=12)
+    second = ScriptedLM(script)
+    judge = improved(tmp_path / "run", student, second, method_arguments=options)
+    calls = len((run / "transcript.jsonl").read_text().splitlines())
+    assert len(second.asked) == calls - 12
+    whole = load_model(run)
+    one, other = (Store(folder / "stages" / "ratings" / "store") for folder in (run, tmp_path / "run"))
+    assert list(one.column("completion")) == list(other.column("completion"))
+    asked = (["ab", "ca"], ["abab", "ca"])
+    assert judge.rate(*asked).tolist() == pytest.approx(whole.rate(*asked).tolist(), abs=1e-2)
+
+
+def test_empty_answers_and_ratings_that_are_hardly_digits_are_dropped_with_their_reasons():
+    answers, ratings = Store(name="answers"), Store(name="ratings")
+    lm = ScriptedLM(lambda prompt: {**dict.fromkeys("012345678", -9.0), "9": np.log(0.9 if "=ab" in prompt else 0.4)})
+    said = ScriptedLM(lambda prompt: "" if prompt[0] == "d" else prompt.removesuffix(">"))
+    recipe = SelfJudge()
+    recipe.draw(said, TASK, "train", [Demonstration(w, w + w) for w in ("ab", "ca", "dd")], answers, 0)
+    assert list(answers.dropped.values()) == ["empty"]
+    recipe.label(lm, tiny_lm("a", width=4), TASK, answers_of(answers, "train"), ratings)
+    assert list(ratings.column("prompt")) == ["ab>ab:"]
+    assert list(ratings.dropped.values()) == ["its rating is hardly a digit"]
+
+
+def test_the_likeness_of_hidden_states_takes_the_model_that_is_trained():
+    lm = tiny_lm("abcd", width=16, depth=1)
+    found = answers_of_texts(["ab", "cd"], ["ab", "dc"])
+    same, other = SelfJudge(similarity="hidden").similarities(lm, found)
+    assert same == pytest.approx(1)
+    assert other < 1
+    assert np.isnan(SelfJudge(similarity="hidden").similarities(lm, answers_of_texts(["", "a"], ["b", "b"]))[0])
+
+
+def answers_of_texts(texts, references):
+    from autodidact.recipes.self_judge import Answers
+
+    return Answers(list(texts), list(references), list(texts), np.arange(len(texts)), np.zeros(len(texts)))
+
+
+def test_thresholds_are_set_on_the_validation_answers_or_say_that_none_does():
+    scores, right = np.array([8.0, 6.0, 4.0, 2.0]), np.array([1.0, 1.0, 0.0, 0.0])
+    assert SelfJudge(coverage=0.5).threshold(scores, right)[0] == 6
+    assert SelfJudge(risk=0.4).threshold(scores, right)[0] == 4
+    assert SelfJudge().threshold(scores, right)[0] == 0
+    never, said = SelfJudge(risk=0.1).threshold(scores, 1 - right)
+    assert never == float("inf")
+    assert "nothing will be answered" in said[0]
+
+
+def test_the_best_rated_of_several_answers_is_given_where_its_rating_reaches_the_threshold(tmp_path):
+    lm = tiny_lm("abcd>;=:0123456789", width=16, depth=1, context=32)
+    judge = Judge(lm, TASK, lm.frozen(), Selecting(best_of=6, temperature=1.0))
+    batch = Batch(torch.arange(2), {"input": ["ab", "cd"]})
+    ratings = {text: judge.rate(["ab"], [text])[0] for text in ("a", "bb", "cc")}
+    best = max(ratings, key=ratings.get)
+    drawn = [[Completion(text, "stop") for text in ("", "a", "bb", "cc", "a")]]
+    assert judge.best(["ab"], drawn) == [(best, pytest.approx(ratings[best]))]
+    assert judge.best(["ab"], [[Completion("", "stop")]]) == [("", -1.0)]
+    found = judge.generate(batch)
+    assert found["answered"].all()
+    low = float(found["rating"].min())
+    strict = Judge(lm, TASK, lm.frozen(), replace(judge.selecting, threshold=low + 1e-6))
+    kept = strict.generate(batch)
+    assert kept["answered"].tolist() == [rating > low for rating in found["rating"].tolist()]
+    assert [not text for text in kept["output"]] == [not given for given in kept["answered"].tolist()]
+    back = load_model(strict.save(tmp_path))
+    assert back.generate(batch)["output"] == kept["output"]
+
+
+def test_an_adapters_base_writes_for_it_and_costs_no_second_copy(tmp_path):
+    lm = tiny_lm("abcd>;=:0123456789", width=16, depth=1, context=32)
+    plain = lm.frozen()
+    add_adapter(lm, rank=2)
+    assert writer_of(lm, lm) == "base"
+    judge = Judge(lm, TASK, "base")
+    torch.nn.init.normal_(next(p for n, p in lm.named_parameters() if "lora_B" in n))
+    assert writer_of(lm, lm) != "base"
+    assert judge.drawn(["ab"])[0][0].text == Judge(plain, TASK, plain).drawn(["ab"])[0][0].text
+    judge.save(tmp_path)
+    batch = Batch(torch.arange(1), {"input": ["ab"]})
+    assert load_model(tmp_path).generate(batch)["output"] == judge.generate(batch)["output"]
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"risk": 0.1, "coverage": 0.5}, "one target: either coverage or risk"),
+        ({"confidence": 0.9}, "give the risk too"),
+        ({"validation": 1.0}, r"validation lies in \(0, 1\)"),
+        ({"per_input": 0}, "per_input must be at least 1"),
+        ({"temperature": 0.0}, "temperature must be above 0"),
+        ({"weight": 2.0}, r"weight lies in \[0, 1\]"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(change, said):
+    with pytest.raises(ValueError, match=said):
+        SelfJudge(**change)
+
+
+def test_what_cannot_be_judged_is_said_before_anything_is_asked(student, tmp_path):
+    mute = ScriptedLM(script, capabilities=("generate",))
+    with pytest.raises(ValueError, match="SelfJudge needs a model that can choose"):
+        improved(tmp_path / "a", student, mute)
+    with pytest.raises(ValueError, match="scripted runs elsewhere"):
+        improved(tmp_path / "b", None)
+    long = tiny_lm("abcd>;=:01234567", width=16, depth=1)
+    with pytest.raises(ValueError, match="holds what the tokenizer has no token for: '8'"):
+        improved(tmp_path / "c", long)
+    none = replace(TASK, examples=())
+    with pytest.raises(ValueError, match="needs inputs with good answers"):
+        improve("self_judge", ScriptedLM(script), none, student=student, out=tmp_path / "d", quiet=True)
+    assert mute.calls == []
+
+
+def test_a_digit_of_two_tokens_is_no_rating():
+    from autodidact.recipes.self_judge import check_digits
+
+    split = tiny_lm("0123456789", width=16, depth=1)
+    split.wording.answer_ids = lambda texts: [[1, 2] if text == "7" else [1] for text in texts]  # type: ignore[method-assign]
+    with pytest.raises(ValueError, match="a judge says one token, and tiny writes 7 as several"):
+        check_digits(split)
+
+
+def test_the_method_learns_the_rating_of_both_views(student):
+    lm = tiny_lm("abcd>;=:0123456789", width=16, depth=1, context=32)
+    method = TwoViewJudge(lm, alpha=0.3, alpha_kd=2.0)
+    rows = {"prompt": ["ab>a:", "a>b:"], "referenced": ["ab>a=b:", "a>b=b:"], "completion": ["1", "9"]}
+    batch = Batch(torch.arange(2), rows)
+    with torch.no_grad():
+        found = method.loss(method.views(batch, None), None)
+    logp = {
+        name: torch.tensor([lm.score([p], [c], end=False)[0].total for p, c in zip(batch[name], "19", strict=True)])
+        for name in ("referenced", "prompt")
+    }
+    assert float(found.terms["referenced"]) == pytest.approx(-float(logp["referenced"].mean()), abs=1e-5)
+    assert float(found.terms["free"]) == pytest.approx(-float(logp["prompt"].mean()), abs=1e-5)
+    with pytest.raises(ValueError, match="alpha must be 0 or more"):
+        TwoViewJudge(lm, alpha=-1.0)
