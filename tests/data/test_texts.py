@@ -22,6 +22,22 @@ def test_objects_give_their_texts_by_name_and_leave_the_rest_aside(tmp_path):
     assert source.batch(np.arange(2)).fields == {"input": ["a", "c"], "output": ["b", "d"]}
 
 
+def test_options_are_lists_of_texts(tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"input": "a", "options": ["b", "c"]}\n{"input": "d", "options": ["e"]}\n')
+    source = text_source(tmp_path / "rows.jsonl")
+    assert source.schema["options"].kind == "options"
+    assert source.batch(np.array([1, 0])).fields == {"input": ["d", "a"], "options": [["e"], ["b", "c"]]}
+
+
+def test_the_same_name_with_another_content_has_other_ids(tmp_path):
+    ids = []
+    for content in ("a\nb\n", "a\nc\n", "a\nb\n"):
+        (tmp_path / "words.txt").write_text(content)
+        ids.append(text_source(tmp_path / "words.txt").ids.tolist())
+    assert ids[0] == ids[2]
+    assert not set(ids[0]) & set(ids[1])
+
+
 def test_plain_texts_in_json_lines_are_inputs(tmp_path):
     (tmp_path / "rows.jsonl").write_text('"a"\n"b"\n')
     assert list(text_source(tmp_path / "rows.jsonl", "prompt").column("prompt")) == ["a", "b"]
@@ -35,6 +51,8 @@ def test_plain_texts_in_json_lines_are_inputs(tmp_path):
         ("a.txt", b"\xff\xfe", "is not UTF-8 text: .* at byte 0"),
         ("a.jsonl", b'{"a": "b"}\n{"a": \n', "line 2 of a.jsonl is not JSON"),
         ("a.jsonl", b'{"a": 3}\n', "line 1 of a.jsonl holds no text"),
+        ("a.jsonl", b'{"a": "b", "options": "b, c"}\n', "line 1 of a.jsonl: its options are no list of texts"),
+        ("a.jsonl", b'{"options": ["b", "c"]}\n', "line 1 of a.jsonl holds no text"),
         ("a.jsonl", b'{"a": "b"}\n{"c": "d"}\n', "line 2 of a.jsonl has c; the first one has a"),
     ],
 )

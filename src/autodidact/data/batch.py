@@ -66,7 +66,7 @@ class Ragged:
         return Ragged(self.values.to(*args, **kwargs), self.lengths.to(*args, **kwargs))
 
 
-Value = Tensor | Ragged | list[str]
+Value = Tensor | Ragged | list[str] | list[list[str]]
 
 
 def _map(value: Value, of_tensor: Callable[[Any], Any]) -> Value:

@@ -16,6 +16,7 @@ Kind = Literal[
     "sequence",  # Ragged of tokens or samples along time
     "vector",  # (d,) float32: an embedding, a feature vector
     "text",  # str
+    "options",  # list of str: a closed set of answers
     "box",  # (4,) float32: top, left, height, width in pixels of the part of a canvas that holds the image
     "index",  # scalar or (k,) int64 position in a context (node, user, item)
     "mask",  # bool

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from autodidact.data.schema import Field, Schema
 from autodidact.data.source import ArraySource, RowNames
 
 SUFFIXES = (".txt", ".jsonl")
+OPTIONS = "options"
+"""The field that holds a list of texts: a closed set of answers."""
 
 
 def text_source(path: str | Path, field: str = "input") -> ArraySource:
@@ -19,8 +22,14 @@ def text_source(path: str | Path, field: str = "input") -> ArraySource:
     Parameters
     ----------
     path : ``.txt``: every line that is not blank is a text; ``.jsonl``: every line is an object with the same texts by
-        name, or a text.
+        name, or a text. Its field "options" is a list of texts.
     field : what a text without a name is called.
+
+    Returns
+    -------
+    ArraySource
+        Ids follow from the content of the whole file and the number of the row: what was made of another content under
+        the same name is not taken for this one's.
 
     Raises
     ------
@@ -34,11 +43,12 @@ def text_source(path: str | Path, field: str = "input") -> ArraySource:
     if path.suffix.lower() not in SUFFIXES:
         raise ValueError(f"texts are read from {' or '.join(SUFFIXES)}, not from '{path.name}'")
     try:
-        lines = [(number, line) for number, line in enumerate(path.read_text().split("\n"), 1) if line.strip()]
+        content = path.read_text()
     except UnicodeDecodeError as broken:
         raise ValueError(f"{path} is not UTF-8 text: {broken.reason} at byte {broken.start}") from broken
+    lines = [(number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
     if path.suffix.lower() == ".txt":
-        rows = [{field: line.strip()} for _, line in lines]
+        rows: list[dict[str, Any]] = [{field: line.strip()} for _, line in lines]
     else:
         rows = [_row(path, number, line, field) for number, line in lines]
     if not rows:
@@ -50,19 +60,25 @@ def text_source(path: str | Path, field: str = "input") -> ArraySource:
     return ArraySource(
         path.stem,
         {name: [row[name] for row in rows] for name in names},
-        Schema({name: Field("text") for name in names}),
-        row_ids(path.stem, "", len(rows)),
+        Schema({name: Field("options" if name == OPTIONS else "text") for name in names}),
+        row_ids(path.stem, blake2b(content.encode(), digest_size=8).hexdigest(), len(rows)),
         RowNames(len(rows), f"{path.stem}:"),
     )
 
 
-def _row(path: Path, number: int, line: str, field: str) -> dict[str, str]:
+def _row(path: Path, number: int, line: str, field: str) -> dict[str, Any]:
     try:
         read: Any = json.loads(line)
     except json.JSONDecodeError as broken:
         raise ValueError(f"line {number} of {path.name} is not JSON: {broken}") from broken
     row = {field: read} if isinstance(read, str) else read
-    texts = {name: value for name, value in row.items() if isinstance(value, str)} if isinstance(row, dict) else {}
+    given = row if isinstance(row, dict) else {}
+    texts = {name: value for name, value in given.items() if isinstance(value, str) and name != OPTIONS}
     if not texts:
         raise ValueError(f"line {number} of {path.name} holds no text: {line[:80]}")
-    return texts
+    if OPTIONS not in given:
+        return texts
+    options = given[OPTIONS]
+    if not isinstance(options, list) or not all(isinstance(option, str) for option in options):
+        raise ValueError(f"line {number} of {path.name}: its {OPTIONS} are no list of texts")
+    return {**texts, OPTIONS: options}
