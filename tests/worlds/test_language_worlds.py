@@ -545,3 +545,16 @@ def test_questions_that_cannot_be_asked_are_refused():
         world.facts(3)
     with pytest.raises(ValueError, match="at least one verb"):
         Facts(hidden=VERBS)
+
+
+def test_a_task_of_chains_has_true_traces_and_test_items_of_the_other_side():
+    sums = ModularSums(modulus=12, fewest=2, most=4)
+    task = sums.task(examples=30, inputs=20, test=25, seed=3, style="totals")
+    asked = [one.input for one in task.examples] + list(task.inputs)
+    assert len(set(asked)) == 50
+    known = {item.prompt: item for item in sums.items(50, 4, split="train", distinct=True)}
+    assert all(sums.check(known[one.input], one.output) and "=" not in one.output for one in task.examples)
+    tested = {item.prompt: item for item in sums.items(25, 3, distinct=True)}
+    assert all(sums.split(tested[one.input].key) == "test" for one in task.test)
+    assert all(task.right(f"[1][2]>0{one.output}", one.output) for one in task.test)
+    assert max(len(one.output) for one in task.examples) <= task.max_tokens

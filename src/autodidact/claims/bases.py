@@ -9,10 +9,12 @@ from typing import Any
 from filelock import FileLock
 
 from autodidact.compare.arms import digest
+from autodidact.data import Source
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.tiny import tiny_lm
 from autodidact.methods.language.sft import SFT
+from autodidact.methods.method import Method
 from autodidact.model import load_model
 from autodidact.model.model import SETTINGS
 from autodidact.recipes.improving import example_source
@@ -63,5 +65,26 @@ def base_lm(
             settings = Settings(steps=steps, batch_size=batch, lr=lr, weight_decay=0.01, clip_norm=1.0, seed=seed)
             train(SFT(lm), source, settings, quiet=True).save(place)
     kept = load_model(place)
+    assert isinstance(kept, LanguageModel)
+    return kept.lm
+
+
+def taught(method: Method, source: Source, *, steps: int, batch: int, lr: float, seed: int) -> LocalLM:
+    """The language model that a method's training ends with, where all arms of a claim are trained alike.
+
+    Parameters
+    ----------
+    batch : samples in a step, or all there are.
+    """
+    settings = Settings(
+        steps=steps,
+        batch_size=min(batch, len(source)),
+        lr=lr,
+        weight_decay=0.0,
+        schedule="linear",
+        clip_norm=1.0,
+        seed=seed,
+    )
+    kept = train(method, source, settings, quiet=True)
     assert isinstance(kept, LanguageModel)
     return kept.lm

@@ -58,6 +58,12 @@ PANELS = (
         "How evenly samples spread over the sphere. Lower is more even; 0 is collapse.",
         "log potential",
     ),
+    Panel(
+        {"loss/chosen": "chosen", "loss/rejected": "rejected"},
+        "Log-probability of the answers",
+        "Of whole answers, in nats. Where those of chosen answers fall too, something else gets likelier.",
+        "nats",
+    ),
     Panel({"gradient_norm": "norm"}, "Gradient norm", "Sudden peaks ask for a lower learning rate.", "norm"),
     Panel({"lr": "rate"}, "Learning rate", "As scheduled.", "rate"),
 )

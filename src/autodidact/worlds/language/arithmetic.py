@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from autodidact.catalog import unknown
+from autodidact.lm.task import Demonstration, Style, Task
 from autodidact.worlds.language.task import (
     Document,
     Item,
@@ -195,6 +196,46 @@ class ModularSums(LanguageWorld):
             pairs = zip(totals, numbers[1:], totals[1:], strict=False)
             steps = ",".join(f"{a}{item.family}{b}={c}" for a, b, c in pairs)
         return f"{steps}{ANSWER}{padded}{totals[-1]}"
+
+    def task(
+        self,
+        *,
+        examples: int = 0,
+        inputs: int = 0,
+        test: int = 200,
+        seed: int = 0,
+        style: TraceStyle | None = None,
+        families: Sequence[str] | None = None,
+    ) -> Task:
+        """Chains as a task in its user's words: examples with true traces, inputs without, and test items.
+
+        Examples and inputs are of the training side and different from each other, test items of the other side and
+        wanted without a trace.
+
+        Parameters
+        ----------
+        style : of the examples' traces; default either, each as often.
+        families : signs; default all.
+        """
+        known = self.items(examples + inputs, seed + 1, split="train", families=families, distinct=True)
+        rng = self._rng("traces", seed)
+        shown = [Demonstration(item.prompt, self.trace(item, rng, style=style)) for item in known[:examples]]
+        tested = self.items(test, seed, families=families, distinct=True)
+        return Task(
+            instruction="Reckon from left to right.",
+            examples=tuple(shown),
+            inputs=tuple(item.prompt for item in known[examples:]),
+            test=tuple(Demonstration(item.prompt, item.answer) for item in tested),
+            checker="number",
+            final=ANSWER,
+            style=Style(opening="", demonstration="{input}{output}", question="{input}", stop=()),
+            # A step has two numbers, a result and three signs at most.
+            max_tokens=(self.most - 1) * (3 * self._digits + 3) + 1 + self.zeros + self._digits + 1,
+        )
+
+    @property
+    def _digits(self) -> int:
+        return len(str(self.modulus - 1))
 
     def documents(self, n: int, seed: int) -> list[Document]:
         """Chains with their traces, see the class; `wrong` tells of the final answer."""

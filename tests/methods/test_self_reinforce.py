@@ -1,0 +1,245 @@
+"""Self-Reinforcement: which pairs it makes and keeps, what it learns of them, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autodidact.data import Store
+from autodidact.evaluation.table import Table
+from autodidact.lm import Completion, Score
+from autodidact.lm.comparing import preferred_in_both_orders
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.local import LocalLM
+from autodidact.lm.scripted import ScriptedLM
+from autodidact.lm.task import Demonstration, Style, Task
+from autodidact.lm.tiny import tiny_lm
+from autodidact.recipes.improving import example_source
+from autodidact.recipes.self_reinforce import SelfReinforce, unusable
+from autodidact.recipes.stages import Run, Site
+from autodidact.training import Settings
+
+STYLE = Style(opening="", demonstration="{input}>{output}", question="{input}>", stop=())
+SUMS = Task(
+    "Add.",
+    examples=(Demonstration("1+1", "2"), Demonstration("2+1", "3")),
+    inputs=tuple(f"{a}+{b}" for a in "345" for b in "12"),
+    style=STYLE,
+    max_tokens=6,
+)
+MORE = replace(SUMS, inputs=tuple(f"{a}+{b}" for a in range(3, 10) for b in range(7)))
+
+
+def paired(method: SelfReinforce, strong, weak, task=SUMS, judge=None, inputs=None) -> Store:
+    store = Store(name="pairs")
+    method.pair_up(strong, weak, judge or strong, task, list(inputs or task.inputs), store, 0)
+    return store
+
+
+class Certain(ScriptedLM):
+    """Says the last of what it is asked, holds every text likely by its number, and chooses as it is told."""
+
+    def __init__(self, answers, likelier=None, choice=None) -> None:
+        super().__init__(self._line)
+        self.said, self.likelier, self.choice = answers, likelier or {}, choice
+
+    def _line(self, prompt: str):
+        return self.said[prompt.removesuffix(">")]
+
+    def score(self, prompts, completions, *, end=True):
+        return [Score((float(self.likelier.get(text, -2.0)),)) for text in completions]
+
+    def choose(self, prompts, options):
+        self.asked_to_choose = list(prompts)
+        return np.array([self.choice(prompt) for prompt in prompts])
+
+
+def test_pairs_are_of_what_the_strong_and_the_weak_model_say_with_the_strong_ones_log_probabilities():
+    strong = Certain({"3+1": "4", "3+2": "5"}, {"4": -1.0, "9": -7.0})
+    weak = Certain({"3+1": "9", "3+2": "5"})
+    store = paired(SelfReinforce(filter="none"), strong, weak, inputs=["3+1", "3+2"])
+    assert [store.column(name) for name in ("prompt", "chosen", "rejected")] == [["3+1>"], ["4"], ["9"]]
+    assert (store.column("ref_chosen")[0], store.column("ref_rejected")[0]) == (-1.0, -7.0)
+    assert list(store.dropped.values()) == ["both answers are the same"]
+
+
+def test_answers_that_were_cut_off_or_are_empty_are_no_pair():
+    done, cut, empty = Completion("a", "stop"), Completion("b", "length"), Completion(" ", "stop")
+    assert unusable(done, cut) == unusable(cut, done) == "cut off"
+    assert unusable(done, empty) == "empty"
+    assert unusable(done, Completion("a ", "stop")) == "both answers are the same"
+    assert unusable(done, Completion("c", "stop")) == ""
+
+
+def test_a_judge_must_prefer_the_strong_answer_wherever_it_stands():
+    inputs = ["3+1", "3+2", "4+1"]
+    strong, weak = Certain(dict(zip(inputs, "452", strict=True))), Certain(dict(zip(inputs, "999", strict=True)))
+
+    def choice(prompt: str) -> list[float]:
+        if "3+2" in prompt:
+            return [0.9, 0.1]  # Whatever stands first.
+        good = prompt.index("(a): 9") if "(a): 9" in prompt else -1
+        likes_weak = "4+1" in prompt
+        return [0.8, 0.2] if (good >= 0) == likes_weak else [0.3, 0.7]
+
+    judge = Certain({}, choice=choice)
+    store = paired(SelfReinforce(filter="judge"), strong, weak, judge=judge, inputs=inputs)
+    assert store.column("chosen") == ["4"]
+    assert Counter(store.dropped.values()) == {"the order decides": 1, "the weak answer is preferred": 1}
+    assert len(judge.asked_to_choose) == 6
+    found = preferred_in_both_orders(judge, SUMS, ["3+2"], ["5"], ["9"])
+    np.testing.assert_allclose(found, [[0.9, 0.1]])
+
+
+def test_votes_keep_what_most_samples_come_to_and_the_weak_answer_does_not():
+    task = replace(SUMS, checker="number", final="=")
+    samples = {
+        "3+1": ["x=4", "=04", "=4", "=5"],  # Three of four mean 4.
+        "3+2": ["=6", "=5", "=5", "=5"],
+        "4+1": ["=1", "=2", "=3", "=4"],
+        "4+2": ["=6", "=6", "=6", "=6"],
+        "5+1": ["6", "6", "6", "6"],
+    }
+    weak = dict.fromkeys(samples, "=9") | {"4+2": "y=6"}
+    store = paired(SelfReinforce(filter="votes", votes=4), Certain(samples), Certain(weak), task, inputs=list(samples))
+    assert store.column("chosen") == ["x=4"]
+    assert list(store.dropped.values()) == [
+        "the strong answer is outvoted",
+        "the answers do not agree",
+        "the weak answer agrees too",
+        "no final answer",
+    ]
+
+
+def test_a_margin_is_in_nats_a_token_under_the_strong_model():
+    inputs = ["3+1", "3+2"]
+    strong = Certain(dict(zip(inputs, "45", strict=True)), {"4": -1.0, "5": -1.6, "9": -2.0})
+    weak = Certain(dict.fromkeys(inputs, "9"))
+    store = paired(SelfReinforce(filter="margin", margin=0.5), strong, weak, inputs=inputs)
+    assert store.column("chosen") == ["4"]
+    assert list(store.dropped.values()) == ["not likelier by the margin"]
+
+
+def test_inputs_that_were_decided_on_are_not_asked_again():
+    strong, weak = Certain(dict.fromkeys(SUMS.inputs, "4")), Certain(dict.fromkeys(SUMS.inputs, "9"))
+    method, store = SelfReinforce(filter="none"), Store(name="pairs")
+    method.pair_up(strong, weak, strong, SUMS, list(SUMS.inputs[:2]), store, 0)
+    asked = len(strong.asked)
+    method.pair_up(strong, weak, strong, SUMS, list(SUMS.inputs[:2]), store, 0)
+    assert len(strong.asked) == asked
+
+
+def test_rounds_share_the_inputs_or_take_all_of_them_and_some_are_held_back_to_choose_by():
+    parts, held = SelfReinforce(rounds=2, held=1).portions(SUMS, 0)
+    assert sorted([*parts[0], *parts[1], *held]) == sorted(SUMS.inputs)
+    assert len(held) == 1
+    same, _ = SelfReinforce(rounds=2, fresh=False, keep="last").portions(SUMS, 0)
+    assert sorted(same[0]) == sorted(same[1]) == sorted(SUMS.inputs)
+    with pytest.raises(ValueError, match="5 different inputs are needed, got 4"):
+        SelfReinforce().portions(replace(SUMS, inputs=SUMS.inputs[:4]), 0)
+    with pytest.raises(ValueError, match="9 rounds need as many inputs"):
+        SelfReinforce(rounds=9, keep="last").portions(SUMS, 0)
+
+
+def site(folder: Path, task: Task, student: LocalLM | None, lm=None) -> Site:
+    quick = Settings(steps=40, batch_size=4, lr=2e-2)
+    made = Site(example_source("task", [("a", "b")]), lambda *_: None, quick, folder, True)
+    made.lm, made.student, made.task = lm or student, student, task
+    return made
+
+
+def fresh_student() -> LocalLM:
+    return tiny_lm("0123456789+>", width=16, depth=1, context=16, seed=1)
+
+
+OPTIONS = {"filter": "none", "votes": 2, "lr_scale": 0.5, "held": 1}
+
+
+def run(folder: Path, stages=None, **options) -> LanguageModel:
+    folder.mkdir(exist_ok=True)
+    made = SelfReinforce(**{**OPTIONS, **options}).stages(site(folder, MORE, fresh_student()))
+    return Run(made[:stages], folder).result()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> tuple[Path, LanguageModel]:
+    folder = tmp_path_factory.mktemp("whole")
+    return folder, run(folder)
+
+
+def test_a_run_leaves_pairs_a_table_of_agreement_and_the_model_that_agrees_most(whole):
+    folder, kept = whole
+    assert isinstance(kept, LanguageModel)
+    assert kept.task == MORE
+    rows = [json.loads(line) for line in (folder / "pairs.jsonl").read_text().splitlines()]
+    assert rows
+    assert all(set(row) == {"prompt", "chosen", "rejected"} for row in rows)
+    assert len((folder / "examples.jsonl").read_text().splitlines()) == 2
+    said = (folder / "stages" / "kept" / "notes.txt").read_text()
+    assert "is kept, which agrees with itself most" in said
+    shares = _agreement(folder)
+    best = max(shares, key=shares.get)
+    assert said.startswith(best)
+    logged = next((folder / "stages" / "dpo.1").rglob("metrics.csv")).read_text()
+    assert all(f"loss/{term}," in logged for term in ("chosen", "rejected", "margin"))
+
+
+def _agreement(folder: Path) -> dict[str, float]:
+    table = Table.load(folder / "stages" / "agreement" / "table.json")
+    return {arm: table.values(arm, "agreement")[0] for arm in table.arms}
+
+
+def test_a_run_that_was_cut_off_between_stages_ends_alike(whole, tmp_path):
+    _, kept = whole
+    # Up to the pairs of the second round, then anew with a model that was not trained yet.
+    run(tmp_path, stages=4)
+    resumed = run(tmp_path)
+    assert resumed.lm.score(["3+1>"], ["4"])[0].total == kept.lm.score(["3+1>"], ["4"])[0].total
+
+
+def test_nothing_left_in_the_first_round_ends_it_and_in_a_later_one_changes_nothing(tmp_path):
+    with pytest.raises(ValueError, match="nothing is left: 0 pairs are kept"):
+        run(tmp_path / "none", filter="margin", margin=99.0, keep="last")
+
+    class Late(SelfReinforce):
+        def refused(self, found, strong, judge, task):
+            self.calls = getattr(self, "calls", 0) + 1
+            return super().refused(found, strong, judge, task) if self.calls == 1 else ["no"] * len(found.inputs)
+
+    folder = tmp_path / "late"
+    folder.mkdir()
+    Run(Late(**OPTIONS, keep="last").stages(site(folder, MORE, fresh_student())), folder).result()
+    assert "so this round changes nothing" in (folder / "stages" / "dpo.2" / "notes.txt").read_text()
+
+
+def test_what_cannot_work_is_said_before_anything_is_asked(tmp_path):
+    method, student = SelfReinforce(), fresh_student()
+    with pytest.raises(ValueError, match=r"needs examples .* and inputs"):
+        method.stages(site(tmp_path, replace(SUMS, examples=()), student))
+    both = replace(SUMS, inputs=(*SUMS.inputs, " 2+1 "))
+    with pytest.raises(ValueError, match=r"1 of the inputs are examples or demonstrations too, such as ' 2\+1 '"):
+        method.stages(site(tmp_path, both, student))
+    with pytest.raises(ValueError, match="SelfReinforce trains a model, and scripted runs elsewhere"):
+        method.stages(site(tmp_path, SUMS, None, ScriptedLM(lambda _: "x")))
+    mute = ScriptedLM(lambda _: "x", name="mute", capabilities=("generate",))
+    with pytest.raises(ValueError, match="the filter 'judge' needs a model that can choose; mute can generate"):
+        method.stages(site(tmp_path, SUMS, student, mute))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"votes": 1}, "votes must be at least 2"),
+        ({"min_share": 0.0}, r"min_share lies in \(0, 1\]"),
+        ({"temperature": 0.0}, "a temperature above 0"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        SelfReinforce(**options)
