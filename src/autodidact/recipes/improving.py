@@ -12,7 +12,7 @@ from typing import ClassVar
 from autodidact.data import ArraySource, Field, Source, Store
 from autodidact.data.ids import row_ids
 from autodidact.data.schema import Schema
-from autodidact.lm import LM, Capability, Incapable
+from autodidact.lm import LM, Capability, Completion, Incapable, Sampling
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
@@ -93,6 +93,17 @@ def fine_tuned(site: Site, stage: str, student: LocalLM, examples: Sequence[Exam
     kept = site.train(stage, SFT(student), source, settings)
     assert isinstance(kept, LanguageModel)
     return LanguageModel(kept.lm, site.task)
+
+
+def one_each(lm: LM, prompts: Sequence[str], sampling: Sampling) -> list[Completion]:
+    """An answer to each prompt; prompts that are alike get different draws."""
+    times = Counter(prompts)
+    drawn: dict[str, list[Completion]] = {}
+    for count in sorted(set(times.values())):
+        alike = [prompt for prompt, many in times.items() if many == count]
+        drawn |= zip(alike, lm.generate(alike, replace(sampling, n=count)), strict=True)
+    left = {prompt: iter(found) for prompt, found in drawn.items()}
+    return [next(left[prompt]) for prompt in prompts]
 
 
 def told(what: str, store: Store) -> list[str]:

@@ -15,7 +15,7 @@ from autodidact.data.ids import row_ids
 from autodidact.lm import LM, Completion, Sampling
 from autodidact.lm.task import Task
 from autodidact.model import Model
-from autodidact.recipes.improving import Improvement, examples_of, fine_tuned, must_have, told
+from autodidact.recipes.improving import Improvement, examples_of, fine_tuned, must_have, one_each, told
 from autodidact.recipes.stages import Site, Stage, training
 from autodidact.selection.consensus import vote
 from autodidact.selection.lengths import LengthWindow, length_window
@@ -167,7 +167,7 @@ class SelfGuide(Improvement):
             rng = np.random.default_rng((seed, number))
             requests = [self.request(task, pool, rng) for _ in ids]
             if not store.has(ids).all():
-                answers = _one_each(lm, requests, replace(sampling, seed=1000 * seed + number))
+                answers = one_each(lm, requests, replace(sampling, seed=1000 * seed + number))
             found, reasons = dict[int, str](), dict[int, str]()
             for place, id_ in enumerate(ids.tolist()):
                 if id_ in known:
@@ -268,17 +268,6 @@ def _given(task: Task, store: Store) -> list[str]:
     if new:
         store.append([id_ for id_, _ in new], input=[text for _, text in new])
     return kept
-
-
-def _one_each(lm: LM, prompts: Sequence[str], sampling: Sampling) -> list[Completion]:
-    """An answer to each prompt; prompts that are alike get different draws."""
-    times = Counter(prompts)
-    drawn: dict[str, list[Completion]] = {}
-    for count in sorted(set(times.values())):
-        alike = [prompt for prompt, many in times.items() if many == count]
-        drawn |= zip(alike, lm.generate(alike, replace(sampling, n=count)), strict=True)
-    left = {prompt: iter(found) for prompt, found in drawn.items()}
-    return [next(left[prompt]) for prompt in prompts]
 
 
 def _window(asked: bool | None, default: bool, examples: Sequence[str]) -> LengthWindow | None:
