@@ -45,6 +45,7 @@ CARD = Card(
     "back those that it rates low.",
     abilities=("generate", "score"),
     arguments=("per_input", "weight", "alpha_kd", "risk", "coverage", "best_of"),
+    claim="self_judge",
     extra="language",
 )
 
@@ -272,11 +273,10 @@ class SelfJudge(Improvement):
 
     def trained(self, site: Site, student: LocalLM, ratings: Store) -> LanguageModel:
         """Train the judge on both views of the rated answers."""
-        columns = {name: list(ratings.column(name)) for name in ("prompt", "referenced", "completion")}
-        digits = columns["completion"]
-        views = [*zip(columns["referenced"], digits, strict=True), *zip(columns["prompt"], digits, strict=True)]
-        write_examples(site.folder, views)
-        source = ArraySource("ratings", columns, Schema(dict.fromkeys(columns, Field("text"))), ratings.ids)
+        source = view_source(ratings)
+        digits = list(ratings.column("completion"))
+        seen = [*ratings.column("referenced"), *ratings.column("prompt")]
+        write_examples(site.folder, list(zip(seen, [*digits, *digits], strict=True)))
         settings = replace(site.settings, batch_size=min(site.settings.batch_size, len(source)))
         kept = site.train("judge", TwoViewJudge(student, alpha=self.alpha, alpha_kd=self.alpha_kd), source, settings)
         assert isinstance(kept, LanguageModel)
@@ -365,6 +365,13 @@ def answers_of(store: Store, part: Part) -> Answers:
     chosen = {name: [str(column[k]) for k in order] for name, column in texts.items()}
     logprobs = np.asarray(store.column("logprob"), dtype=np.float64)[order]
     return Answers(chosen["input"], chosen["reference"], chosen["answer"], np.sort(question), logprobs)
+
+
+def view_source(ratings: Store, digits: Sequence[str] | None = None) -> ArraySource:
+    """Both views of rated answers with the ratings, or with others, as data to train on."""
+    columns = {name: list(ratings.column(name)) for name in ("prompt", "referenced", "completion")}
+    columns = columns if digits is None else {**columns, "completion": list(digits)}
+    return ArraySource("ratings", columns, Schema(dict.fromkeys(columns, Field("text"))), ratings.ids)
 
 
 def spread(store: Store) -> list[str]:
