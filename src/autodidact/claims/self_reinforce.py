@@ -188,7 +188,7 @@ CLAIM = Claim(
             "world": {"modulus": 10, "fewest": 3, "most": 5, "wrong": 0.4, "families": ["+", "-", "*"]},
             "base": {
                 "documents": 60_000,
-                "steps": 1_500,
+                "steps": 1_000,
                 "batch": 64,
                 "lr": 3e-3,
                 "width": 64,
@@ -203,6 +203,7 @@ CLAIM = Claim(
             "further": 100,
             "batch": 32,
             "votes": 4,
+            "lr": 1e-3,
         },
         "gpu": {
             "world": {"modulus": 20, "fewest": 3, "most": 6, "wrong": 0.4, "families": ["+", "-", "*"]},
@@ -223,6 +224,7 @@ CLAIM = Claim(
             "further": 300,
             "batch": 64,
             "votes": 8,
+            "lr": 3e-4,
         },
         "tiny": {
             "world": {"modulus": 4, "fewest": 2, "most": 3, "wrong": 0.3, "families": ["+"]},
@@ -243,22 +245,13 @@ CLAIM = Claim(
             "further": 2,
             "batch": 4,
             "votes": 2,
+            "lr": 1e-3,
         },
     },
     metric="right",
+    tuning_seeds=(1000,),
     budget="{steps} steps on {examples} true traces, {further} further steps of {batch}, {inputs} questions without "
     "answers",
-    grid={"lr": [3e-4, 1e-3, 3e-3]},
-    tunes={
-        "base": "sft",
-        "one round": "self-reinforce",
-        "no filter": "self-reinforce",
-        "shuffled": "self-reinforce",
-        "oracle filter": "self-reinforce",
-        "one style": "self-reinforce",
-        "sft of one style": "self-reinforce",
-    },
-    tuning_seeds=(1000,),
     statements=(
         Statement(
             "gain",
