@@ -71,6 +71,22 @@ class Prompt:
         return sha256(dumps(self.plain()).encode()).hexdigest()[:24]
 
 
+@dataclass(frozen=True)
+class Tokens(Prompt):
+    """A prompt that a model reads as given tokens: those of an earlier answer stay what they were when it was drawn.
+
+    Attributes
+    ----------
+    ids : the tokens, for the model whose tokenizer they are of.
+    """
+
+    ids: tuple[int, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        return sha256(dumps([self.plain(), self.ids]).encode()).hexdigest()[:24]
+
+
 Asked = str | Prompt | Sequence[Message]
 """What every call takes as a prompt."""
 

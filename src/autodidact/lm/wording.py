@@ -7,7 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from autodidact.lm.lm import Prompt
+from autodidact.lm.lm import Message, Prompt, Tokens
+
+_MARK = "0a1b2c3d4e"
+"""Stands for an answer where a template is looked at."""
 
 
 class Wording:
@@ -31,15 +34,17 @@ class Wording:
         ------
         ValueError : a prompt that comes to no tokens, or holds what the tokenizer has no token for.
         """
+        worded = [prompt for prompt in prompts if not isinstance(prompt, Tokens)]
         if self.tokenizer.chat_template:
-            found = [self._rendered(prompt) for prompt in prompts]
+            found = [self._rendered(prompt) for prompt in worded]
         else:
-            found = [[*self._opening, *ids] for ids in self._ids([prompt.text for prompt in prompts])]
-        for prompt, ids in zip(prompts, found, strict=True):
+            found = [[*self._opening, *ids] for ids in self._ids([prompt.text for prompt in worded])]
+        for prompt, ids in zip(worded, found, strict=True):
             if not ids:
                 raise ValueError(f"the prompt {prompt.text!r} holds nothing that the tokenizer reads")
             self._must_be_known(prompt.text, ids)
-        return found
+        left = iter(found)
+        return [list(prompt.ids) if isinstance(prompt, Tokens) else next(left) for prompt in prompts]
 
     def _rendered(self, prompt: Prompt) -> list[int]:
         goes_on = prompt.messages[-1].role == "assistant"
@@ -47,6 +52,32 @@ class Wording:
             prompt.plain(), add_generation_prompt=not goes_on, continue_final_message=goes_on, return_dict=False
         )
         return list(ids)
+
+    def continued(self, prompt: Prompt, answer: Sequence[int], text: str, request: str, ends: Sequence[int]) -> Tokens:
+        """What is read for a further answer: a prompt, the very tokens of the answer to it, and a request.
+
+        Parameters
+        ----------
+        answer : tokens as they were drawn. An end token at their end gives way to what the template closes an answer
+            with, or without a template to nothing.
+        text : what they say.
+        request : a user's next message, or without a template what follows; may be empty without one.
+        ends : the tokens that end an answer.
+
+        Raises
+        ------
+        ValueError : the template does not show earlier answers as they were.
+        """
+        (before,) = self.prompt_ids([prompt])
+        said = list(answer[:-1] if answer and answer[-1] in ends else answer)
+        whole = prompt.then(Message("assistant", text), *((Message("user", request),) if request else ()))
+        if not self.tokenizer.chat_template:
+            return Tokens(whole.messages, (*before, *said, *self.answer_ids([request])[0]))
+        shown = prompt.then(Message("assistant", _MARK), Message("user", request))
+        rendered = self.tokenizer.apply_chat_template(shown.plain(), add_generation_prompt=True, tokenize=False)
+        if rendered.count(_MARK) != 1:
+            raise ValueError("the chat template does not show earlier answers as they were, so none can be corrected")
+        return Tokens(whole.messages, (*before, *said, *self._ids([rendered.partition(_MARK)[2]])[0]))
 
     def answer_ids(self, texts: list[str]) -> list[list[int]]:
         """Tokens of texts that follow something else.

@@ -77,3 +77,16 @@ def paid(
 ) -> Float[Tensor, " n"]:
     """Rewards of answers less beta for every nat by which the policy held them likelier than its reference did."""
     return rewards - beta * kl.where(mask, 0.0).sum(dim=1).to(rewards)
+
+
+def counted(before: Counter[str], reasons: Counter[str], rewards: Float[Tensor, " n"]) -> Counter[str]:
+    """The answers that were left out so far, by reason, after those of one update.
+
+    Raises
+    ------
+    ValueError : none was left out before, and not one of these has a reward: something is wrong with the reward.
+    """
+    if not before.total() and not rewards.isfinite().any():
+        told = "; ".join(f"{count} times {why}" for why, count in reasons.most_common(3))
+        raise ValueError(f"none of the first {len(rewards)} answers has a reward: {told}")
+    return before + reasons

@@ -16,6 +16,7 @@ from autodidact.catalog import unknown
 from autodidact.lm.adapters import adapter_off
 from autodidact.lm.lm import Asked, Completion, Sampling
 from autodidact.lm.local import LocalLM
+from autodidact.lm.repeated import generate_each
 from autodidact.lm.tokenised import Tokenised
 from autodidact.objectives.kl import kl_categorical, kl_k1, kl_k2, kl_k3, token_entropy
 
@@ -118,7 +119,7 @@ class Policy(nn.Module):
         seed: int = 0,
         temperature: float | None = None,
     ) -> Drawn:
-        """Draw answers to prompts that differ from each other; they follow from weights, prompts and seed alone.
+        """Draw answers to prompts, of which some may be alike; they follow from weights, prompts and seed alone.
 
         Parameters
         ----------
@@ -129,7 +130,7 @@ class Policy(nn.Module):
         """
         heat = self.temperature if temperature is None else temperature
         sampling = Sampling(group, max_tokens, heat, stop=tuple(stop), seed=seed)
-        found = [one for answers in self.lm.generate(prompts, sampling) for one in answers]
+        found = [one for answers in generate_each(self.lm, prompts, sampling) for one in answers]
         asked = [prompt for prompt in prompts for _ in range(group)]
         tokens = self.lm.encode(asked, [one.tokens or () for one in found])
         return Drawn(tuple(found), tokens.to(self.lm.device), group)

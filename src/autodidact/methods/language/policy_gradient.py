@@ -38,7 +38,7 @@ from autodidact.objectives.likelihood import Normaliser
 from autodidact.objectives.shards import mean_over_processes
 from autodidact.rewards import Reward, named
 from autodidact.rollouts import Divergence, Drawn, Policy, Question, advantages, judged, of_siblings, paid
-from autodidact.rollouts.judging import learned_from
+from autodidact.rollouts.judging import counted, learned_from
 from autodidact.rollouts.policy import check_divergence
 
 CARD = Card(
@@ -245,7 +245,7 @@ class PolicyGradient(OnTask):
         """
         drawn = self._drawn(questions, self.group, seed, self.temperature)
         rewards, reasons = judged(drawn, questions, self.reward, missing_end=self.missing_end)
-        self._count(reasons, rewards)
+        self.dropped = counted(self.dropped, reasons, rewards)
         tokens = drawn.tokens
         passed = self.policy.passed(tokens, "reward")
         old, ref = passed.logprobs, passed.logprobs - passed.kl
@@ -332,12 +332,6 @@ class PolicyGradient(OnTask):
             seed=seed,
             temperature=temperature,
         )
-
-    def _count(self, reasons: Counter[str], rewards: Float[Tensor, " n"]) -> None:
-        if not self.dropped.total() and not rewards.isfinite().any():
-            told = "; ".join(f"{count} times {why}" for why, count in reasons.most_common(3))
-            raise ValueError(f"none of the first {len(rewards)} answers has a reward: {told}")
-        self.dropped += reasons
 
     def _advantages(
         self, worth: Float[Tensor, "g k"], questions: Sequence[Question]

@@ -1,0 +1,271 @@
+"""The updates of SCoRe: a language model answers twice, and learns from what both answers are worth."""
+
+from __future__ import annotations
+
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from autodidact.catalog import unknown
+from autodidact.data.batch import Batch
+from autodidact.lm import Asked
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.local import LocalLM
+from autodidact.lm.task import Task
+from autodidact.lm.tokenised import Tokenised
+from autodidact.lm.turns import AGAIN, asked_again, two_answers
+from autodidact.methods.method import Group, Loss, Progress, Views
+from autodidact.methods.on_task import OnTask
+from autodidact.model import Model
+from autodidact.objectives import mean_over_tokens, reinforce_loss, rloo
+from autodidact.rewards import Reward, named
+from autodidact.rollouts import Drawn, Policy, Question, advantages, judged
+from autodidact.rollouts.judging import counted, learned_from
+
+Credit = Literal["instant", "return"]
+InLoss = Literal["exact", "k3"]
+
+
+def shaped(first: Float[Tensor, "q f"], second: Float[Tensor, "q f s"], alpha: float) -> Float[Tensor, "q f s"]:
+    """Rewards of second answers with the bonus for progress: r2 + alpha (r2 - r1) (SCoRe, 2409.12917, section 5.2).
+
+    Wrong then right earns alpha extra, right then wrong loses alpha, no change gets nothing beside r2.
+    """
+    return second + alpha * (second - first[..., None])
+
+
+def credited(first: Float[Tensor, "q f"], second: Float[Tensor, "q f s"], credit: Credit) -> Float[Tensor, "q f"]:
+    """What the tokens of first answers are weighed with.
+
+    "instant": their own reward. "return": that and the mean (shaped) reward of what followed. With the bonus the
+    coefficient of r1 is then 1 - alpha, so that above 1 a policy is paid for failing first.
+
+    Parameters
+    ----------
+    second : as `shaped` gives them; NaN where there is none.
+    """
+    return first if credit == "instant" else first + second.nanmean(dim=2)
+
+
+@dataclass(frozen=True)
+class Attempts:
+    """Two turns of an update.
+
+    Attributes
+    ----------
+    first, second : tokens of the first answers, and of the second ones, which follow from them.
+    first_advantages, second_advantages : of each answer, 0 where it does not count.
+    figures : what the log shows.
+    """
+
+    first: Tokenised
+    second: Tokenised
+    first_advantages: Float[Tensor, " n"]
+    second_advantages: Float[Tensor, " m"]
+    figures: dict[str, Tensor]
+
+
+class TwoTurns(OnTask):
+    r"""Multi-turn policy gradients with a frozen reference (SCoRe, arXiv 2409.12917, equations 3 and 4).
+
+    To each question several first answers are drawn, and several second ones after each of them: what the model reads
+    then are the very tokens of the first answer and a request that does not say whether it was right. The baseline of a
+    second answer is the mean of the others after the same first one; that of a first answer the mean of the other first
+    ones. The divergence from the reference stands in the loss, with a price for each turn.
+
+    Parameters
+    ----------
+    lm, task, reward, seconds : see `PolicyGradient`.
+    request : asks for the second answer.
+    rewarded_first : whether first answers are rewarded. Without, as in the first stage, their tokens have no part in
+        the policy gradient.
+    alpha : of the bonus for progress, 0 or more.
+    credit : see `credited`.
+    beta_first, beta_second : price of a nat of divergence in either turn, 0 or more.
+    kl : how it is measured: "exact" over the vocabulary, or "k3".
+    firsts : first answers to a question; 2 or more where they are rewarded.
+    follow : second answers after each, 2 or more.
+    temperature : of drawing, above 0.
+    missing_end : taken off the reward of an answer that was cut off.
+    lr_scale : factor on the learning rate.
+    reference : what the divergence is from, see `Policy`.
+
+    Raises
+    ------
+    ValueError : an option out of its range, no such reward, or a task without inputs that it can judge.
+    """
+
+    def __init__(
+        self,
+        lm: LocalLM,
+        task: Task,
+        *,
+        reward: str | Reward = "checker",
+        seconds: float = 1.0,
+        request: str = AGAIN,
+        rewarded_first: bool = True,
+        alpha: float = 10.0,
+        credit: Credit = "instant",
+        beta_first: float = 0.01,
+        beta_second: float = 0.01,
+        kl: InLoss = "exact",
+        firsts: int = 2,
+        follow: int = 4,
+        temperature: float = 1.0,
+        missing_end: float = 0.0,
+        lr_scale: float = 0.1,
+        reference: LocalLM | Literal["now", "base"] = "now",
+    ) -> None:
+        super().__init__()
+        check_turns(
+            alpha,
+            credit,
+            kl,
+            (firsts if rewarded_first else 2, follow),
+            (beta_first, beta_second, missing_end),
+            lr_scale,
+        )
+        if firsts < 1:
+            raise ValueError(f"firsts is at least 1, got {firsts}")
+        self.task, self.request = task, request
+        self.reward = named(reward, task, seconds=seconds) if isinstance(reward, str) else reward
+        self._questions = {one.input: one for one in Question.of(task, learned_from(task, self.reward))}
+        self.policy = Policy(lm, temperature=temperature, start=reference)
+        self.rewarded_first, self.alpha, self.credit = rewarded_first, alpha, credit
+        self.beta_first, self.beta_second, self.kl = beta_first, beta_second, kl
+        self.firsts, self.follow, self.missing_end, self.lr_scale = firsts, follow, missing_end, lr_scale
+        self.dropped = Counter[str]()
+
+    @property
+    def lm(self) -> LocalLM:
+        return self.policy.lm
+
+    @property
+    def questions(self) -> Sequence[str]:
+        return list(self._questions)
+
+    def views(self, batch: Batch, progress: Progress) -> Views:
+        seed = int(torch.randint(2**61, (), generator=progress.generator))
+        return Views({"questions": [self._questions[text] for text in batch["input"]], "seed": seed}, batch.ids)
+
+    def loss(self, views: Views, progress: Progress) -> Loss:
+        return self.loss_of(self.attempted(views["questions"], views["seed"]))
+
+    @torch.no_grad()
+    def attempted(self, questions: Sequence[Question], seed: int) -> Attempts:
+        """Draw both turns and judge them.
+
+        Raises
+        ------
+        ValueError : not one second answer of the first update has a reward, with the reasons.
+        """
+        first = self._drawn([one.prompt for one in questions], self.firsts, seed)
+        asked = [question for question in questions for _ in range(self.firsts)]
+        again = [
+            asked_again(self.lm, one.prompt, said, self.request)
+            for one, said in zip(asked, first.completions, strict=True)
+        ]
+        second = self._drawn(again, self.follow, seed + 1)
+        r1, why = judged(first, questions, self.reward, missing_end=self.missing_end)
+        r2, more = judged(second, asked, self.reward, missing_end=self.missing_end)
+        self.dropped = counted(self.dropped, why + more, r2)
+        r1 = first.groups(r1)
+        r2 = r2.reshape(*r1.shape, self.follow)
+        worth = shaped(r1, r2, self.alpha)
+        a2, _ = advantages(worth.flatten(0, 1), rloo)
+        a1 = torch.zeros_like(r1)
+        if self.rewarded_first:
+            a1, _ = advantages(credited(r1, worth, self.credit), rloo)
+        change = r2 - r1[..., None]
+        texts = [text for text in first.texts for _ in range(self.follow)]
+        edited = [a != b for a, b in zip(texts, second.texts, strict=True)]
+        figures = {
+            "first": r1.nanmean(),
+            "second": r2.nanmean(),
+            "better": (change > 0).double().mean(),
+            "worse": (change < 0).double().mean(),
+            "edited": torch.tensor(edited).double().mean(),
+            "cut_off": (~first.ended).double().mean(),
+            "dropped": (~worth.isfinite()).double().mean(),
+        }
+        return Attempts(
+            first.tokens,
+            second.tokens,
+            a1.flatten().to(self.lm.device, torch.float32),
+            a2.flatten().to(self.lm.device, torch.float32),
+            {name: value.to(self.lm.device, torch.float32).nan_to_num() for name, value in figures.items()},
+        )
+
+    def loss_of(self, attempts: Attempts) -> Loss:
+        """What the policy descends on drawn attempts; its value means nothing but its gradient.
+
+        Both turns are passed through the model apart, for what the second one reads of the first is a prompt there.
+        """
+        total, terms = torch.zeros((), device=self.lm.device), dict(attempts.figures)
+        for name, tokens, weights, price in (
+            ("first", attempts.first, attempts.first_advantages, self.beta_first),
+            ("second", attempts.second, attempts.second_advantages, self.beta_second),
+        ):
+            passed = self.policy.passed(tokens, self.kl)
+            norm = float(self.task.max_tokens)
+            kl = mean_over_tokens(passed.kl, tokens.answer, norm)
+            total = total + price * kl
+            if name == "second" or self.rewarded_first:
+                total = total + reinforce_loss(passed.logprobs, tokens.answer, weights, norm)
+            terms[f"kl_{name}"] = kl.detach() * norm
+        return Loss(total, terms)
+
+    def groups(self) -> list[Group]:
+        return [Group("policy", [p for p in self.lm.parameters() if p.requires_grad], lr_scale=self.lr_scale)]
+
+    def kept(self) -> Model:
+        return LanguageModel(self.lm, self.task, again=self.request)
+
+    def answers(self, most: int = 200) -> list[tuple[str, str]]:
+        asked = self.questions[:most]
+        said = two_answers(self.lm, self.task, asked, self.request)
+        return [(self.task.prompt(one), self.task.answer(second)) for one, (_, second) in zip(asked, said, strict=True)]
+
+    def _drawn(self, prompts: Sequence[Asked], group: int, seed: int) -> Drawn:
+        task = self.task
+        return self.policy.draw(prompts, group=group, max_tokens=task.max_tokens, stop=task.style.stop, seed=seed)
+
+
+def check_turns(
+    alpha: float, credit: str, kl: str, answers: tuple[int, int], prices: tuple[float, ...], lr_scale: float
+) -> None:
+    """Raise ValueError for options that make no sense.
+
+    Parameters
+    ----------
+    answers : first ones that are compared with each other, and second ones after each.
+    prices : of divergence in either turn, and of an answer that was cut off.
+    """
+    if not alpha >= 0:
+        raise ValueError(f"alpha, the bonus for progress, is 0 or more, got {alpha}")
+    if credit not in get_args(Credit):
+        raise unknown("credit", credit, get_args(Credit))
+    if kl not in get_args(InLoss):
+        raise unknown("divergence in the loss", kl, get_args(InLoss))
+    if min(answers) < 2:
+        raise ValueError(
+            "a baseline needs 2 or more first answers to a question (firsts) and 2 or more second answers after each "
+            f"(follow), got {answers[0]} and {answers[1]}"
+        )
+    if not min(prices) >= 0 or not lr_scale > 0:
+        raise ValueError(
+            f"prices of divergence and of a missing end are 0 or more, and lr_scale is above 0; got {prices} and "
+            f"{lr_scale}"
+        )
+    if credit == "return" and alpha > 1:
+        warnings.warn(
+            f'with credit "return" a right first answer is weighed with 1 - alpha = {1 - alpha:g}: the policy is paid '
+            'for failing first; "instant" is not',
+            stacklevel=3,
+        )

@@ -1,0 +1,308 @@
+"""SCoRe: what each stage rewards, by enumeration and on drawn attempts; a run of both stages, killed and resumed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import warnings
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from autodidact.evaluation.table import Table
+from autodidact.evaluation.two_turns import transitions
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.scripted import ScriptedLM
+from autodidact.lm.task import Demonstration, Style, Task
+from autodidact.lm.tiny import tiny_lm
+from autodidact.measures.editing import edit_ratio
+from autodidact.methods.language.two_turns import TwoTurns, credited, shaped
+from autodidact.model import load_model
+from autodidact.recipes.self_correct import SelfCorrect
+from autodidact.rewards.programs import Programmed
+from autodidact.training import Settings
+from autodidact.verbs.apply import apply
+from autodidact.verbs.improve import improve
+
+STYLE = Style(opening="", demonstration="{input}>{output};", question="{input}>", stop=(";",))
+WORDS = [a + b for a in "abc" for b in "abc"]
+TASK = Task(
+    "The first letter.",
+    examples=tuple(Demonstration(w, w[0]) for w in WORDS),
+    test=(Demonstration("aba", "a"), Demonstration("bab", "b")),
+    style=STYLE,
+    max_tokens=3,
+)
+
+SECOND = torch.tensor(list(itertools.product(range(3), repeat=2)))
+"""All second answers of two tokens out of three."""
+
+
+def second_probabilities(theta: Tensor) -> Tensor:
+    """Of all second answers after each of three first ones, (3, 9): theta is (3, 4, 3)."""
+    first = theta[:, 0].log_softmax(-1)[:, SECOND[:, 0]]
+    rows = theta[:, 1:].log_softmax(-1)
+    return (first + rows[:, SECOND[:, 0], SECOND[:, 1]]).exp()
+
+
+@pytest.fixture
+def toy() -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Parameters of a first answer of one token and of second ones, and the rewards of both."""
+    generator = torch.Generator().manual_seed(0)
+    phi = torch.randn(3, dtype=torch.float64, generator=generator).requires_grad_()
+    theta = torch.randn(3, 4, 3, dtype=torch.float64, generator=generator).requires_grad_()
+    r1 = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)
+    r2 = (torch.rand(9, dtype=torch.float64, generator=generator) < 0.4).double()
+    return phi, theta, r1, r2
+
+
+def expected_gradients(toy, alpha: float, credit: str) -> tuple[Tensor, Tensor]:
+    """Exact expected policy gradient of first and second parameters, by the sum over all answers of both turns."""
+    phi, theta, r1, r2 = toy
+    worth = shaped(r1[None], r2.expand(1, 3, 9), alpha)[0]
+    after = second_probabilities(theta)
+    weight = credited(r1[None], (9 * after.detach() * worth)[None], credit)[0]
+    log_first, log_second = phi.log_softmax(0), after.log()
+    p1 = phi.softmax(0).detach()
+    objective = (p1 * weight * log_first).sum() + (p1[:, None] * after.detach() * worth * log_second).sum()
+    return torch.autograd.grad(objective, (phi, theta))
+
+
+@pytest.mark.parametrize("alpha", [0.5, 5.0])
+def test_at_once_credited_the_bonus_multiplies_the_second_gradient_by_one_plus_alpha_and_leaves_the_first(toy, alpha):
+    plain, bonus = expected_gradients(toy, 0.0, "instant"), expected_gradients(toy, alpha, "instant")
+    torch.testing.assert_close(bonus[1], (1 + alpha) * plain[1], atol=1e-12, rtol=1e-10)
+    torch.testing.assert_close(bonus[0], plain[0], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 0.5, 5.0])
+def test_credited_with_the_return_a_right_first_answer_has_the_coefficient_one_minus_alpha(toy, alpha):
+    phi, theta, r1, r2 = toy
+    found = expected_gradients(toy, alpha, "return")[0]
+    second = (second_probabilities(theta) @ r2).detach()
+    weight = (1 - alpha) * r1 + (1 + alpha) * second
+    right = torch.autograd.grad(phi.softmax(0) @ weight, phi)[0]
+    torch.testing.assert_close(found, right, atol=1e-12, rtol=0)
+
+
+@pytest.fixture
+def lm():
+    made = tiny_lm("abc>;!", width=16, depth=1, context=32)
+    with torch.no_grad():
+        made.module.lm_head.weight.mul_(6)
+    return made
+
+
+def letters(given: str, answer: str, wanted: str | None) -> float:
+    return answer.count("a") - 0.3 * answer.count("b") + 0.1 * len(answer)
+
+
+def method(lm, **options) -> TwoTurns:
+    return TwoTurns(
+        lm, TASK, **{"reward": Programmed(letters), "request": "!", "alpha": 2.0, "firsts": 3, "follow": 4, **options}
+    )
+
+
+def attempted(made: TwoTurns, seed: int = 1):
+    return made.attempted([made._questions[text] for text in ("ab", "cc")], seed)
+
+
+def gradient(made: TwoTurns, total: Tensor) -> Tensor:
+    return torch.cat([g.flatten() for g in torch.autograd.grad(total, [*made.lm.parameters()], retain_graph=True)])
+
+
+def moved(lm) -> None:
+    with torch.no_grad():
+        for parameter in lm.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
+
+
+def rewards_of(made: TwoTurns, tokens) -> list[float]:
+    texts = [made.lm.wording.text(row[mask].tolist()) for row, mask in zip(tokens.ids, tokens.answer, strict=True)]
+    return [letters("", text.partition(";")[0].strip(), None) for text in texts]
+
+
+@pytest.mark.parametrize("credit", ["instant", "return"])
+def test_attempts_are_compared_with_their_siblings_by_a_loop(lm, credit):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = method(lm, credit=credit)
+    found = attempted(made)
+    r1, r2 = rewards_of(made, found.first), rewards_of(made, found.second)
+    first, second = [], []
+    for question in range(2):
+        weights = []
+        for place in range(3):
+            row = 3 * question + place
+            worth = [r + 2.0 * (r - r1[row]) for r in r2[4 * row : 4 * row + 4]]
+            second += [w - (sum(worth) - w) / 3 for w in worth]
+            weights.append(r1[row] + (sum(worth) / 4 if credit == "return" else 0.0))
+        first += [w - (sum(weights) - w) / 2 for w in weights]
+    assert found.second_advantages.tolist() == pytest.approx(second, abs=1e-5)
+    assert found.first_advantages.tolist() == pytest.approx(first, abs=1e-5)
+    # What a second answer follows from is the first one of its own row.
+    for row in range(24):
+        before = found.second.ids[row][found.second.attention[row] & ~found.second.answer[row]].tolist()
+        said = found.first.ids[row // 4][found.first.attention[row // 4]].tolist()
+        said = said[:-1] if said[-1] in lm.ends else said
+        assert before[: len(said)] == said
+
+
+def test_the_first_stage_has_no_policy_gradient_on_first_answers_only_the_divergence(lm):
+    made = method(lm, rewarded_first=False, alpha=0.0, beta_first=0.7, beta_second=0.0)
+    found = attempted(made)
+    assert found.first_advantages.abs().max() == 0
+    # At the reference the divergence has no gradient: what is left is that of the second answers alone.
+    each = made.lm.logprobs(found.second).sum(dim=1)
+    alone = -(each * found.second_advantages).mean() / TASK.max_tokens
+    torch.testing.assert_close(gradient(made, made.loss_of(found).total), gradient(made, alone), atol=1e-6, rtol=1e-4)
+    moved(lm)
+    away = attempted(made)
+    quiet = replace(away, second_advantages=torch.zeros_like(away.second_advantages))
+    kl = made.policy.passed(away.first, "exact").kl.sum(dim=1).mean() / TASK.max_tokens
+    torch.testing.assert_close(
+        gradient(made, made.loss_of(quiet).total), gradient(made, 0.7 * kl), atol=1e-6, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize("kl", ["exact", "k3"])
+def test_at_the_reference_both_divergences_are_zero_and_later_never_negative(lm, kl):
+    made = method(lm, kl=kl)
+    terms = made.loss_of(attempted(made)).terms
+    assert abs(float(terms["kl_first"])) < 1e-6
+    assert abs(float(terms["kl_second"])) < 1e-6
+    moved(lm)
+    terms = made.loss_of(attempted(made)).terms
+    assert float(terms["kl_first"]) > 1e-4
+    assert float(terms["kl_second"]) > 1e-4
+
+
+def test_a_great_price_leaves_first_answers_as_they_were_while_second_ones_change(lm):
+    made = method(lm, rewarded_first=False, alpha=0.0, beta_first=300.0, beta_second=0.0, request="!!")
+    optimiser = torch.optim.Adam(made.lm.parameters(), lr=3e-3)
+    for seed in range(25):
+        optimiser.zero_grad()
+        made.loss_of(attempted(made, seed)).total.backward()
+        optimiser.step()
+    terms = made.loss_of(attempted(made, 99)).terms
+    assert float(terms["kl_first"]) < 0.01
+    assert float(terms["kl_second"]) > 10 * float(terms["kl_first"])
+
+
+def test_equal_rewards_teach_nothing_and_an_answer_without_a_reward_is_left_out(lm):
+    made = method(lm, reward=Programmed(lambda *_: 0.4), beta_first=0.0, beta_second=0.0)
+    assert gradient(made, made.loss_of(attempted(made)).total).abs().max() < 1e-7
+    made = method(lm, reward=Programmed(lambda given, answer, wanted: None if "b" in answer else 1.0 + len(answer)))
+    found = attempted(made)
+    assert made.dropped["the function gave None"] > 0
+    assert torch.isfinite(found.second_advantages).all()
+    assert torch.isfinite(found.first_advantages).all()
+    assert 0 < float(found.figures["dropped"]) < 1
+    assert torch.isfinite(made.loss_of(found).total)
+    with pytest.raises(ValueError, match="none of the first 24 answers has a reward: 30 times ZeroDivisionError"):
+        attempted(method(lm, reward=Programmed(lambda *_: 1 / 0)))
+
+
+def test_empty_and_unfinished_first_answers_are_asked_again_like_any_other(lm):
+    with torch.no_grad():
+        lm.module.lm_head.weight.mul_(0)
+    made = method(lm, missing_end=0.5)
+    found = attempted(made)
+    lengths = found.first.answer.sum(dim=1)
+    assert 1 in lengths
+    assert float(found.figures["cut_off"]) > 0
+    assert len(found.second) == 24
+
+
+def test_delta_is_what_was_fixed_less_what_was_broken():
+    task = replace(TASK, test=tuple(Demonstration(w, w[0]) for w in ("aaa", "bbb", "ccc", "abc", "bca")))
+    found = transitions(task, [("a", "a"), ("x", "b"), ("c", ""), ("x", "y"), ("x", "b")])
+    assert found == pytest.approx(
+        {"first": 0.4, "second": 0.6, "delta": 0.2, "fixed": 0.4, "broken": 0.2, "edited": 0.8, "edit_ratio": 0.8}
+    )
+    assert found["delta"] == pytest.approx(found["second"] - found["first"])
+    with pytest.raises(ValueError, match="1 pairs of answers for 5 test inputs"):
+        transitions(task, [("a", "a")])
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "ratio"),
+    [("", "", 0), ("abc", "abc", 0), ("abc", "", 1), ("kitten", "sitting", 3 / 7), ("131", "132", 1 / 3)],
+)
+def test_the_edit_ratio_is_levenshteins_distance_over_the_longer(a, b, ratio):
+    assert edit_ratio(a, b) == edit_ratio(b, a) == pytest.approx(ratio)
+
+
+QUICK = Settings(steps=3, batch_size=4, lr=1e-2, weight_decay=0.0, deterministic=True)
+OPTIONS = {"request": "!", "firsts": 2, "follow": 2, "lr_scale": 1.0, "alpha": 5.0}
+
+
+def test_a_run_of_both_stages_goes_on_after_a_kill_and_ends_as_if_it_had_not_been(lm, tmp_path, monkeypatch):
+    def go(out, model):
+        return improve("self_correct", model, TASK, out=out, settings=QUICK, method_arguments=OPTIONS, quiet=True)
+
+    whole = go(tmp_path / "whole", lm.frozen().requires_grad_())
+    with monkeypatch.context() as patched:
+        patched.setattr(SelfCorrect, "second", _killed)
+        with pytest.raises(KeyboardInterrupt):
+            go(tmp_path / "cut", lm.frozen().requires_grad_())
+    back = go(tmp_path / "cut", lm.frozen().requires_grad_())
+    assert isinstance(back, LanguageModel)
+    for (name, a), (_, b) in zip(whole.state_dict().items(), back.state_dict().items(), strict=True):
+        assert torch.equal(a, b), name
+    start = dict(lm.state_dict())
+    assert any(not torch.equal(value, start[name]) for name, value in whole.lm.state_dict().items())
+    table = Table.load(tmp_path / "cut" / "evaluations" / "self_correct.json")
+    assert table.arms == ["before", "after"]
+    for arm in table.arms:
+        figures = {name: table.mean_interval(arm, name).mean for name in table.metrics}
+        assert figures["delta"] == pytest.approx(figures["fixed"] - figures["broken"])
+        assert figures["delta"] == pytest.approx(figures["second"] - figures["first"])
+    assert "were wrong and became right" in (tmp_path / "cut" / "report.html").read_text()
+    rows = [json.loads(line) for line in (tmp_path / "cut" / "examples.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in rows] == [f"{word}>" for word in WORDS]
+    (tmp_path / "in.txt").write_text("ab\ncc\n")
+    written = apply(tmp_path / "cut", tmp_path / "in.txt", ability="generate", out=tmp_path / "o.jsonl", quiet=True)
+    said = [json.loads(line) for line in written.read_text().splitlines()]
+    assert all({"input", "first", "output"} <= set(row) for row in said)
+    assert load_model(tmp_path / "cut").again == "!"
+
+
+def _killed(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"alpha": -1.0}, "alpha, the bonus for progress, is 0 or more"),
+        ({"firsts": 1}, "2 or more first answers"),
+        ({"follow": 1}, "2 or more second answers"),
+        ({"credit": "retrun"}, "did you mean 'return'"),
+        ({"kl": "k1"}, "unknown divergence in the loss 'k1'"),
+        ({"beta": -0.1}, "are 0 or more"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_at_once(options, said):
+    with pytest.raises(ValueError, match=said):
+        SelfCorrect(**options)
+
+
+def test_paying_for_failing_first_is_warned_of():
+    with pytest.warns(UserWarning, match="the policy is paid for failing first"):
+        SelfCorrect(credit="return")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        SelfCorrect(credit="return", alpha=0.5)
+        SelfCorrect()
+
+
+def test_a_model_elsewhere_and_a_task_without_examples_are_refused_before_anything_is_asked(lm, tmp_path):
+    elsewhere = ScriptedLM(lambda _: "x")
+    with pytest.raises(ValueError, match="SelfCorrect trains a model, and scripted runs elsewhere"):
+        improve("self_correct", elsewhere, TASK, out=tmp_path / "a", quiet=True)
+    assert elsewhere.calls == []
+    with pytest.raises(ValueError, match="learns from the task's examples"):
+        improve("self_correct", lm, Task("x", inputs=("a",)), out=tmp_path / "b", quiet=True)
