@@ -12,6 +12,7 @@ KINDS = {
     "judge": "autodidact.lm.judge:Judge",
     "language_model": "autodidact.lm.kept:LanguageModel",
     "predictor": "autodidact.encoders.kept:PredictorModel",
+    "reward_model": "autodidact.lm.reward_model:RewardModel",
     "projected": "autodidact.encoders.kept:ProjectedModel",
     "transformed_predictor": "autodidact.encoders.transformed:TransformedPredictor",
 }

@@ -188,6 +188,13 @@ class Wrapped(Answering):
         self.lm.need(who, *capabilities)
 
 
+def innermost(lm: LM | None) -> LM | None:
+    """The model that wrappers are around; a model without any is itself that."""
+    while isinstance(lm, Wrapped):
+        lm = lm.lm
+    return lm
+
+
 def answers(lm: LM, requests: Sequence[Request], *, together: int = 32) -> Iterator[tuple[int, Answer]]:
     """Answers of any model in the order of their arrival, each with the position of its request.
 

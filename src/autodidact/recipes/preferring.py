@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from autodidact.data import ArraySource, Field, Source, Store
+from autodidact.data import ArraySource, Field, Store
 from autodidact.data.ids import row_ids
 from autodidact.data.schema import Schema
 from autodidact.lm.kept import LanguageModel
@@ -30,7 +30,7 @@ def differing(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
     return kept, len(pairs) - len(kept)
 
 
-def pair_source(name: str, pairs: Sequence[Pair], references: Sequence[Sequence[float]] = ()) -> Source:
+def pair_source(name: str, pairs: Sequence[Pair], references: Sequence[Sequence[float]] = ()) -> ArraySource:
     """Pairs as data to train on.
 
     Parameters

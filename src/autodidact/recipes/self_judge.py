@@ -18,7 +18,7 @@ from autodidact.data.schema import Schema
 from autodidact.evaluation.selective import selective
 from autodidact.evaluation.table import Table
 from autodidact.lm import LM
-from autodidact.lm.answering import Wrapped
+from autodidact.lm.answering import innermost
 from autodidact.lm.judge import Judge, Selecting, Writer, rating_prompts, with_threshold
 from autodidact.lm.judging import DIGITS, expected_ratings
 from autodidact.lm.kept import LanguageModel
@@ -329,8 +329,7 @@ def check_digits(lm: LocalLM) -> None:
 
 def writer_of(lm: LM | None, student: LocalLM) -> Writer:
     """What writes when the judge answers: a model that runs here as it is before training; None for one elsewhere."""
-    while isinstance(lm, Wrapped):
-        lm = lm.lm
+    lm = innermost(lm)
     if not isinstance(lm, LocalLM):
         return None
     fresh = not any(weight.any() for name, weight in student.named_parameters() if "lora_B" in name)

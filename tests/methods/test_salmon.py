@@ -1,0 +1,316 @@
+"""SALMON: a judge in two orders, a reward model that reads principles, and a policy steered by them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from autodidact.data import Store
+from autodidact.data.batch import Batch
+from autodidact.lm.judging import JudgeForm
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.lm import Completion
+from autodidact.lm.reward_model import RewardModel, principle_texts
+from autodidact.lm.scripted import ScriptedLM
+from autodidact.lm.task import Principle, Style, Task
+from autodidact.lm.tiny import tiny_lm
+from autodidact.lm.tokenised import Tokenised
+from autodidact.methods.language.bradley_terry import BradleyTerry
+from autodidact.model import load_model
+from autodidact.recipes.salmon import Salmon, accuracy, comparison, log_odds
+from autodidact.rewards import Answered, named
+from autodidact.rewards.principled import Principled
+from autodidact.training import Settings
+from autodidact.verbs.apply import apply
+from autodidact.verbs.improve import improve
+
+SYMBOLS = "abcdLVWX-|:>12;"
+FORM = JudgeForm(
+    rating="{input}{answer}>",
+    referenced="{reference}{input}{answer}>",
+    comparison="{principle}|{input}:{first}|{second}>",
+    choices=("1", "2"),
+    reward="{answer}|{input}|{principles}>",
+    principle="{principle}",
+)
+TASK = Task(
+    "Write.",
+    inputs=tuple("abcd"),
+    principles={"long": Principle("L", "-L"), "a": Principle("V", "-V", 3.0), "b": Principle("W")},
+    style=Style(opening="", demonstration="{input}:{output};", question="{input}:", stop=(";",)),
+    judge=FORM,
+    max_tokens=6,
+)
+
+
+def judge(prompt: str, *, bias: float = 0.7):
+    """Compares by length and by the share of a letter, and likes what stands first."""
+    principle, _, rest = prompt.partition("|")
+    first, _, second = rest.partition(":")[2].removesuffix(">").partition("|")
+    gap = {
+        "L": len(first) - len(second),
+        "V": 3 * (first.count("a") - second.count("a")),
+        "W": 3 * (first.count("b") - second.count("b")),
+    }[principle]
+    odds = gap + bias
+    return {"1": -math.log1p(math.exp(-odds)), "2": -math.log1p(math.exp(odds))}
+
+
+def said(text: str) -> Completion:
+    return Completion(text, "stop")
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return tiny_lm(SYMBOLS, width=16, depth=1, context=48)
+
+
+def test_a_reward_is_read_at_the_last_token_whatever_the_padding(lm):
+    model = RewardModel(lm, TASK)
+    torch.nn.init.normal_(model.head.weight)
+    texts = ["abc|a|L>", "a|b|L-V>"]
+    rows = lm.wording.answer_ids(texts)
+    alone = [float(model.read(Tokenised.of([(ids, [])]))) for ids in rows]
+    with torch.no_grad():
+        together = model.rewards(texts).tolist()
+    assert together == pytest.approx(alone, abs=1e-5)
+    for width in (1, 5, 20):
+        ids = torch.tensor([[0] * width + rows[0]])
+        attention = torch.tensor([[False] * width + [True] * len(rows[0])])
+        padded = float(model.read(Tokenised(ids, attention, torch.zeros_like(attention))))
+        assert padded == pytest.approx(alone[0], abs=1e-5)
+
+
+def test_the_loss_is_that_of_bradley_and_terry_and_swapping_the_answers_turns_the_margin_around(lm):
+    model = RewardModel(lm, TASK)
+    torch.nn.init.normal_(model.head.weight)
+    method = BradleyTerry(model)
+    better, worse = ["abc|a|L>", "a|b|V>"], ["b|a|L>", "cd|b|V>"]
+
+    def loss(chosen, rejected):
+        views = method.views(Batch(torch.arange(2), {"chosen": chosen, "rejected": rejected}), None)
+        with torch.no_grad():
+            return float(method.loss(views, None).total)
+
+    with torch.no_grad():
+        margins = (model.rewards(better) - model.rewards(worse)).double().tolist()
+    assert loss(better, worse) == pytest.approx(np.mean([math.log1p(math.exp(-m)) for m in margins]), abs=1e-6)
+    assert loss(worse, better) == pytest.approx(np.mean([math.log1p(math.exp(m)) for m in margins]), abs=1e-6)
+
+
+def test_two_orders_take_the_judges_liking_for_a_place_away():
+    first_always = ScriptedLM(lambda prompt: {"1": math.log(0.9), "2": math.log(0.1)})
+    pairs = Store(name="pairs")
+    pairs.append([1, 2], input=["a", "b"], first=["aab", "c"], second=["b", "dd"])
+    biased, store = Store(name="biased"), Store(name="judged")
+    Salmon(shortest=1).compare(first_always, TASK, pairs, biased)
+    learned, _, told = Salmon(shortest=1).examples(TASK, pairs, biased, 0)
+    assert learned == []
+    assert "the judge prefers neither" in told[0]
+    Salmon(shortest=1).compare(ScriptedLM(judge), TASK, pairs, store)
+    one, swapped = (np.asarray(store.column(name)) for name in ("one", "swapped"))
+    # Length: two symbols more, and one fewer; the liking of 0.7 comes on top in one order and off in the other.
+    assert one[:, 0].tolist() == pytest.approx([2.7, -0.3])
+    assert swapped[:, 0].tolist() == pytest.approx([1.3, -1.7])
+
+
+def test_with_one_principle_and_no_noise_labels_are_the_judges():
+    alone = replace(TASK, principles={"long": Principle("L", "-L")})
+    recipe = Salmon(noise=0.0, shortest=1, drawn=0, always=("long",))
+    rng = np.random.default_rng(0)
+    turned = Counter()
+    for score in (2.0, -1.0):
+        for _ in range(20):
+            (text,), wins = recipe.preference(alone, np.array([score]), "x", "y", rng)
+            turned[text] += 1
+            assert wins == ((score > 0) != (text == "-L"))
+    assert min(turned.values()) > 5
+    assert recipe.preference(alone, np.array([0.0]), "x", "y", rng) == (
+        "the judge prefers neither under the principles drawn"
+    )
+
+
+def test_noise_and_rules_turn_labels_as_often_as_they_say_and_never_those_that_are_measured_by():
+    recipe = Salmon(noise=0.1, rules=("as an AI",), rule_noise=0.25, shortest=1)
+    rng = np.random.default_rng(1)
+    scores = np.array([9.0, 0.1, 0.1])
+
+    def kept(first: str, second: str, measured: bool = False) -> float:
+        rows = [recipe.preference(TASK, scores, first, second, rng, measured=measured) for _ in range(800)]
+        decided = [(texts, wins) for texts, wins in rows if "L" in texts or "-L" in texts]
+        return np.mean([wins == ("L" in texts) for texts, wins in decided])
+
+    assert kept("x", "y") == pytest.approx(0.9, abs=0.05)
+    assert kept("x", "y", measured=True) == 1
+    ruled = [recipe.preference(TASK, scores, "as an AI", "y", rng)[1] for _ in range(800)]
+    assert np.mean(ruled) == pytest.approx(0.25, abs=0.06)
+
+
+def test_a_principle_without_words_for_its_opposite_is_never_turned_around_and_the_run_says_so():
+    rng = np.random.default_rng(2)
+    recipe = Salmon(shortest=1)
+    texts = [text for _ in range(300) for text in recipe.preference(TASK, np.ones(3), "x", "y", rng)[0]]
+    assert {"L", "-L", "V", "-V", "W"} == set(texts)
+    pairs, judged = Store(name="pairs"), Store(name="judged")
+    pairs.append([1], input=["a"], first=["aab"], second=["b"])
+    recipe.compare(ScriptedLM(judge), TASK, pairs, judged)
+    assert recipe.examples(TASK, pairs, judged, 0)[2][1] == "without words for their opposites, never turned around: b"
+    with pytest.raises(ValueError, match="principle 'b' has no words for its opposite"):
+        principle_texts(TASK, ["-b"])
+
+
+def test_what_is_not_compared_is_dropped_with_its_reason(lm):
+    recipe = Salmon(shortest=3)
+    assert recipe.refused(said(""), said("abc")) == "an empty answer"
+    assert recipe.refused(said("ab"), said("abc")) == "an answer of fewer than 3 characters"
+    assert recipe.refused(said("abc"), said("abc")) == "the same answer twice"
+    pairs, judged = Store(name="pairs"), Store(name="judged")
+    pairs.append([1, 2], input=["a", "b"], first=["a" * 30, "a"], second=["b" * 30, "b"])
+    recipe.compare(lm, TASK, pairs, judged)
+    assert judged.ids.tolist() == [2]
+    assert judged.dropped == {1: "too long for the judge"}
+
+
+def test_a_text_beyond_the_context_loses_the_left_of_the_question_then_the_right_of_the_answer(lm):
+    model = RewardModel(lm, TASK)
+    short = model.text("a" * 20 + "b" * 30, "cd", ["L"])
+    assert short == "cd|" + "a" * 12 + "b" * 30 + "|L>"
+    both = model.text("ab", "c" * 30 + "d" * 40, ["L", "V"])
+    assert both == "c" * 30 + "d" * 13 + "||LV>"
+    assert model.shortened == 2
+    with pytest.raises(ValueError, match="principles alone exceed the context"):
+        model.text("a", "b", ["L" * 60])
+
+
+def test_a_reward_model_is_saved_and_judges_by_the_principles_that_it_is_told(lm, tmp_path):
+    model = RewardModel(lm, TASK, ("long", "-a"))
+    torch.nn.init.normal_(model.head.weight)
+    model.save(tmp_path / "rm")
+    rows = [{"input": "a", "output": "abc", "principles": text} for text in ("long, -a", "b")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    found = apply(tmp_path / "rm", tmp_path / "rows.jsonl", ability="score", quiet=True)
+    expected = [model.judge(["a"], ["abc"], [words]).item() for words in (["L", "-V"], ["W"])]
+    assert found.tolist() == pytest.approx(expected, abs=1e-6)
+    # Without the field those that are in force judge, as for any reward that a policy learns from.
+    learned = named(str(tmp_path / "rm"), TASK)
+    assert learned.judge([Answered("a", "a:", "abc")]) == pytest.approx(expected[:1], abs=1e-6)
+    with pytest.raises(ValueError, match="did you mean 'long'"):
+        RewardModel(lm, TASK, ("lon",))
+
+
+def test_answers_to_one_question_share_their_principles_and_the_next_roll_out_draws_others(lm):
+    seen = []
+    model = RewardModel(lm, TASK)
+    model.judge = lambda inputs, answers, principles: seen.append(principles) or torch.zeros(len(inputs))  # type: ignore[method-assign]
+    reward = Principled(model, always=("-a",), prevent=("X",), drawn=1, seed=3)
+    asked = [Answered(text, "", "c") for text in "aabb"]
+    for _ in range(20):
+        reward.judge(asked)
+    assert all(sets[0] == sets[1] and sets[2] == sets[3] for sets in seen)
+    assert {tuple(one) for sets in seen for one in sets} == {("L", "-V", "X"), ("W", "-V", "X")}
+    again = Principled(model, always=("-a",), prevent=("X",), drawn=1, seed=3)
+    again.load_state_dict({"calls": torch.tensor(7)})
+    again.judge(asked)
+    assert seen[-1] == seen[7]
+
+
+def test_the_length_bonus_is_off_unless_asked_for_and_favours_length_alone(lm):
+    model = RewardModel(lm, TASK)
+    asked = [Answered("a", "", text) for text in ("", "abc", "abcabc")]
+    assert Principled(model).judge(asked) == [0, 0, 0]
+    assert Principled(model, length_bonus=5.0).judge(asked) == pytest.approx([0, 2.5, 4.0])
+    assert Salmon().length_bonus == 0
+
+
+QUICK = Settings(steps=3, batch_size=4, lr=1e-2, weight_decay=0.0)
+OPTIONS = {"shortest": 1, "always": ("long",), "drawn": 1, "passes": 6, "temperature": 1.0, "held_out": 0.25}
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory, lm) -> Path:
+    out = tmp_path_factory.mktemp("salmon") / "run"
+    student = lm.save_folder(out.parent / "lm")
+    options = {**OPTIONS, "judge": "somewhere"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autodidact.verbs.improve.open_lm", _opened(student))
+        improve("salmon", student, TASK, out=out, settings=QUICK, method_arguments=options, quiet=True)
+    return out
+
+
+def _opened(student):
+    from autodidact.lm.names import open_lm
+
+    return lambda name, **rest: ScriptedLM(judge, name="judge") if name == "somewhere" else open_lm(name, **rest)
+
+
+def test_a_run_leaves_a_policy_and_a_reward_model_and_tells_what_it_did(run):
+    assert isinstance(load_model(run), LanguageModel)
+    model = load_model(run / "stages" / "reward")
+    assert isinstance(model, RewardModel)
+    assert model.active == ("long",)
+    rows = [json.loads(line) for line in (run / "pairs.jsonl").read_text().splitlines()]
+    assert all(set(row) == {"prompt", "chosen", "rejected"} and row["chosen"] != row["rejected"] for row in rows)
+    assert "preferences are learned" in (run / "stages" / "reward" / "notes.txt").read_text()
+    assert "the first place is worth" in (run / "stages" / "judged" / "notes.txt").read_text()
+    page = (run / "report.html").read_text()
+    assert "held-out preferences of the judge are met" in page
+
+
+def test_a_finished_stage_is_not_worked_on_again(run, lm, tmp_path):
+    import shutil
+
+    again = tmp_path / "run"
+    shutil.copytree(run, again)
+    for part in ("model", "stages/policy"):
+        shutil.rmtree(again / part)
+    before = (again / "transcript.jsonl").read_text()
+    student = run.parent / "lm"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autodidact.verbs.improve.open_lm", _opened(student))
+        options = {**OPTIONS, "judge": "somewhere"}
+        model = improve("salmon", student, TASK, out=again, settings=QUICK, method_arguments=options, quiet=True)
+    assert (again / "transcript.jsonl").read_text() == before
+    old, new = load_model(run).state_dict(), model.state_dict()
+    assert all(torch.allclose(old[name], new[name], atol=1e-4) for name in old)
+
+
+@pytest.mark.parametrize(
+    ("change", "said_"),
+    [
+        ({"noise": 0.7}, r"noise lies in \[0, 0.5\]"),
+        ({"most": 2}, r"0 principles always, 0 to prevent and 3 drawn are more than the 2 \(most\)"),
+        ({"passes": 0}, "passes must be at least 1"),
+        ({"stop_share": 1.0}, r"stop_share lies in \(0, 1\)"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(change, said_):
+    with pytest.raises(ValueError, match=said_):
+        Salmon(**change)
+
+
+def test_what_cannot_be_steered_is_said_before_anything_is_asked(lm, tmp_path):
+    student = lm.save_folder(tmp_path / "lm")
+    asked = {"model": student, "quiet": True, "out": tmp_path / "run"}
+    with pytest.raises(ValueError, match="unknown principle 'lon'; did you mean 'long'"):
+        improve("salmon", task=TASK, method_arguments={"always": ("lon",)}, **asked)
+    with pytest.raises(ValueError, match="needs two or more principles and some inputs"):
+        improve("salmon", task=replace(TASK, principles={}), **{**asked, "out": tmp_path / "two"})
+    with pytest.raises(ValueError, match="cannot be drawn from 2 beside 1"):
+        Principled(RewardModel(lm, TASK), always=("long",), drawn=3)
+
+
+def test_a_comparison_names_one_principle_and_odds_survive_certainty():
+    assert comparison(TASK, "-V", "a", "x", "y") == "-V|a:x|y>"
+    sure = ScriptedLM(lambda _: {"1": 0.0, "2": -1e6})
+    assert np.isfinite(log_odds(sure, ["x"], ("1", "2"))).all()
+
+
+def test_equal_rewards_meet_half_of_the_preferences(lm):
+    assert accuracy(RewardModel(lm, TASK), [("a", "b", "c", ["L"])]) == 0.5
