@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from autodidact.lm.local import LocalLM
 from autodidact.lm.tiny import tiny_lm
 from autodidact.methods.language.sft import SFT
 from autodidact.methods.method import Method
-from autodidact.model import load_model
+from autodidact.model import Model, load_model
 from autodidact.model.model import SETTINGS
 from autodidact.recipes.improving import example_source
 from autodidact.training import Settings, train
@@ -39,6 +39,7 @@ def base_lm(
     context: int,
     seed: int,
     dials: Mapping[str, Any],
+    symbols: Sequence[str] | None = None,
 ) -> LocalLM:
     """A model of a world's pretraining mix, from a folder where it is there, else trained and put there.
 
@@ -50,20 +51,40 @@ def base_lm(
     width, depth, heads, context : of the model, see `tiny_lm`.
     seed : of texts, weights and order.
     dials : the world's own settings, for the key.
+    symbols : of the model, see `tiny_lm`; default the characters of the world.
     """
     sizes = {"width": width, "depth": depth, "heads": heads, "context": context}
     training = {"documents": documents, "steps": steps, "batch": batch, "lr": lr}
-    key = digest({"version": VERSION, "world": world.name, "dials": dict(dials), "seed": seed, **sizes, **training})
-    place = folder / key
+
+    def make() -> Model:
+        lm = tiny_lm(symbols or world.alphabet, seed=seed, **sizes)
+        settings = Settings(steps=steps, batch_size=batch, lr=lr, weight_decay=0.01, clip_norm=1.0, seed=seed)
+        return train(SFT(lm), mix_source(world, documents, seed), settings, quiet=True)
+
+    own = {} if symbols is None else {"symbols": list(symbols)}
+    key = {"world": world.name, "dials": dict(dials), "seed": seed, **sizes, **training, **own}
+    return kept_base(folder, key, make)
+
+
+def mix_source(world: LanguageWorld, documents: int, seed: int) -> Source:
+    """A world's texts as data: the first symbol is given, all that follow are learned."""
+    texts = [document.text for document in world.documents(documents, seed)]
+    return example_source("mix", [(text[0], text[1:]) for text in texts])
+
+
+def kept_base(folder: Path, key: Mapping[str, Any], make: Callable[[], Model]) -> LocalLM:
+    """A model from a folder of bases where it is there, else made and put there.
+
+    Parameters
+    ----------
+    key : all that it follows from.
+    """
+    name = digest({"version": VERSION, **key})
+    place = folder / name
     folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / f"{key}.lock"):
+    with FileLock(folder / f"{name}.lock"):
         if not (place / SETTINGS).exists():
-            lm = tiny_lm(world.alphabet, seed=seed, **sizes)
-            texts = [document.text for document in world.documents(documents, seed)]
-            # The first symbol is given, all that follow are learned.
-            source = example_source("mix", [(text[0], text[1:]) for text in texts])
-            settings = Settings(steps=steps, batch_size=batch, lr=lr, weight_decay=0.01, clip_norm=1.0, seed=seed)
-            train(SFT(lm), source, settings, quiet=True).save(place)
+            make().save(place)
     kept = load_model(place)
     assert isinstance(kept, LanguageModel)
     return kept.lm
