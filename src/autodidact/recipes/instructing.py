@@ -91,6 +91,14 @@ def gather(lm: LM, asking: Asking, known: Novelty, store: Store, seed: int) -> l
     return made
 
 
+def instances_in(store: Store) -> list[Instance]:
+    """The columns "instruction", "input" and "output" of a store, row by row."""
+    if not len(store):
+        return []
+    columns = [store.column(name) for name in ("instruction", "input", "output")]
+    return [Instance(*texts) for texts in zip(*columns, strict=True)]
+
+
 def pooled(one: Instance) -> str:
     """What of an instance is held against the pool: instruction and input."""
     return f"{one.instruction} {one.input}".strip()

@@ -1,0 +1,316 @@
+"""Ensemble-Instruct (59): answers that different models agree on are right more often than those of the best one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple, get_args
+
+import numpy as np
+
+from autodidact.claims.bases import base_lm
+from autodidact.claims.claim import Claim, Figures, Statement
+from autodidact.claims.engine import default_cache
+from autodidact.data import Store
+from autodidact.evaluation.answers import answer, judged
+from autodidact.lm.instructions import Instance
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.local import LocalLM
+from autodidact.lm.task import Task
+from autodidact.methods.language.sft import SFT
+from autodidact.recipes.ensemble_instruct import EnsembleInstruct
+from autodidact.recipes.improving import Example, example_source, examples_of
+from autodidact.recipes.instructing import instances_in
+from autodidact.training import Settings, train
+from autodidact.worlds.language.commands import Commands
+
+Way = Literal[
+    "base", "own", "second", "third", "random", "majority", "consensus", "one model", "one template", "oracle"
+]
+WEAK = (
+    ("reverse", "sort", "rotate_1", "down"),
+    ("sort_down", "swap_ends", "double_each"),
+    ("last_two", "majority", "up"),
+)
+"""Operations that each of the models has seldom seen done."""
+SINGLES = ("own", "second", "third")
+FIGURES = ("right", "true", "kept", "share", "valid", "empty", "copied")
+
+
+def run(
+    *,
+    way: Way,
+    seed: int,
+    world: Mapping[str, Any],
+    base: Mapping[str, Any],
+    sizes: Sequence[Mapping[str, Any]],
+    test: int,
+    rounds: int,
+    instances: int,
+    learned: int,
+    steps: int,
+    batch: int,
+    lr: float,
+) -> dict[str, float]:
+    """What one way of choosing answers makes of the data, and of a student.
+
+    ``true`` is the percent of the kept answers that are right, ``share`` the percent of instances that are kept,
+    ``kept`` their number; ``valid`` the percent of the completions that hold an instance as the command needs it;
+    ``right`` the percent of commands in new words that the student answers right, which learns from as many examples
+    and in as many steps whatever the way; ``empty`` and ``copied`` percents of its answers.
+    """
+    models = _models(world, base, sizes, seed)
+    truth = Commands(**world)
+    task = truth.task(test=test, seed=seed)
+    if way == "base":
+        return {**dict.fromkeys(FIGURES, 0.0), **_judged(task, models[0])}
+    method = EnsembleInstruct(
+        helpers=() if way == "one model" else ("second", "third"),
+        rounds=rounds,
+        listed=6,
+        listed_alone=6,
+        listed_made=2,
+        instances=instances,
+        shown=4,
+        shown_alone=4,
+        helper_shots=4,
+        list_tokens=32,
+        instance_tokens=24,
+        shortest=2,
+        categorised=way != "one template",
+        keep=way if way in ("random", "majority") else "first" if way == "own" else "consensus",
+        missing="rest",
+    )
+    made = _made(method, task, [models[0]] * 3 if way == "one model" else models, seed)
+    found = _chosen(method, task, made, way, seed)
+    wanted = [truth.answer(one.instruction, one.input) for one, _ in found]
+    true = [said == right for (_, said), right in zip(found, wanted, strict=True)]
+    if way == "oracle":
+        found = [(one, right) for (one, _), right in zip(found, wanted, strict=True) if right is not None]
+    order = np.random.default_rng(seed).permutation(len(found))[:learned]
+    examples = [(task.prompt(task.layout.question(found[k][0])), task.answer(found[k][1])) for k in order]
+    settings = Settings(
+        steps=steps, batch_size=batch, lr=lr, weight_decay=0.0, clip_norm=1.0, schedule="linear", seed=seed
+    )
+    known = [truth.answer(one.instruction, one.input) is not None for one in made.instances]
+    return {
+        "true": 100 * float(np.mean(true)) if true else 0.0,
+        "kept": float(len(true)),
+        "share": 100 * len(true) / max(1, len(known)),
+        "valid": 100 * sum(known) / max(1, made.asked),
+        **_judged(task, _taught(models[0], examples, settings)),
+    }
+
+
+class _Made(NamedTuple):
+    """Instances, how many completions were asked for beside those that repeat one, and the answers of each helper."""
+
+    instances: Sequence[Instance]
+    asked: int
+    store: Store
+    answers: Sequence[Store]
+
+
+def _models(
+    world: Mapping[str, Any], base: Mapping[str, Any], sizes: Sequence[Mapping[str, Any]], seed: int
+) -> list[LocalLM]:
+    """Three models of different weights, sizes, texts and, of the last one, tokens."""
+    found = []
+    for number, (weak, size) in enumerate(zip(WEAK, sizes, strict=True)):
+        dials = {**world, "weak": weak}
+        known = Commands(**dials)
+        symbols = known.tokens(pairs=number == 2)
+        folder = default_cache().parent / "bases"
+        found.append(base_lm(known, folder, seed=10 * seed + number, dials=dials, symbols=symbols, **base, **size))
+    return found
+
+
+def _made(method: EnsembleInstruct, task: Task, models: Sequence[LocalLM], seed: int) -> _Made:
+    pipelines = method.pipelines(task)
+    instructions, store = Store(name="instructions"), Store(name="instances")
+    method.instruct(models[0], task, pipelines, instructions, seed)
+    asked = method.instantiate(models[0], task, pipelines, instructions, store, seed) if len(instructions) else 0
+    answers = []
+    for number, lm in enumerate(models[1:], 1):
+        answers.append(Store(name=f"answers.{number}"))
+        method.answer(lm, task, pipelines, store, answers[-1], seed + number)
+    repeated = sum(reason in ("known already", "a test input") for reason in store.dropped.values())
+    return _Made(instances_in(store), asked - repeated, store, answers)
+
+
+def _chosen(method: EnsembleInstruct, task: Task, made: _Made, way: Way, seed: int) -> list[tuple[Instance, str]]:
+    """The instances that are kept, each with the answer that is."""
+    of = dict(zip(made.store.ids.tolist(), made.instances, strict=True))
+    if way in ("second", "third"):
+        own = made.answers[SINGLES.index(way) - 1]
+        return [(of[id_], said) for id_, said in zip(own.ids.tolist(), own.column("output"), strict=True)]
+    kept = Store(name="examples")
+    method.choose(task, made.store, made.answers, kept, seed)
+    said = [completion.strip() for _, completion in examples_of(kept)] if len(kept) else []
+    return [(of[id_], text) for id_, text in zip(kept.ids.tolist(), said, strict=True)]
+
+
+def _taught(lm: LocalLM, examples: Sequence[Example], settings: Settings) -> LocalLM:
+    """A copy of a model, after learning from examples; the model itself where there is none."""
+    if not examples:
+        return lm
+    learner = LocalLM.from_plain(lm.plain())
+    learner.load_state_dict(lm.state_dict())
+    few = replace(settings, batch_size=min(settings.batch_size, len(examples)))
+    kept = train(SFT(learner), example_source("examples", examples), few, quiet=True)
+    assert isinstance(kept, LanguageModel)
+    return kept.lm
+
+
+def _judged(task: Task, lm: LocalLM) -> dict[str, float]:
+    found = judged(task, answer(lm, task, [one.input for one in task.test]))
+    return {name: 100 * found[name] for name in ("right", "empty", "copied")}
+
+
+def _best(f: Figures, figure: str) -> float:
+    return max(f[arm][figure] for arm in SINGLES)
+
+
+def _gain(f: Figures) -> float:
+    return f["consensus"]["true"] - _best(f, "true")
+
+
+CLAIM = Claim(
+    name="ensemble_instruct",
+    number=59,
+    statement="Of answers by three different language models, those kept by consensus are right at least 5 points more "
+    "often than the answers of the best single model.",
+    run=run,
+    arms={way: {"way": way} for way in get_args(Way)},
+    scales={
+        "laptop": {
+            "world": {"rare": 0.05},
+            "base": {"documents": 40_000, "steps": 1_200, "batch": 32, "lr": 3e-3, "heads": 2, "context": 128},
+            "sizes": [{"width": 64, "depth": 2}, {"width": 48, "depth": 2}, {"width": 64, "depth": 2}],
+            "test": 400,
+            "rounds": 6,
+            "instances": 8,
+            "learned": 300,
+            "steps": 100,
+            "batch": 32,
+            "lr": 1e-3,
+        },
+        "gpu": {
+            "world": {"rare": 0.05, "longest": 6},
+            "base": {"documents": 500_000, "steps": 20_000, "batch": 128, "lr": 1e-3, "heads": 4, "context": 192},
+            "sizes": [{"width": 256, "depth": 4}, {"width": 192, "depth": 4}, {"width": 256, "depth": 6}],
+            "test": 1_000,
+            "rounds": 30,
+            "instances": 16,
+            "learned": 1_000,
+            "steps": 200,
+            "batch": 64,
+            "lr": 5e-4,
+        },
+        "tiny": {
+            "world": {"rare": 0.5, "broken": 0.0},
+            "base": {"documents": 100, "steps": 3, "batch": 8, "lr": 3e-3, "heads": 2, "context": 128},
+            "sizes": [{"width": 16, "depth": 1}] * 3,
+            "test": 8,
+            "rounds": 1,
+            "instances": 1,
+            "learned": 4,
+            "steps": 1,
+            "batch": 4,
+            "lr": 1e-3,
+        },
+    },
+    metric="true",
+    budget="{rounds} rounds of 10 lists, {instances} instances of each instruction, three answers to each instance, "
+    "{steps} steps on {learned} examples",
+    tuning_seeds=(1000,),
+    statements=(
+        Statement(
+            "precision",
+            "percent of the kept answers that are right, by consensus minus of the best single model",
+            _gain,
+            margin=5.0,
+            role="main",
+            unit="points",
+        ),
+        Statement(
+            "room",
+            "percent of commands in new words that the student answers right before it learns",
+            lambda f: f["base"]["right"],
+            margin=30.0,
+            role="premise",
+            unit="percent",
+        ),
+        Statement(
+            "room above",
+            "the same",
+            lambda f: f["base"]["right"],
+            margin=80.0,
+            direction="below",
+            role="premise",
+            unit="percent",
+        ),
+        Statement(
+            "student",
+            "percent of commands in new words answered right, after learning by consensus minus from the best single "
+            "model's answers",
+            lambda f: f["consensus"]["right"] - _best(f, "right"),
+            margin=2.0,
+            unit="points",
+        ),
+        Statement(
+            "one model three times",
+            "percent of right answers by consensus of three samples of one model, minus of its first ones, minus half "
+            "of what three models gain: voting as such does not do it",
+            lambda f: f["one model"]["true"] - f["own"]["true"] - _gain(f) / 2,
+            direction="below",
+            role="control",
+            unit="points",
+        ),
+        Statement(
+            "over a random choice",
+            "percent of right answers by consensus minus of one of the three at random",
+            lambda f: f["consensus"]["true"] - f["random"]["true"],
+            unit="points",
+        ),
+        Statement(
+            "coverage",
+            "percent of instances kept by consensus minus by two equal answers",
+            lambda f: f["consensus"]["share"] - f["majority"]["share"],
+            unit="points",
+        ),
+        Statement(
+            "over equal answers",
+            "percent of commands in new words answered right, after learning by consensus minus from equal answers",
+            lambda f: f["consensus"]["right"] - f["majority"]["right"],
+            unit="points",
+        ),
+        Statement(
+            "two templates",
+            "percent of completions that hold an instance as its command needs it, with two pipelines minus with one",
+            lambda f: f["consensus"]["valid"] - f["one template"]["valid"],
+            unit="points",
+        ),
+        Statement(
+            "over the base",
+            "percent of commands in new words answered right, after learning by consensus minus before",
+            lambda f: f["consensus"]["right"] - f["base"]["right"],
+            unit="points",
+        ),
+        Statement(
+            "what true answers add",
+            "the same after learning from true answers minus by consensus",
+            lambda f: f["oracle"]["right"] - f["consensus"]["right"],
+            unit="points",
+        ),
+        Statement(
+            "no empty answers",
+            "percent of the student's answers that are empty, after minus before",
+            lambda f: f["consensus"]["empty"] - f["base"]["empty"],
+            margin=2.0,
+            direction="below",
+            role="guard",
+            unit="points",
+        ),
+    ),
+)
