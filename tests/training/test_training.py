@@ -394,6 +394,27 @@ def test_a_method_that_keeps_a_predictor_is_saved_and_loaded_with_its_ability(tm
         loaded.can("embed")
 
 
+def test_in_bf16_what_follows_a_descent_sees_the_new_weights() -> None:
+    """Mixed precision casts weights once an update: what it has cast is out of date behind the first descent."""
+    seen: list[float] = []
+
+    class Twice(Regression):
+        def update(self, batch: Batch, step: Step) -> Loss:
+            for _ in range(2):
+                loss = self.model.linear(batch["x"]).square().mean()
+                seen.append(float(loss))
+                step.descend(Loss(loss))
+            return Loss(loss.detach())
+
+    train(
+        Twice(),
+        toy(),
+        Settings(steps=1, batch_size=16, lr=0.1, precision="bf16", warmup=0.0, accelerator="cpu"),
+        quiet=True,
+    )
+    assert seen[0] != seen[1]
+
+
 def test_bf16_keeps_float32_weights_and_learns() -> None:
     batch = toy().batch(np.arange(50))
     views = Views({"x": batch["x"], "y": batch["y"]})

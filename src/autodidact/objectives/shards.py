@@ -87,6 +87,16 @@ def mean_over_rows(
     return mean_over_processes(share, gather)
 
 
+def is_spread(x: Tensor) -> bool:
+    """Whether processes hold parts of this tensor (torch's DTensor, whose module takes time to import)."""
+    return hasattr(x, "full_tensor")
+
+
+def own_part(x: Tensor) -> Tensor:
+    """What this process holds of a tensor that is spread over several; a tensor that is not is itself."""
+    return x.to_local() if is_spread(x) else x  # type: ignore[attr-defined]
+
+
 def from_first(x: Shaped[Tensor, "*shape"], gather: bool = True) -> Shaped[Tensor, "*shape"]:
     """What the first process gave, on all; without gradient. All must give one shape and type."""
     if world_size(gather) == 1:

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from autodidact.objectives.shards import own_part
+
 
 class EMATeacher(nn.Module):
     r"""A frozen copy of a module, pulled towards it: :math:`\xi \leftarrow m \xi + (1 - m) \theta`.
@@ -70,6 +72,8 @@ class EMATeacher(nn.Module):
         _check_momentum(m)
         kept, followed = _matched(dict(self.module.named_parameters()), dict(student.named_parameters()), "parameters")
         if kept:
+            # Both are spread over processes in the same way, if at all.
+            kept, followed = [own_part(k) for k in kept], [own_part(p) for p in followed]
             torch._foreach_lerp_(kept, [p.to(k) for k, p in zip(kept, followed, strict=True)], 1.0 - m)
         for k, b in zip(
             *_matched(dict(self.module.named_buffers()), dict(student.named_buffers()), "buffers"), strict=True

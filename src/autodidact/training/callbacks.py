@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import torch
 from lightning.pytorch.callbacks import Callback
 from tqdm import tqdm
 
+from autodidact.objectives.shards import from_first
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.journal import Journal
 from autodidact.training.learner import Learner
@@ -26,20 +28,27 @@ class Checkpoints(Callback):
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         learner: Learner = pl_module
-        if not trainer.is_global_zero or learner._micro:
+        if learner._micro or not self._takes_part(learner):
             return
         every = learner.settings.checkpoint_steps
         due = time.monotonic() - self._written >= learner.settings.checkpoint_seconds
+        if learner.spread is not None:
+            # What is spread is gathered by all, so all go by the clock of the first.
+            due = bool(from_first(torch.tensor(due, device=learner.device)))
         if due or (every and learner.updates % every == 0):
             self.save(learner)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        if trainer.is_global_zero:
+        if self._takes_part(pl_module):
             self.save(pl_module)
+
+    @staticmethod
+    def _takes_part(learner: Learner) -> bool:
+        return learner.trainer.is_global_zero or learner.spread is not None
 
     def save(self, learner: Learner) -> None:
         snapshot = learner.snapshot()
-        if checkpoints.finite(snapshot.tensors):
+        if learner.trainer.is_global_zero and checkpoints.finite(snapshot.tensors):
             checkpoints.write(snapshot, self.folder)
         self._written = time.monotonic()
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from autodidact.model.model import write_aside
+from autodidact.objectives.shards import is_spread
 
 LAST, NEXT, PREVIOUS = "last.safetensors", "next.safetensors", "previous.safetensors"
 
@@ -89,12 +90,20 @@ def restore_optimiser(optimiser: Optimizer, tensors: Mapping[str, Tensor], scala
     for name, tensor in tensors.items():
         _, index, key = name.split(".", 2)
         like = parameters[int(index)]
-        laid_out = torch.empty_like(like, dtype=tensor.dtype).copy_(tensor) if tensor.shape == like.shape else tensor
-        state.setdefault(int(index), {})[key] = laid_out
+        state.setdefault(int(index), {})[key] = laid_out_like(like, tensor) if tensor.shape == like.shape else tensor
     for name, value in scalars.items():
         index, key = name.split(".", 1)
         state.setdefault(int(index), {})[key] = value
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def laid_out_like(like: Tensor, whole: Tensor) -> Tensor:
+    """Values in the memory layout of another tensor, on its device, and spread over devices as it is."""
+    if not is_spread(like):
+        return torch.empty_like(like, dtype=whole.dtype).copy_(whole)
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(whole.to(like.device), like.device_mesh, like.placements, src_data_rank=None)  # type: ignore[attr-defined]
 
 
 def by_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from autodidact.catalog import unknown
 from autodidact.data.batch import Batch
 from autodidact.methods.method import Loss, Progress
+from autodidact.objectives.shards import is_spread
 from autodidact.training.groups import moves
+from autodidact.training.sharded import clip_gradients
 
 if TYPE_CHECKING:
     from autodidact.training.learner import Learner
@@ -46,8 +48,10 @@ class Descent:
         parts = 1 if self._trying else self.learner.settings.accumulate
         if only is None:
             self.learner.manual_backward(loss.total / parts)
-        else:
+        elif self.learner.spread is None:
             self.learner.manual_backward(loss.total / parts, inputs=chosen)
+        else:
+            self._backward_beside(loss.total / parts, chosen)
         if self._trying or self._last:
             self._step(chosen)
         return loss
@@ -91,6 +95,18 @@ class Descent:
             for parameter in group["params"]
         ]
 
+    def _backward_beside(self, total: Tensor, chosen: list[nn.Parameter]) -> None:
+        """Backward for some parameters where networks are spread over devices: their gradients are reduced on the way,
+        so all are computed, and those of the others are forgotten."""
+        mine = {id(parameter) for parameter in chosen}
+        others = [p for p in self.learner.method.parameters() if id(p) not in mine]
+        before = [parameter.grad for parameter in others]
+        for parameter in others:
+            parameter.grad = None
+        self.learner.manual_backward(total)
+        for parameter, gradient in zip(others, before, strict=True):
+            parameter.grad = gradient
+
     def _step(self, chosen: list[nn.Parameter]) -> None:
         learner, optimiser = self.learner, self.learner.optimiser
         mine = {id(parameter) for parameter in chosen}
@@ -102,13 +118,15 @@ class Descent:
                     keep = parameter.grad if moves(group, self.progress) else None
                     waiting.append((parameter, keep))
                     parameter.grad = None
-        average_gradients(chosen)
-        clip = learner.settings.clip_norm
-        if clip or learner.wants_gradient_norm:
-            norm = nn.utils.clip_grad_norm_(chosen, clip or float("inf"))
-            self.gradient_norm = float(norm)
+        average_gradients([parameter for parameter in chosen if not is_spread(parameter)])
+        most = learner.settings.clip_norm or float("inf")
+        if learner.settings.clip_norm or learner.wants_gradient_norm:
+            clip = nn.utils.clip_grad_norm_ if learner.spread is None else clip_gradients
+            self.gradient_norm = float(clip(chosen, most))
         learner.set_rates()
         optimiser.step()
+        # What mixed precision has cast of the old weights may not serve another forward pass of this update.
+        torch.clear_autocast_cache()
         for parameter in chosen:
             parameter.grad = None
         for parameter, gradient in waiting:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import groupby
 from typing import Any
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from autodidact.methods.method import Group, Method, Progress
+from autodidact.objectives.shards import is_spread
 from autodidact.training.lars import LARS
 from autodidact.training.settings import Settings
 
@@ -25,10 +27,11 @@ def optimiser(method: Method, settings: Settings) -> Optimizer:
     for group in method.groups():
         decaying, exempt = _divide(group, taken)
         for parameters, decays in ((decaying, group.decay), (exempt, False)):
-            if parameters:
+            # What is spread over devices cannot be moved in one call with what is not; runs keep the order.
+            for _, alike in groupby(parameters, is_spread):
                 entries.append(
                     {
-                        "params": parameters,
+                        "params": list(alike),
                         "weight_decay": settings.weight_decay if decays else 0.0,
                         "group": group.name,
                         "lr_scale": group.lr_scale,
@@ -43,7 +46,9 @@ def optimiser(method: Method, settings: Settings) -> Optimizer:
     if settings.optimizer == "adamw":
         return AdamW(entries, lr=settings.lr, fused=True)
     if settings.optimizer == "sgd":
-        return SGD(entries, lr=settings.lr, momentum=settings.momentum, fused=True)
+        # torch has no fused step of SGD for tensors that are spread over devices.
+        how = {"foreach" if any(is_spread(p) for entry in entries for p in entry["params"]) else "fused": True}
+        return SGD(entries, lr=settings.lr, momentum=settings.momentum, **how)
     return LARS(entries, lr=settings.lr, momentum=settings.momentum)
 
 

@@ -20,7 +20,7 @@ from autodidact.data.source import Source
 from autodidact.methods.method import Loss, Method, Progress
 from autodidact.model import Encoder, Model
 from autodidact.objectives.embeddings import NotFinite
-from autodidact.objectives.shards import summed
+from autodidact.objectives.shards import is_spread, summed
 from autodidact.schedules import Course
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.batch_norms import batch_norms_fed
@@ -29,7 +29,8 @@ from autodidact.training.descent import Descent, NonFinite
 from autodidact.training.feed import Feed, epoch_length, seeded
 from autodidact.training.groups import optimiser as build_optimiser
 from autodidact.training.recompute import recompute, restore
-from autodidact.training.settings import Settings
+from autodidact.training.settings import PLACES, Settings
+from autodidact.training.sharded import Spread, casts_not_kept, gathered
 from autodidact.training.tokens import Rehearsal, counted_tokens, outer_encoders
 
 REHEARSED, AT_MOST = 4, 64
@@ -91,6 +92,7 @@ class Learner(L.LightningModule):
         self._refreshed = -1
         self._encoders: list[Encoder] = []
         self._recomputed: list[nn.Module] = []
+        self.spread: Spread | None = None
 
     def _plan(self, own: int) -> None:
         """Take note of how many updates this training has of its own; 0 while that is not known."""
@@ -115,6 +117,10 @@ class Learner(L.LightningModule):
             from autodidact.heads import synchronised
 
             synchronised(self.method)
+        if self.total == 0:
+            self._plan(self._updates_for(self.settings.tokens or 0))
+        if self.settings.sharding == "full" and self.trainer.world_size > 1:
+            self.spread = Spread(self.method)
         self.optimiser = build_optimiser(self.method, self.settings)
         return self.optimiser
 
@@ -128,10 +134,6 @@ class Learner(L.LightningModule):
     def train_dataloader(self) -> Any:
         pin = self.device.type == "cuda"
         return self.feed().loader(self.updates - self.begun, self.stop - self.begun, self.settings.workers, pin)
-
-    def on_fit_start(self) -> None:
-        if self.total == 0:
-            self._plan(self._updates_for(self.settings.tokens or 0))
 
     def on_train_start(self) -> None:
         if self._restored is not None:
@@ -151,6 +153,10 @@ class Learner(L.LightningModule):
 
     def on_train_end(self) -> None:
         restore(self._recomputed)
+        if self.spread is not None:
+            self.average = gathered(self.average)
+            self.spread.gather()
+            self.spread = None
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         started = time.perf_counter()
@@ -161,7 +167,8 @@ class Learner(L.LightningModule):
         last = self._micro == self.settings.accumulate - 1
         step = Descent(self, progress, last=last)
         try:
-            with counted_tokens(self._encoders) as count, self._batch_norms_fed(self.method, batch):
+            casts = nullcontext() if self.spread is None else casts_not_kept(self.device.type)
+            with counted_tokens(self._encoders) as count, self._batch_norms_fed(self.method, batch), casts:
                 loss = self.method.update(batch, step)
         except NotFinite as diverged:
             raise NonFinite(f"{diverged}; lower the learning rate or look at the data") from diverged
@@ -330,10 +337,13 @@ class Learner(L.LightningModule):
         return done, int(carried.progress["begun"]) if carried.progress.get("data") == self.data else done
 
     def snapshot(self) -> Checkpoint:
-        """Everything from which training goes on exactly."""
+        """Everything from which training goes on exactly. Where networks are spread over devices all processes must ask
+        for it, and the first alone gets the tensors."""
         tensors, scalars = checkpoints.optimiser_tensors(self.optimiser)
         tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}
+        if self.spread is not None:
+            tensors = gathered(tensors, kept=self.trainer.is_global_zero)
         progress = {
             "updates": self.updates,
             "total": self.total,
@@ -352,7 +362,9 @@ class Learner(L.LightningModule):
         """Go on from a checkpoint when training starts; settings that change the result must be the same."""
         mine, theirs = self.settings.identity(), saved.progress["settings"]
         different = [
-            f"{name} was {theirs.get(name)}, is {value}" for name, value in mine.items() if theirs.get(name) != value
+            f"{name} was {theirs.get(name)}, is {value}"
+            for name, value in mine.items()
+            if name not in PLACES and theirs.get(name) != value
         ]
         if len(self.source) != saved.progress["samples"]:
             different.append(f"the data had {saved.progress['samples']} samples, has {len(self.source)}")
@@ -365,11 +377,17 @@ class Learner(L.LightningModule):
         self._restored = saved
 
     def _load(self, saved: Checkpoint) -> None:
-        self.method.load_state_dict(checkpoints.by_prefix(saved.tensors, "method"))
+        own = self.method.state_dict()
+
+        def laid_out(part: str) -> dict[str, Tensor]:
+            whole = checkpoints.by_prefix(saved.tensors, part)
+            spread = {name for name in whole if name in own and is_spread(own[name])}
+            return {k: checkpoints.laid_out_like(own[k], v) if k in spread else v for k, v in whole.items()}
+
+        self.method.load_state_dict(laid_out("method"))
         optimiser = {name: tensor for name, tensor in saved.tensors.items() if name.startswith("optimiser.")}
         checkpoints.restore_optimiser(self.optimiser, optimiser, saved.progress["optimiser"])
-        average = checkpoints.by_prefix(saved.tensors, "average")
-        self.average = {name: tensor.to(self.device) for name, tensor in average.items()}
+        self.average = {name: tensor.to(self.device) for name, tensor in laid_out("average").items()}
         self.draws = int(saved.progress["draws"])
         self.meter |= saved.progress["meter"]
 

@@ -47,7 +47,7 @@ def recompute(network: nn.Module) -> list[nn.Module]:
     ------
     ValueError : there are no such parts.
     """
-    parts = list(_repeated(network))
+    parts = list(repeated(network))
     if not parts:
         raise ValueError(f"{type(network).__name__} has no repeated parts whose activations could be computed again")
     for part in parts:
@@ -64,14 +64,15 @@ def restore(parts: list[nn.Module]) -> None:
             part.__class__ = type(part).__bases__[1]
 
 
-def _repeated(module: nn.Module) -> Iterator[nn.Module]:
+def repeated(module: nn.Module) -> Iterator[nn.Module]:
+    """The outermost parts of a network that stand beside others of their class: its blocks, or its stages."""
     children = [child for child in module.children() if next(child.parameters(), None) is not None]
     classes = [type(child) for child in children]
     for child in children:
         if classes.count(type(child)) > 1 and not isinstance(child, nn.ModuleList | nn.ModuleDict):
             yield child
         else:
-            yield from _repeated(child)
+            yield from repeated(child)
 
 
 @contextmanager

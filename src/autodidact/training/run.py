@@ -24,6 +24,7 @@ from autodidact.training.journal import Journal, further_loggers
 from autodidact.training.learner import Learner
 from autodidact.training.processes import first_process
 from autodidact.training.settings import Settings
+from autodidact.training.sharded import spreadable
 from autodidact.training.tokens import outer_encoders
 
 
@@ -73,7 +74,7 @@ def train(
     ValueError
         The data is smaller than a batch, or cannot be given to an encoder of the method (other channels, other
         columns); a batch norm of the method gets one value a channel; the checkpoint in `out` belongs to other
-        settings.
+        settings; networks are to be spread over devices and the method has none that can be.
     FileNotFoundError
         There is no checkpoint in `carry`.
     """
@@ -83,6 +84,8 @@ def train(
     if not 0 < until <= 1:
         raise ValueError(f"until is a share of the training in (0, 1], got {until}")
     check_encoders(method, source)
+    if settings.sharding == "full":
+        spreadable(method)
     learner = Learner(method, source, settings, None if carry is None else carried(carry), course)
     learner.until = until
     folder = Path(out) if out is not None else None

@@ -7,6 +7,14 @@ from typing import Any, Literal
 
 from autodidact.schedules import Plan
 
+INDIFFERENT = frozenset(
+    {"checkpoint_seconds", "checkpoint_steps", "monitor_steps", "loggers", "workers", "recompute", "sharding"}
+)
+"""Settings that do not change the result."""
+PLACES = frozenset({"devices", "nodes"})
+"""Settings that say where a training runs. It may go on elsewhere: it is not the one that it would have been, since
+every process draws views of its own, but as good."""
+
 
 @dataclass
 class Settings:
@@ -39,6 +47,9 @@ class Settings:
     precision : "32" or "bf16" (mixed: weights stay float32).
     devices : number of devices, or 0 for all there are (one process on a CPU).
     nodes : number of machines.
+    sharding : "none" keeps whole networks on every device; "full" spreads weights, gradients and the optimiser's state
+        of encoders, their slow copies and heads over all of them, for networks that are large beside a device's memory:
+        the same result, and more to send.
     accelerator : "auto", "cpu" or "gpu".
     compile : compile the encoders with torch.compile.
     recompute : keep only the inputs of the encoders' blocks, and compute their insides again in the backward pass: the
@@ -75,6 +86,7 @@ class Settings:
     precision: Literal["32", "bf16"] = "32"
     devices: int = 0
     nodes: int = 1
+    sharding: Literal["none", "full"] = "none"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     compile: bool = False
     recompute: bool = False
@@ -112,6 +124,8 @@ class Settings:
         if self.lr <= 0:
             raise ValueError(f"lr must be positive, got {self.lr}")
         self.plan()
+        if self.sharding == "full" and self.compile:
+            raise ValueError("networks that are spread over devices are not compiled: leave out compile or sharding")
         if not 0 <= self.average < 1:
             raise ValueError(f"average is a decay in [0, 1), got {self.average}")
         if self.batch_size % self.accumulate:
@@ -144,5 +158,4 @@ class Settings:
 
     def identity(self) -> dict[str, Any]:
         """The settings that change the result; a resumed run must have the same ones."""
-        indifferent = {"checkpoint_seconds", "checkpoint_steps", "monitor_steps", "loggers", "workers", "recompute"}
-        return {name: value for name, value in asdict(self).items() if name not in indifferent}
+        return {name: value for name, value in asdict(self).items() if name not in INDIFFERENT}

@@ -18,6 +18,7 @@ import yaml
 import autodidact
 from autodidact.data import open_source
 from autodidact.data.open import write_skipped
+from autodidact.data.places import place_name
 from autodidact.data.source import Source
 from autodidact.methods.method import Method
 from autodidact.model import Encoder, Model, load_model
@@ -36,6 +37,7 @@ from autodidact.recipes.stages import Recipe, Run, Site
 from autodidact.report.run_folder import CONFIG, RECORD, SKIPPED
 from autodidact.training import Settings, train
 from autodidact.training.processes import first_process
+from autodidact.training.settings import INDIFFERENT, PLACES
 
 TRAINED = ("checkpoints", "stages", "model", "log")
 PACKAGES = ("torch", "lightning", "numpy", "timm", "transformers", "scikit-learn", "safetensors")
@@ -119,7 +121,9 @@ def pretrain(
         method, data, asked, encoder, network, settings.seed, labels, cache=cache, quiet=quiet, skipped=folder / SKIPPED
     )
     paused_at = _seconds_before(folder)
-    record(folder, {"status": "training", "method": method, "encoder": names, "samples": len(source)})
+    told = data.name if isinstance(data, Source) else place_name(data)
+    facts = {"status": "training", "method": method, "data": told, "encoder": names, "samples": len(source)}
+    record(folder, facts)
     started = time.monotonic()
     if issubclass(cls, Method):
         made = make_method(cls, maker, given, source, settings.seed)
@@ -215,7 +219,7 @@ def _plain(value: Any) -> Any:
 
 def run_folder(method: str, data: str | Path | Source) -> Path:
     """The run folder where none is named: ``runs/METHOD-DATA``."""
-    name = data.name if isinstance(data, Source) else Path(str(data)).name
+    name = data.name if isinstance(data, Source) else place_name(data)
     return Path("runs") / f"{Path(method).stem.split(':')[0]}-{name}"
 
 
@@ -240,7 +244,7 @@ def claim_folder(folder: Path, config: Mapping[str, Any], *, fresh: bool, force:
 
 
 def _same_run(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    free = {"checkpoint_seconds", "checkpoint_steps", "monitor_steps", "loggers", "workers", "recompute"}
+    free = INDIFFERENT | PLACES
     old = {**before, **before.get("settings", {})}
     new = {**now, **now["settings"]}
     different = [
