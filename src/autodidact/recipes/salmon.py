@@ -46,6 +46,7 @@ CARD = Card(
     "learns from it; what the policy becomes is changed by changing the text.",
     abilities=("generate", "score"),
     arguments=("always", "prevent", "drawn", "passes", "estimator", "beta"),
+    claim="salmon",
     extra="language",
 )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,7 +11,8 @@ from statistics import pstdev
 from types import MappingProxyType
 
 from autodidact.catalog import unknown
-from autodidact.lm.task import Principle
+from autodidact.lm.judging import JudgeForm
+from autodidact.lm.task import Principle, Style, Task
 from autodidact.worlds.language.task import (
     TRIES,
     Document,
@@ -154,6 +156,34 @@ class Principles(LanguageWorld):
     def principles() -> dict[str, Principle]:
         """The principles in words, by code, for a task that is told in words."""
         return {code: Principle(trait.text, trait.negated) for code, trait in TRAITS.items()}
+
+    def task(self) -> Task:
+        """Answers as a task whose principles are told by their codes, written down as the texts of the mix are."""
+        return Task(
+            instruction="Write.",
+            inputs=tuple(LETTERS),
+            principles={code: Principle(code, NOT + code) for code in TRAITS},
+            style=Style(opening="", demonstration="{input}:{output}", question="{input}:", stop=()),
+            judge=JudgeForm(
+                comparison="{principle}|{input}:{first}|{second}>",
+                choices=(FIRST, SECOND),
+                reward="{answer}|{input}|{principles}>",
+                principle="{principle}",
+            ),
+            max_tokens=self.longest + 1,
+        )
+
+    def tested(self, principles: Sequence[str]) -> bool:
+        """Whether a set of principles, in any order, is one of those that are for tests only."""
+        return self.split(_named(principles)) == "test"
+
+    @staticmethod
+    def compared(item: Item) -> tuple[list[str], str, str, str]:
+        """Principles, prompt, and the two answers of a comparison."""
+        named, _, rest = item.prompt.removesuffix(">").partition("|")
+        symbol, _, answers = rest.partition(":")
+        first, _, second = answers.partition("|")
+        return re.findall(rf"{NOT}?[A-Z]", named), symbol, first, second
 
     @staticmethod
     def trait(code: str, symbol: str, answer: str) -> float:
