@@ -14,6 +14,7 @@ KINDS = {
     "predictor": "autodidact.encoders.kept:PredictorModel",
     "reward_model": "autodidact.lm.reward_model:RewardModel",
     "projected": "autodidact.encoders.kept:ProjectedModel",
+    "self_feedback": "autodidact.lm.feedback:FeedbackModel",
     "transformed_predictor": "autodidact.encoders.transformed:TransformedPredictor",
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from autodidact.evaluation.table import Table
 from autodidact.lm import LM, Sampling
 from autodidact.lm.task import Task
 
@@ -41,3 +42,27 @@ def judged(task: Task, answers: Sequence[str]) -> dict[str, float]:
         "different": len(set(answers)) / count,
         "length": sum(map(len, answers)) / count,
     }
+
+
+def compared(task: Task, before: list[str], after: list[str]) -> Table:
+    """The model's answers to the test inputs before and after, as a table."""
+    found = {"before": judged(task, before), "after": judged(task, after)}
+    fixed, broken = (
+        sum(
+            not task.right(a, one.output) and task.right(b, one.output)
+            for a, b, one in zip(first, second, task.test, strict=True)
+        )
+        for first, second in ((before, after), (after, before))
+    )
+    table = Table(
+        {
+            "title": "The task's test inputs, answered with the demonstrations",
+            "sentence": f"{found['before'][RIGHT]:.1%} of the {len(task.test):,} answers were right before, "
+            f"{found['after'][RIGHT]:.1%} are now: {fixed:,} became right and {broken:,} wrong.",
+            "checker": task.checker,
+        }
+    )
+    for arm, figures in found.items():
+        for metric, value in figures.items():
+            table.add(arm, metric, 0, value)
+    return table

@@ -305,7 +305,7 @@ class LocalLM(nn.Module, LM):
                 uniform = [uniforms(asked[prompt], sample, sampling) for prompt, sample in batch]
                 tokens, logprobs = self._draw([starts[prompt] for prompt, _ in batch], np.stack(uniform), sampling)
                 for (prompt, sample), ids, each in zip(batch, tokens, logprobs, strict=True):
-                    done = self._completion(ids, each, sampling)
+                    done = self.completion(ids, each, sampling)
                     found[prompt, sample] = replace(done, prompt_tokens=len(starts[prompt]), sample=sample)
         return [
             [replace(found[prompt, sample % samples], sample=sample) for sample in range(sampling.n)]
@@ -347,7 +347,8 @@ class LocalLM(nn.Module, LM):
         logprobs = torch.stack(drawing.logprobs[: tokens.shape[1]], dim=1)
         return tokens.tolist(), logprobs.tolist()
 
-    def _completion(self, ids: list[int], logprobs: list[float], sampling: Sampling) -> Completion:
+    def completion(self, ids: list[int], logprobs: list[float], sampling: Sampling) -> Completion:
+        """What drawn tokens are as an answer: up to their end token, or the text that ends them."""
         finish: Finish = "length"
         length = next((place for place, token in enumerate(ids, 1) if token in self.ends), None)
         if length is not None:

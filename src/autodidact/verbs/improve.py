@@ -14,8 +14,7 @@ from typing import Any
 
 from autodidact.catalog import unknown
 from autodidact.data import Source
-from autodidact.evaluation.answers import RIGHT, answer, judged
-from autodidact.evaluation.table import Table
+from autodidact.evaluation.answers import answer, compared
 from autodidact.lm import LM
 from autodidact.lm.cached import Cached
 from autodidact.lm.kept import LanguageModel
@@ -184,30 +183,6 @@ def training(adapter: int | None = None, **changes: Any) -> Settings:
     length = {} if {"steps", "tokens"} & changes.keys() else {"epochs": TRAINING["epochs"]}
     rest = {name: value for name, value in TRAINING.items() if name != "epochs"}
     return Settings(**{**rest, **rate, **length, **changes})
-
-
-def compared(task: Task, before: list[str], after: list[str]) -> Table:
-    """The model's answers to the test inputs before and after, as a table."""
-    found = {"before": judged(task, before), "after": judged(task, after)}
-    fixed, broken = (
-        sum(
-            not task.right(a, one.output) and task.right(b, one.output)
-            for a, b, one in zip(first, second, task.test, strict=True)
-        )
-        for first, second in ((before, after), (after, before))
-    )
-    table = Table(
-        {
-            "title": "The task's test inputs, answered with the demonstrations",
-            "sentence": f"{found['before'][RIGHT]:.1%} of the {len(task.test):,} answers were right before, "
-            f"{found['after'][RIGHT]:.1%} are now: {fixed:,} became right and {broken:,} wrong.",
-            "checker": task.checker,
-        }
-    )
-    for arm, figures in found.items():
-        for metric, value in figures.items():
-            table.add(arm, metric, 0, value)
-    return table
 
 
 def _student(speaker: LM, asked: str | Path | LocalLM | None, adapter: int | None, device: str) -> LocalLM | None:

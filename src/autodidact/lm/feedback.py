@@ -1,0 +1,78 @@
+"""A language model that answers by way of its own feedback, as a kind of model that is saved, loaded and applied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from autodidact.data.batch import Batch
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.latent import depth
+from autodidact.lm.local import LocalLM
+from autodidact.lm.task import Task
+from autodidact.lm.updates import Feedback, Given, Tools, answered
+
+
+class FeedbackModel(LanguageModel):
+    """A language model, its task, and the way in which it answers.
+
+    Parameters
+    ----------
+    lm, task : as of a `LanguageModel`.
+    how : the way.
+    tools : what that way needs beside the model.
+    """
+
+    kind: ClassVar[str] = "self_feedback"
+    answers_itself: ClassVar[bool] = False
+
+    def __init__(self, lm: LocalLM, task: Task, how: Feedback, tools: Tools | None = None) -> None:
+        super().__init__(lm, task)
+        self.how = how
+        tools = tools or Tools()
+        self.amateur = tools.amateur
+        self.shift: Tensor | None
+        self.register_buffer("shift", tools.shift)
+
+    @property
+    def settings(self) -> dict[str, Any]:  # type: ignore[override]
+        amateur = None if self.amateur is None else self.amateur.plain()
+        width = None if self.shift is None else self.shift.shape[1]
+        return {**super().settings, "how": asdict(self.how), "amateur": amateur, "shift": width}
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> FeedbackModel:
+        lm = LocalLM.from_plain(settings["lm"])
+        amateur = None if settings["amateur"] is None else LocalLM.from_plain(settings["amateur"])
+        shift = None if settings["shift"] is None else torch.zeros(depth(lm), settings["shift"])
+        return cls(lm, Task.from_plain(settings["task"]), Feedback(**settings["how"]), Tools(amateur, shift))
+
+    def answers(self, inputs: Sequence[str]) -> list[Given]:
+        """The answer to each input, and what it took."""
+        assert self.task is not None
+        return answered(self.lm, self.task, inputs, self.how, Tools(self.amateur, self.shift))
+
+    def generate(self, batch: Batch) -> dict[str, Any]:
+        """``output``: the answer to each sample, empty where none is given; ``input``: what was asked; ``confidence``,
+        NaN where it is not told; ``tokens`` that were drawn for it; ``answered``: whether an answer is given.
+
+        Raises
+        ------
+        ValueError : the batch holds prompts as they are, and not the task's inputs.
+        """
+        if "prompt" in batch:
+            raise ValueError("a model that answers by feedback reads inputs of its task, not prompts as they are")
+        inputs = self._inputs(batch)
+        given = self.answers(inputs)
+        unknown = float("nan")
+        return {
+            "output": [one.text for one in given],
+            "input": inputs,
+            "confidence": torch.tensor([unknown if one.confidence is None else one.confidence for one in given]),
+            "tokens": torch.tensor([one.tokens for one in given]),
+            "answered": torch.tensor([bool(one.text) for one in given]),
+        }
