@@ -44,6 +44,20 @@ KNOWN = Forecast(
 )
 
 
+def test_weights_in_parts_take_less_memory_and_more_sending() -> None:
+    parts = replace(KNOWN, spread=0.5)
+    assert parts.exchange(100.0) == 2.5 * 3 / 4 * 400 / 100
+    # Of what is spread, three quarters lie on the other three devices.
+    assert KNOWN.memory_of(32) - parts.memory_of(32) == 0.5 * 0.75 * (500 + 1_000 + 400)
+
+
+def test_of_a_spread_training_a_plan_knows_which_share_of_the_weights_is_in_parts() -> None:
+    method = SimCLR(build("small:convnet?width=4", schema=digits().schema))
+    settings = Settings(steps=1, batch_size=4, devices=2, accelerator="cpu", sharding="full")
+    assert foresee(method, digits(), settings).spread == 1.0
+    assert foresee(method, digits(), replace(settings, devices=1)).spread == 0.0
+
+
 def digits(count: int = 256) -> Source:
     return open_source("digits", progress=False).at(np.arange(count))
 

@@ -94,7 +94,8 @@ def told(method: str, cost: Forecast, length: str) -> str:
     fixed = f"weights {bytes_of(cost.weights)}, optimiser and averages {bytes_of(cost.state)}"
     lines.append(("", f"{fixed}, the rest grows with the batch: about {cost.most():,} samples at once fit"))
     if cost.devices > 1:
-        sent = f"{bytes_of(cost.gradients)} of gradients, at {LINK / 1e9:g} GB/s"
+        what = "weights and gradients" if cost.spread else "gradients"
+        sent = f"{bytes_of(cost.gradients)} of {what}, at {LINK / 1e9:g} GB/s"
         lines.insert(1, ("", f"of which {short(cost.exchange())} for exchanging {sent}"))
     if cost.sweep >= 0.1:
         again = f", again every {cost.sweep_every:,} updates" if cost.sweep_every else ""

@@ -23,6 +23,7 @@ from autodidact.methods.method import Method, Progress
 from autodidact.training.learner import Learner
 from autodidact.training.run import fit, world_of
 from autodidact.training.settings import Settings
+from autodidact.training.sharded import spreadable
 
 FIRST = 16
 """Samples in the smallest batch that is tried."""
@@ -56,6 +57,7 @@ class Forecast:
     sample : bytes of a sample as it comes from the data.
     memory : bytes that this device has.
     gpu : whether it is one.
+    spread : share of the weights that devices hold in parts (``sharding``).
     """
 
     samples: int
@@ -75,6 +77,7 @@ class Forecast:
     sample: int
     memory: int
     gpu: bool
+    spread: float = 0.0
 
     @property
     def measured(self) -> bool:
@@ -87,8 +90,9 @@ class Forecast:
 
     def exchange(self, link: float = LINK) -> float:
         """Seconds in which the devices average their gradients: around a ring, each sends 2 (n - 1) / n times their
-        bytes. Nothing is computed meanwhile."""
-        return 2 * (self.devices - 1) / self.devices * self.gradients / link
+        bytes. Nothing is computed meanwhile. Weights that are held in parts are gathered twice, in half that time each,
+        and their gradients only reduced."""
+        return (2 + self.spread) * (self.devices - 1) / self.devices * self.gradients / link
 
     def seconds_of(self, updates: int, link: float = LINK) -> float:
         """Seconds of so many updates from the start of a training."""
@@ -97,7 +101,9 @@ class Forecast:
 
     def memory_of(self, share: int) -> float:
         """Bytes that tensors take at most on a device that has so many samples at once."""
-        return self.weights + self.state + share * self.sample + _on_line(share, self.sizes, self.peaks)
+        elsewhere = self.spread * (1 - 1 / self.devices)
+        whole = share * self.sample + _on_line(share, self.sizes, self.peaks)
+        return (1 - elsewhere) * (self.weights + self.state) + max(0.0, whole - elsewhere * self.gradients)
 
     def most(self, memory: float | None = None) -> int:
         """Samples at once, a power of two, for which a device's memory suffices, or so many bytes; 0 where it suffices
@@ -176,7 +182,13 @@ def foresee(method: Method, source: Source, settings: Settings, *, largest: int 
         sample=watch.sample,
         memory=_memory(gpu),
         gpu=gpu,
+        spread=_share_spread(method) if settings.sharding == "full" and world > 1 else 0.0,
     )
+
+
+def _share_spread(method: Method) -> float:
+    inside = {parameter for network in spreadable(method) for parameter in network.parameters()}
+    return _bytes(inside) / _bytes(method.parameters())
 
 
 def _memory(gpu: bool) -> int:
