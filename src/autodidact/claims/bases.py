@@ -59,17 +59,18 @@ def base_lm(
     def make() -> Model:
         lm = tiny_lm(symbols or world.alphabet, seed=seed, **sizes)
         settings = Settings(steps=steps, batch_size=batch, lr=lr, weight_decay=0.01, clip_norm=1.0, seed=seed)
-        return train(SFT(lm), mix_source(world, documents, seed), settings, quiet=True)
+        return train(SFT(lm), mix_source(world, documents, seed, symbols), settings, quiet=True)
 
     own = {} if symbols is None else {"symbols": list(symbols)}
     key = {"world": world.name, "dials": dict(dials), "seed": seed, **sizes, **training, **own}
     return kept_base(folder, key, make)
 
 
-def mix_source(world: LanguageWorld, documents: int, seed: int) -> Source:
+def mix_source(world: LanguageWorld, documents: int, seed: int, symbols: Sequence[str] | None = None) -> Source:
     """A world's texts as data: the first symbol is given, all that follow are learned."""
     texts = [document.text for document in world.documents(documents, seed)]
-    return example_source("mix", [(text[0], text[1:]) for text in texts])
+    firsts = [max(filter(text.startswith, symbols or text[0]), key=len) for text in texts]
+    return example_source("mix", [(first, text[len(first) :]) for first, text in zip(firsts, texts, strict=True)])
 
 
 def kept_base(folder: Path, key: Mapping[str, Any], make: Callable[[], Model]) -> LocalLM:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from autodidact.claims.bases import base_lm
+from autodidact.claims.bases import base_lm, taught
 from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.engine import default_cache
 from autodidact.data import Store
 from autodidact.evaluation.answers import answer, judged
 from autodidact.lm.instructions import Instance
-from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
 from autodidact.methods.language.sft import SFT
 from autodidact.recipes.ensemble_instruct import EnsembleInstruct
-from autodidact.recipes.improving import Example, example_source, examples_of
+from autodidact.recipes.improving import example_source, examples_of
 from autodidact.recipes.instructing import instances_in
-from autodidact.training import Settings, train
 from autodidact.worlds.language.commands import Commands
 
 Way = Literal[
@@ -89,16 +86,18 @@ def run(
         found = [(one, right) for (one, _), right in zip(found, wanted, strict=True) if right is not None]
     order = np.random.default_rng(seed).permutation(len(found))[:learned]
     examples = [(task.prompt(task.layout.question(found[k][0])), task.answer(found[k][1])) for k in order]
-    settings = Settings(
-        steps=steps, batch_size=batch, lr=lr, weight_decay=0.0, clip_norm=1.0, schedule="linear", seed=seed
-    )
+    student = models[0]
+    if examples:
+        learner = LocalLM.from_plain(student.plain())
+        learner.load_state_dict(student.state_dict())
+        student = taught(SFT(learner), example_source("examples", examples), steps=steps, batch=batch, lr=lr, seed=seed)
     known = [truth.answer(one.instruction, one.input) is not None for one in made.instances]
     return {
         "true": 100 * float(np.mean(true)) if true else 0.0,
         "kept": float(len(true)),
         "share": 100 * len(true) / max(1, len(known)),
         "valid": 100 * sum(known) / max(1, made.asked),
-        **_judged(task, _taught(models[0], examples, settings)),
+        **_judged(task, student),
     }
 
 
@@ -133,7 +132,9 @@ def _made(method: EnsembleInstruct, task: Task, models: Sequence[LocalLM], seed:
     answers = []
     for number, lm in enumerate(models[1:], 1):
         answers.append(Store(name=f"answers.{number}"))
-        method.answer(lm, task, pipelines, store, answers[-1], seed + number)
+        # A model of the tiny scale writes nothing of use.
+        if len(store):
+            method.answer(lm, task, pipelines, store, answers[-1], seed + number)
     repeated = sum(reason in ("known already", "a test input") for reason in store.dropped.values())
     return _Made(instances_in(store), asked - repeated, store, answers)
 
@@ -141,6 +142,8 @@ def _made(method: EnsembleInstruct, task: Task, models: Sequence[LocalLM], seed:
 def _chosen(method: EnsembleInstruct, task: Task, made: _Made, way: Way, seed: int) -> list[tuple[Instance, str]]:
     """The instances that are kept, each with the answer that is."""
     of = dict(zip(made.store.ids.tolist(), made.instances, strict=True))
+    if not of:
+        return []
     if way in ("second", "third"):
         own = made.answers[SINGLES.index(way) - 1]
         return [(of[id_], said) for id_, said in zip(own.ids.tolist(), own.column("output"), strict=True)]
@@ -148,18 +151,6 @@ def _chosen(method: EnsembleInstruct, task: Task, made: _Made, way: Way, seed: i
     method.choose(task, made.store, made.answers, kept, seed)
     said = [completion.strip() for _, completion in examples_of(kept)] if len(kept) else []
     return [(of[id_], text) for id_, text in zip(kept.ids.tolist(), said, strict=True)]
-
-
-def _taught(lm: LocalLM, examples: Sequence[Example], settings: Settings) -> LocalLM:
-    """A copy of a model, after learning from examples; the model itself where there is none."""
-    if not examples:
-        return lm
-    learner = LocalLM.from_plain(lm.plain())
-    learner.load_state_dict(lm.state_dict())
-    few = replace(settings, batch_size=min(settings.batch_size, len(examples)))
-    kept = train(SFT(learner), example_source("examples", examples), few, quiet=True)
-    assert isinstance(kept, LanguageModel)
-    return kept.lm
 
 
 def _judged(task: Task, lm: LocalLM) -> dict[str, float]:

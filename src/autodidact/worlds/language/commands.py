@@ -41,7 +41,7 @@ WITH_INPUT: Mapping[str, tuple[str, str]] = MappingProxyType(
 ALONE: Mapping[str, tuple[str, str]] = MappingProxyType(
     {
         "up": ("count from {low} to {high}", "list {low} up to {high}"),
-        "down": ("count from {high} back to {low}", "list {high} down to {low}"),
+        "down": ("return from {high} to {low}", "list {high} lower to {low}"),
     }
 )
 """The same for commands that need no input."""
