@@ -28,6 +28,7 @@ CARD = Card(
     summary="A language model learns to answer, look at its own answer, and correct it where it is wrong.",
     abilities=("generate", "score"),
     arguments=("alpha", "beta_first", "beta", "reward"),
+    claim="self_correct",
     extra="language",
 )
 

@@ -53,6 +53,7 @@ CARD = Card(
     needs=(("input", "text"), ("prompt", "text")),
     abilities=("generate", "score"),
     arguments=("reward", "estimator", "group", "beta", "kl"),
+    claim="policy_gradient",
     extra="language",
 )
 
