@@ -112,9 +112,8 @@ def _noise(method: PolicyGradient, task: Task, batch: int, gradients: int) -> fl
     """Variance of the gradient over draws of answers to the same questions."""
     asked = Question.of(task, method.questions[:batch])
     weights = [p for p in method.lm.parameters() if p.requires_grad]
-    found, rewards = [], []
-    for seed in range(gradients):
-        rewards.append(float(method.rolled(asked, seed).rewards.mean()))
+    found = []
+    rewards = [float(method.rolled(asked, seed).rewards.mean()) for seed in range(gradients)]
     # Where a running mean ends, had it run for long.
     method.momentum = 0.999
     method.baseline.fill_(float(np.mean(rewards)))
