@@ -14,6 +14,7 @@ from autodidact.lm.instructions import Instance
 from autodidact.lm.lm import Sampling
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
+from autodidact.lm.turns import asked_again
 from autodidact.model import Ability, Model
 
 
@@ -51,6 +52,7 @@ class LanguageModel(TextModel):
     ----------
     lm : with its weights.
     task : how its inputs are written down. Without one, an input is the prompt itself.
+    again : asks for a second answer, which is then what it generates; None for a model that answers once.
 
     Attributes
     ----------
@@ -61,9 +63,10 @@ class LanguageModel(TextModel):
     kind: ClassVar[str] = "language_model"
     answers_itself: ClassVar[bool] = True
 
-    def __init__(self, lm: LocalLM, task: Task | None = None) -> None:
+    def __init__(self, lm: LocalLM, task: Task | None = None, *, again: str | None = None) -> None:
         super().__init__(task)
         self.lm = lm
+        self.again = again
         self.abilities: tuple[Ability, ...] = ("generate", "score")
         if task is not None and task.labels:
             self.abilities = (*self.abilities, "predict")
@@ -72,12 +75,13 @@ class LanguageModel(TextModel):
 
     @property
     def settings(self) -> dict[str, Any]:  # type: ignore[override]
-        return {"lm": self.lm.plain(), "task": None if self.task is None else self.task.plain()}
+        again = {} if self.again is None else {"again": self.again}
+        return {"lm": self.lm.plain(), "task": None if self.task is None else self.task.plain(), **again}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> LanguageModel:
         task = None if settings["task"] is None else Task.from_plain(settings["task"])
-        return cls(LocalLM.from_plain(settings["lm"]), task)
+        return cls(LocalLM.from_plain(settings["lm"]), task, again=settings.get("again"))
 
     def prompts(self, batch: Batch) -> list[str]:
         """What the model is asked for each sample: the field "prompt" as it is, or the task's prompt for its input.
@@ -93,9 +97,17 @@ class LanguageModel(TextModel):
         return [text if self.task is None else self.task.prompt(text) for text in self._inputs(batch)]
 
     def generate(self, batch: Batch) -> dict[str, list[str]]:
-        """``output``: the answer to each sample, without spaces around it; ``input``: what was asked."""
-        answers = [found[0].text.strip() for found in self.lm.generate(self.prompts(batch), self.sampling)]
-        return {"output": answers, "input": list(batch["prompt"]) if "prompt" in batch else self._inputs(batch)}
+        """``output``: the answer to each sample, without spaces around it; ``input``: what was asked. Of a model that
+        answers twice the output is the second answer, and ``first`` the first one."""
+        asked = list(batch["prompt"]) if "prompt" in batch else self._inputs(batch)
+        prompts = self.prompts(batch)
+        said = [found[0] for found in self.lm.generate(prompts, self.sampling)]
+        first = [one.text.strip() for one in said]
+        if self.again is None:
+            return {"output": first, "input": asked}
+        again = [asked_again(self.lm, *turn, self.again) for turn in zip(prompts, said, strict=True)]
+        second = [found[0].text.strip() for found in self.lm.generate(again, self.sampling)]
+        return {"output": second, "first": first, "input": asked}
 
     def score(self, batch: Batch) -> Float64[Tensor, " n"]:
         """Log-probability (nats) of each sample's "output" (or "completion") as the answer, its end among it."""
