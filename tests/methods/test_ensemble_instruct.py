@@ -10,8 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.lm.loopback import Loopback
 
 from autodidact.data import Store
+from autodidact.lm.answering import Unfinished
 from autodidact.lm.instructions import Instance, Layout
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.scripted import ScriptedLM
@@ -21,6 +23,8 @@ from autodidact.recipes.ensemble_instruct import SLOTS, EnsembleInstruct
 from autodidact.recipes.improving import example_source
 from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings
+from autodidact.verbs.apply import apply
+from autodidact.verbs.improve import improve
 
 LAYOUT = Layout(
     posed="{instruction}:{input}",
@@ -333,6 +337,34 @@ def test_what_is_agreed_on_is_learned_and_a_killed_run_pays_for_nothing_twice(tm
     ]
     notes = (tmp_path / "stages" / "instances" / "notes.txt").read_text().splitlines()
     assert notes[1] == "3 of 3 completions hold the instance that was asked for"
+
+
+def test_a_model_and_a_helper_at_addresses_make_data_for_a_student_here(tmp_path, student, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    options = {**QUICK, "missing": "rest", "helper_shots": 0}
+    with Loopback(ScriptedLM(writer)) as own, Loopback(ScriptedLM(helping), names=("b",)) as other:
+        asked = {"student": student, "settings": Settings(steps=1, batch_size=2), "quiet": True, "report": False}
+        asked["method_arguments"] = {**options, "helpers": [f"{other.address}#b"]}
+        where = f"{own.address}#tiny"
+        # Both spend from one budget, which ends in the helper's answers.
+        with pytest.raises(Unfinished, match="budget of 9 calls"):
+            improve("ensemble_instruct", where, TASK, out=tmp_path, call_budget=9, **asked)
+        assert (own.answered, other.answered) == (8, 1)
+        model = improve("ensemble_instruct", where, TASK, out=tmp_path, **asked)
+        assert (own.answered, other.answered) == (8, 3)
+    assert isinstance(model, LanguageModel)
+    # Of the last one the two say different things, of which the first is kept.
+    assert [json.loads(line)["completion"] for line in (tmp_path / "examples.jsonl").read_text().splitlines()] == [
+        "cd",
+        "ed",
+        "d e",
+    ]
+    spent = json.loads((tmp_path / "run.json").read_text())["spent"]
+    assert spent["calls"] == 2
+    assert len((tmp_path / "transcript.jsonl").read_text().splitlines()) >= 11
+    (tmp_path / "in.jsonl").write_text('{"instruction": "sort it f", "input": "dc"}\n')
+    (row,) = apply(tmp_path, tmp_path / "in.jsonl", ability="generate", quiet=True)
+    assert isinstance(row, str)
 
 
 def test_without_helpers_the_model_answers_twice_more_with_other_draws(tmp_path, student):
