@@ -20,6 +20,7 @@ from autodidact.lm.endpoint import EndpointLM
 from autodidact.lm.judge import Judge, Selecting, rating_prompts
 from autodidact.lm.judging import JudgeForm, expected_ratings
 from autodidact.lm.lm import Completion
+from autodidact.lm.local import LocalLM
 from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.task import Demonstration, Style, Task
 from autodidact.lm.tiny import tiny_lm
@@ -60,7 +61,7 @@ def student(tmp_path_factory) -> Path:
     return tiny_lm("abcd>;=:0123456789", width=16, depth=1, context=32).save_folder(tmp_path_factory.mktemp("s") / "lm")
 
 
-QUICK = Settings(steps=100, batch_size=8, lr=2e-2, weight_decay=0.0)
+QUICK = Settings(steps=50, batch_size=8, lr=3e-2, weight_decay=0.0)
 
 
 def test_a_rating_is_expected_over_the_digits_and_tells_how_likely_a_digit_is_at_all():
@@ -249,6 +250,23 @@ def test_an_adapters_base_writes_for_it_and_costs_no_second_copy(tmp_path):
     judge.save(tmp_path)
     batch = Batch(torch.arange(1), {"input": ["ab"]})
     assert load_model(tmp_path).generate(batch)["output"] == judge.generate(batch)["output"]
+
+
+def test_a_model_that_runs_here_answers_through_its_judge(student, tmp_path):
+    options = {"least_mass": 0.0, "best_of": 2, "coverage": 0.5, "validation": 0.5, "similarity": "hidden"}
+    asked = {"out": tmp_path / "run", "settings": replace(QUICK, steps=2), "method_arguments": options}
+    improve("self_judge", student, TASK, quiet=True, report=False, **asked)
+    judge = load_model(tmp_path / "run")
+    assert judge.abilities == ("generate", "score")
+    # It is the model as it was that writes.
+    assert judge.writer.score(["ab>"], ["ab"])[0].total == pytest.approx(
+        LocalLM.load(student).score(["ab>"], ["ab"])[0].total, abs=1e-5
+    )
+    (tmp_path / "in.txt").write_text("ab\ncd\nda\n")
+    written = apply(tmp_path / "run", tmp_path / "in.txt", ability="generate", out=tmp_path / "said.jsonl", quiet=True)
+    rows = [json.loads(line) for line in written.read_text().splitlines()]
+    assert all(row["answered"] == (row["rating"] >= judge.selecting.threshold) for row in rows)
+    assert all(bool(row["output"]) <= row["answered"] for row in rows)
 
 
 @pytest.mark.parametrize(

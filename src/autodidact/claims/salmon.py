@@ -38,6 +38,7 @@ def run(
     told: bool,
     labels: Labels,
     steer: Sequence[str],
+    bonus: float,
     lr: float,
     seed: int,
     world: Mapping[str, Any],
@@ -67,7 +68,8 @@ def run(
     start = _answers(lm, made.task, measured, seed)
     if steer:
         model = made.model
-        principled = Principled(model, always=steer if told else (), prevent=() if told else ("",), drawn=0)
+        always, prevent = (steer, ()) if told else ((), ("",))
+        principled = Principled(model, always=always, prevent=prevent, drawn=0, length_bonus=bonus)
         method = PolicyGradient(
             lm, made.task, reward=principled, group=group, beta=beta, temperature=1.0, lr_scale=1.0, missing_end=1.0
         )
@@ -205,7 +207,7 @@ def _least(f: Figures, arm: str = "") -> float:
     return min(sign * f[arm or name][trait] for name, (trait, sign) in STEERED.items())
 
 
-ARM: dict[str, Any] = {"told": True, "labels": "both orders", "steer": ()}
+ARM: dict[str, Any] = {"told": True, "labels": "both orders", "steer": (), "bonus": 0.0}
 
 CLAIM = Claim(
     name="salmon",
@@ -223,6 +225,7 @@ CLAIM = Claim(
         "one order": {**ARM, "labels": "one order"},
         "relevant": {**ARM, "steer": ("R",)},
         "relevant and plain": {**ARM, "steer": ("R", "P")},
+        "bonus": {**ARM, "steer": ("R",), "bonus": 5.0},
     },
     scales={
         "laptop": {
@@ -362,6 +365,13 @@ CLAIM = Claim(
             lambda f: 100 * f["relevant and plain"]["relevant"] / max(f["relevant"]["relevant"], 1e-9),
             margin=90.0,
             unit="percent",
+        ),
+        Statement(
+            "a bonus for length lengthens",
+            "conciseness after training for relevance with a bonus for length, minus without",
+            lambda f: f["bonus"]["C"] - f["relevant"]["C"],
+            direction="below",
+            unit="standard deviations",
         ),
         Statement(
             "answers still differ",

@@ -146,6 +146,7 @@ class Salmon(Improvement):
             "temperature": temperature,
             "missing_end": missing_end,
             "lr_scale": lr_scale,
+            "lam": 1.0,
         }
 
     def stages(self, site: Site) -> list[Stage]:
@@ -181,10 +182,9 @@ class Salmon(Improvement):
         @training
         def reward(results: Mapping[str, Any]) -> Model:
             learned, tested, said = self.examples(task, results["pairs"], results["judged"], seed)
-            site.note("reward", *said)
             if not learned:
                 raise ValueError(f"the judge prefers no answer to another under any principle: {said[0]}")
-            return self.rewarded(site, student, task, learned, tested)
+            return self.rewarded(site, student, task, learned, tested, said)
 
         @training
         def policy(results: Mapping[str, Any]) -> Model:
@@ -305,13 +305,22 @@ class Salmon(Improvement):
         return texts, bool(wins != (flip and not measured))
 
     def rewarded(
-        self, site: Site, student: LocalLM, task: Task, learned: Sequence[Example], tested: Sequence[Example]
+        self,
+        site: Site,
+        student: LocalLM,
+        task: Task,
+        learned: Sequence[Example],
+        tested: Sequence[Example],
+        said: Sequence[str] = (),
     ) -> RewardModel:
-        """Train the reward model, and measure it on what was held out."""
+        """Train the reward model, and measure it on what was held out; `said` is noted with what was shortened."""
         active = self.always or tuple(task.principles)[: self.most]
         made = RewardModel(copy.deepcopy(student), task, active)
         source = preference_source(made, learned)
-        write_pairs(site.folder, list(zip(repeat(""), source.column("chosen"), source.column("rejected"))))
+        cut = f"{made.shortened} of {2 * len(learned)} texts were shortened to fit the reward model's context"
+        site.note("reward", *said, *([cut] if made.shortened else []))
+        pairs = zip(repeat(""), source.column("chosen"), source.column("rejected"))
+        write_pairs(site.folder, list(pairs))
         settings = replace(
             site.settings,
             epochs=self.reward_epochs,
@@ -326,8 +335,7 @@ class Salmon(Improvement):
             table = Table(
                 {
                     "title": "The reward model on preferences that were held out",
-                    "sentence": f"{right:.1%} of {len(tested):,} held-out preferences of the judge are met; "
-                    f"{found.shortened:,} texts were shortened to fit its context.",
+                    "sentence": f"{right:.1%} of {len(tested):,} held-out preferences of the judge are met.",
                 }
             )
             table.add("reward model", "right", 0, right)

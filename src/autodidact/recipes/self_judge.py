@@ -213,7 +213,8 @@ class SelfJudge(Improvement):
         drawn = self.selecting.sampling(task)
         if part == "train":
             drawn = replace(drawn, n=self.per_input, temperature=self.temperature)
-        sampling = replace(drawn, seed=seed)
+        # The likeliest answer follows from no seed, and may have been asked for already.
+        sampling = replace(drawn, seed=seed if drawn.temperature else 0)
         keys = [row_ids(part, str(number), sampling.n) for number in range(len(examples))]
         todo = [number for number, ids in enumerate(keys) if not store.has(ids).all()]
         for some in np.array_split(todo, max(1, len(todo) // ASKED_AT_ONCE)) if todo else ():
