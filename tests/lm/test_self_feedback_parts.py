@@ -123,7 +123,7 @@ def test_layers_are_read_only_where_they_can_be_and_say_something_of_every_answe
         values(name, asked("a>4", "b>4"))
     lm = tiny_lm("0123456789+?>=", width=16, depth=2, context=32, seed=1)
     task = Task("Add.", style=STYLE, max_tokens=4)
-    rows = sampled(lm, task, ["1+3", "2+2"], Feedback(samples=3))
+    rows = sampled(lm, task, ["1+3", "2+2"], Feedback(draws=3))
     found = signal_values(name, lm, task, rows)
     assert [len(row) for row in found] == [3, 3]
     assert all(value is None or math.isfinite(value) for row in found for value in row)
@@ -132,7 +132,7 @@ def test_layers_are_read_only_where_they_can_be_and_say_something_of_every_answe
 
 def test_token_entropy_is_that_of_the_distributions_before_the_tokens():
     lm = tiny_lm("0123456789+?>=", width=16, depth=2, context=32, seed=1)
-    row = sampled(lm, Task("Add.", style=STYLE, max_tokens=4), ["1+3"], Feedback(samples=2))[0]
+    row = sampled(lm, Task("Add.", style=STYLE, max_tokens=4), ["1+3"], Feedback(draws=2))[0]
     for one, value in zip(row.answers, values("token_entropy", row, lm), strict=True):
         logits = lm.answer_logits(lm.encode([row.prompt], [one.tokens])).double()
         p = logits.softmax(1)
@@ -152,24 +152,24 @@ def given(how: Feedback, lm, *inputs: str, task=SUMS):
 
 def test_a_vote_gives_the_first_sample_of_what_most_come_to_and_nothing_where_none_comes_to_anything():
     lm = ScriptedLM({"1+3?": ["c>5", *SAID[:2], "d"], "9?": ["x", "y", "", ""]})
-    found = given(Feedback(samples=4), lm, "1+3", "9")
+    found = given(Feedback(draws=4), lm, "1+3", "9")
     assert [(one.text, one.confidence) for one in found] == [("a>4", 0.5), ("", None)]
     assert elected(asked("", ""), SUMS) == (None, None)
 
 
 def test_best_of_takes_the_surest_sample_and_abstaining_keeps_back_what_is_below_the_threshold():
     lm = Choosing({"1+3?": SAID[:3]}, lambda prompt, _: [0.9, 0.1] if ">5" in prompt else [0.2, 0.8])
-    assert given(Feedback("best_of", "p_true", samples=3), lm)[0].text == "c>5"
-    sure, unsure = (given(Feedback("abstain", samples=3, threshold=t), lm)[0] for t in (0.6, 0.7))
+    assert given(Feedback("best_of", "p_true", draws=3), lm)[0].text == "c>5"
+    sure, unsure = (given(Feedback("abstain", draws=3, threshold=t), lm)[0] for t in (0.6, 0.7))
     assert (sure.text, unsure.text, unsure.first) == ("a>4", "", "a>4")
     assert unsure.confidence == pytest.approx(2 / 3)
 
 
 def test_the_model_picks_the_most_consistent_answer_by_its_number():
     lm = Choosing({"1+3?": SAID[:3]}, lambda prompt, n: [0.1, 0.7, 0.2])
-    assert given(Feedback("universal", samples=3), lm)[0].text == "b>04"
+    assert given(Feedback("universal", draws=3), lm)[0].text == "b>04"
     assert "Question: 1+3\n\n1: a>4\n2: b>04\n3: c>5" in lm.shown[0]
-    assert Feedback("universal", samples=40).samples == 9
+    assert Feedback("universal", draws=40).draws == 9
 
 
 class Talking(ScriptedLM):
@@ -247,7 +247,7 @@ def test_a_tree_keeps_the_likeliest_partial_answers_until_one_is_final():
 def test_cot_decoding_takes_the_path_whose_final_answer_leads_most():
     lm = tiny_lm("0123456789+?>=", width=16, depth=2, context=32, seed=1)
     task = Task("Add.", style=STYLE, max_tokens=4)
-    found = given(Feedback("cot_decoding", samples=3), lm, task=SUMS)[0]
+    found = given(Feedback("cot_decoding", draws=3), lm, task=SUMS)[0]
     assert 0 <= found.confidence <= 1
     with pytest.raises(ValueError, match="must know what stands before a final answer"):
         given(Feedback("cot_decoding"), lm, task=task)
@@ -257,7 +257,7 @@ def test_cot_decoding_takes_the_path_whose_final_answer_leads_most():
     ("options", "said"),
     [
         ({"update": "votes"}, "did you mean 'vote'"),
-        ({"samples": 1}, "samples must be at least 2"),
+        ({"draws": 1}, "draws must be at least 2"),
         ({"temperature": 0.0}, "above 0"),
         ({"alpha": 2.0}, r"alpha lies in \[0, 1\]"),
         ({"pick": "which?"}, "must show {answers}"),

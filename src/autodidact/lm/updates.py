@@ -58,14 +58,14 @@ class Feedback:
     update : "greedy": its likeliest answer. "vote": what most samples come to (self-consistency, 2203.11171).
         "best_of": the sample of which `signal` is surest. "universal": the sample that the model says is the most
         consistent one (2311.17311). "refine": its answer after `rounds` of criticising and revising it, or until it
-        changes nothing (Self-Refine, 2303.17651). "cot_decoding": of greedy answers after the `samples` likeliest
+        changes nothing (Self-Refine, 2303.17651). "cot_decoding": of greedy answers after the `draws` likeliest
         first tokens, the one whose final answer is surest (2402.10200). "tree": the best of `breadth` partial answers
         that are each taken further by `breadth` steps, `depth` times (2305.10601). "debate": the vote of `agents` that
         read each other's answers for `rounds` (2305.14325). "contrastive": against a weaker model (2210.15097).
         "dola": against early layers (2309.03883). "intervene": with some heads pushed (2306.03341). "abstain": the
         vote, or no answer where `signal` is below `threshold`.
     signal : see `autodidact.lm.signals.SIGNALS`.
-    samples : from 2, at `temperature` and `top_p`.
+    draws : samples, from 2, at `temperature` and `top_p`.
     step : text that ends a step of "tree".
     alpha : of "contrastive" and "dola", see `autodidact.lm.decoding.plausible`.
     critique, revise : of "refine", asked after an answer; without a critique it is revised at once.
@@ -77,7 +77,7 @@ class Feedback:
 
     update: Update = "vote"
     signal: str = "vote_share"
-    samples: int = 10
+    draws: int = 10
     temperature: float = 0.7
     top_p: float = 1.0
     rounds: int = 2
@@ -98,15 +98,15 @@ class Feedback:
     def __post_init__(self) -> None:
         if self.update not in get_args(Update):
             raise unknown("update", self.update, get_args(Update))
-        for name, least in (("samples", 2), ("rounds", 1), ("agents", 2), ("breadth", 1), ("depth", 1)):
+        for name, least in (("draws", 2), ("rounds", 1), ("agents", 2), ("breadth", 1), ("depth", 1)):
             if getattr(self, name) < least:
                 raise ValueError(f"{name} must be at least {least}, got {getattr(self, name)}")
         if not self.temperature > 0:
             raise ValueError(f"samples are drawn at a temperature above 0, got {self.temperature}")
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"alpha lies in [0, 1], got {self.alpha}")
-        if self.update == "universal" and self.samples > 9:
-            object.__setattr__(self, "samples", 9)
+        if self.update == "universal" and self.draws > 9:
+            object.__setattr__(self, "draws", 9)
         if "{answers}" not in self.pick or "{others}" not in self.debate:
             raise ValueError("`pick` must show {answers} and `debate` {others}")
         if not self.step:
@@ -178,7 +178,7 @@ def answered(lm: LM, task: Task, inputs: Sequence[str], how: Feedback, tools: To
 def sampled(lm: LM, task: Task, inputs: Sequence[str], how: Feedback, n: int = 0) -> list[Answers]:
     """The samples of each input; of `n` 0 as many as the update takes."""
     prompts = [task.prompt(text) for text in inputs]
-    drawn = lm.generate(prompts, replace(_sampling(task, how), n=n or how.samples))
+    drawn = lm.generate(prompts, replace(_sampling(task, how), n=n or how.draws))
     return [Answers(*row) for row in zip(inputs, prompts, drawn, strict=True)]
 
 
@@ -235,7 +235,7 @@ def _universal(lm: LM, task: Task, inputs: Sequence[str], how: Feedback, tools: 
         )
         for row in rows
     ]
-    picked = lm.choose(shown, [str(k) for k in range(1, how.samples + 1)])
+    picked = lm.choose(shown, [str(k) for k in range(1, how.draws + 1)])
     return [
         Given(row.answers[int(shares.argmax())].text.strip(), _spent(row.answers), float(shares.max()))
         for row, shares in zip(rows, picked, strict=True)
@@ -351,7 +351,7 @@ def _begun(prompt: str, text: str) -> Asked:
 def _cot_decoding(lm: LM, task: Task, inputs: Sequence[str], how: Feedback, tools: Tools) -> list[Given]:
     assert isinstance(lm, LocalLM)
     prompts = [task.prompt(text) for text in inputs]
-    firsts = first_tokens(lm, prompts, how.samples).tolist()
+    firsts = first_tokens(lm, prompts, how.draws).tolist()
     asked = [prompt for prompt, tokens in zip(prompts, firsts, strict=True) for _ in tokens]
     begun = [[token] for tokens in firsts for token in tokens]
     found = iter(decode(lm, asked, _likeliest(task), likeliest, begun=begun))
@@ -403,7 +403,7 @@ def _pushed(lm: LocalLM, how: Feedback, tools: Tools) -> Rule:
 
 def _sampling(task: Task, how: Feedback) -> Sampling:
     return Sampling(
-        n=how.samples,
+        n=how.draws,
         max_tokens=task.max_tokens,
         temperature=how.temperature,
         top_p=how.top_p,

@@ -50,7 +50,7 @@ CARD = Card(
     summary="Measures how sure a language model is of its answers by fifteen signals, and lets it answer by them in "
     "twelve ways or learn from them in two.",
     abilities=("generate", "score"),
-    arguments=("signal", "update", "samples", "threshold"),
+    arguments=("signal", "update", "draws", "threshold"),
     claim="self_feedback",
     extra="language",
 )
@@ -73,10 +73,10 @@ class SelfFeedback(Improvement):
     ----------
     signal : one of `autodidact.lm.signals.SIGNALS`.
     update : one that answers, see `autodidact.lm.updates.Feedback`. Or "self_train": the task's inputs are answered
-        `samples` times, and the model is trained on what most samples come to where the signal is sure enough. Or
+        `draws` times, and the model is trained on what most samples come to where the signal is sure enough. Or
         "prefer": it learns by DPO to prefer that to what fewer samples come to.
     signals : that are measured on the test inputs; none for those that cost nothing beside the samples.
-    samples : answers to each input, from 2, at `temperature` and `top_p`.
+    draws : answers to each input, from 2, at `temperature` and `top_p`.
     threshold : of the signal, from which on an answer is learned, or given by "abstain"; None for 0.6 of a share, and
         of any other signal for what the surer half of the inputs reaches.
     rounds : of "refine" and "debate".
@@ -95,7 +95,7 @@ class SelfFeedback(Improvement):
         signal: str = "vote_share",
         update: Update | Literal["self_train", "prefer"] = "vote",
         signals: tuple[str, ...] = (),
-        samples: int = 10,
+        draws: int = 10,
         temperature: float = 0.7,
         top_p: float = 1.0,
         threshold: float | None = None,
@@ -132,7 +132,7 @@ class SelfFeedback(Improvement):
         self.how = Feedback(
             update="vote" if update in LEARNING else update,  # type: ignore[arg-type]
             signal=signal,
-            samples=samples,
+            draws=draws,
             temperature=temperature,
             top_p=top_p,
             rounds=rounds,

@@ -1,0 +1,192 @@
+"""Self-feedback as a recipe: what it learns from agreement, how the model it keeps answers, and what it measures."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from autodidact.data import Store
+from autodidact.evaluation.table import Table
+from autodidact.lm.feedback import FeedbackModel
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.local import LocalLM
+from autodidact.lm.scripted import ScriptedLM
+from autodidact.lm.task import Demonstration, Style, Task
+from autodidact.lm.tiny import tiny_lm
+from autodidact.lm.updates import Feedback, answered
+from autodidact.methods.language.sft import SFT
+from autodidact.model import load_model
+from autodidact.recipes.improving import example_source
+from autodidact.recipes.self_feedback import SelfFeedback
+from autodidact.training import Settings, train
+from autodidact.verbs.apply import apply
+from autodidact.verbs.improve import improve
+
+STYLE = Style(opening="", demonstration="{input}?{output}", question="{input}?", stop=())
+INPUTS = tuple(f"{a}+{b}" for a in "0123" for b in "0123")
+SUMS = Task(
+    "Add.",
+    inputs=INPUTS[:12],
+    test=tuple(Demonstration(text, str(int(text[0]) + int(text[2]))) for text in INPUTS[12:]),
+    checker="number",
+    final=">",
+    style=STYLE,
+    max_tokens=5,
+)
+QUICK = Settings(steps=4, batch_size=4, lr=1e-3)
+OPTIONS = {"draws": 4, "temperature": 1.0}
+
+
+@pytest.fixture(scope="module")
+def lm() -> LocalLM:
+    """Adds, and is wrong in a third of its answers."""
+    right = [(f"{a}+{b}?", f"{w}>{a + b}") for a in range(4) for b in range(4) for w in "xy"]
+    wrong = [(f"{a}+{b}?", f"x>{(a + 2 * b) % 7}") for a in range(4) for b in range(4)]
+    made = tiny_lm("0123456789+?>xy", width=16, depth=2, context=24)
+    settings = Settings(steps=150, batch_size=48, lr=2e-2, weight_decay=0.0, clip_norm=1.0)
+    return train(SFT(made), example_source("sums", right + wrong), settings, quiet=True).lm
+
+
+def fresh(lm: LocalLM) -> LocalLM:
+    copied = LocalLM.from_plain(lm.plain())
+    copied.load_state_dict(lm.state_dict())
+    return copied
+
+
+def run(lm: LocalLM, out: Path, task: Task = SUMS, **options) -> LanguageModel:
+    return improve(
+        "self_feedback",
+        fresh(lm),
+        task,
+        out=out,
+        settings=QUICK,
+        method_arguments={**OPTIONS, **options},
+        quiet=True,
+        report=False,
+    )
+
+
+def test_what_most_samples_come_to_is_learned_where_they_agree_enough(lm, tmp_path):
+    model = run(lm, tmp_path / "run", update="self_train")
+    assert model.lm.name != lm.name
+    rows = [json.loads(line) for line in (tmp_path / "run" / "examples.jsonl").read_text().splitlines()]
+    answers = Store(tmp_path / "run" / "stages" / "answers" / "store")
+    sure = [k for k, value in enumerate(answers.column("value")) if value >= 0.6]
+    assert 0 < len(sure) <= len(answers)
+    assert [row["completion"] for row in rows] == [answers.column("completion")[k] for k in sure]
+    chosen = Store(tmp_path / "run" / "stages" / "chosen" / "store")
+    assert Counter(chosen.dropped.values())["not sure enough"] == len(answers) - len(sure)
+    assert (
+        "of the 4 answers were right before"
+        in Table.load(tmp_path / "run" / "evaluations" / "task.json").about["sentence"]
+    )
+
+
+def test_preferences_are_of_the_majority_over_a_minority_by_another_signal(lm, tmp_path):
+    run(lm, tmp_path / "run", update="prefer", signal="semantic_entropy")
+    rows = [json.loads(line) for line in (tmp_path / "run" / "pairs.jsonl").read_text().splitlines()]
+    assert rows
+    for row in rows:
+        assert SUMS.meant(row["chosen"]) != SUMS.meant(row["rejected"])
+
+
+def test_signals_are_held_against_the_test_answers(lm, tmp_path):
+    wanted = ("vote_share", "semantic_entropy", "mean_logprob", "early_exits")
+    run(lm, tmp_path / "run", signals=wanted)
+    table = Table.load(tmp_path / "run" / "evaluations" / "signals.json")
+    assert table.arms == list(wanted)
+    assert {"told", "AURC", "quality"} <= set(table.metrics)
+    assert 0 <= table.values("vote_share", "ECE")[0] <= 1
+    assert table.values("mean_logprob", "told")[0] > 0
+    assert not table.has("mean_logprob", "ECE", 0)
+
+
+@pytest.mark.parametrize("update", ["vote", "abstain", "dola", "intervene"])
+def test_the_model_that_is_kept_answers_in_the_way_that_was_asked_for(lm, tmp_path, update):
+    model = run(lm, tmp_path / "run", update=update, heads=0.3, threshold=0.5)
+    assert isinstance(model, FeedbackModel)
+    asked = [one.input for one in SUMS.test]
+    back = load_model(tmp_path / "run")
+    expected = [one.text for one in model.answers(asked)]
+    assert [one.text for one in back.answers(asked)] == expected
+    (tmp_path / "in.txt").write_text("\n".join(asked))
+    written = apply(tmp_path / "run", tmp_path / "in.txt", ability="generate", out=tmp_path / "out.jsonl", quiet=True)
+    rows = [json.loads(line) for line in written.read_text().splitlines()]
+    assert [row["output"] for row in rows] == expected
+    assert all(row["answered"] == bool(row["output"]) for row in rows)
+    table = Table.load(tmp_path / "run" / "evaluations" / "task.json")
+    assert table.values("after", "tokens")[0] > 0
+
+
+def test_contrastive_decoding_keeps_its_weaker_model(lm, tmp_path):
+    weak = tiny_lm("0123456789+?>xy", width=16, depth=1, context=24, seed=5).save_folder(tmp_path / "weak")
+    model = run(lm, tmp_path / "run", update="contrastive", amateur=str(weak))
+    how = Feedback("contrastive")
+    assert load_model(tmp_path / "run").answers(INPUTS[:3]) == model.answers(INPUTS[:3])
+    with pytest.raises(ValueError, match="needs a weaker model to decode against"):
+        answered(lm, SUMS, INPUTS[:1], how)
+
+
+def test_a_run_that_was_cut_off_ends_alike(lm, tmp_path, monkeypatch):
+    whole = run(lm, tmp_path / "whole", update="self_train")
+
+    def cut(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SelfFeedback, "chosen", cut)
+        with pytest.raises(KeyboardInterrupt):
+            run(lm, tmp_path / "cut", update="self_train")
+    with monkeypatch.context() as patch:
+        patch.setattr(SelfFeedback, "draw", cut)
+        resumed = run(lm, tmp_path / "cut", update="self_train")
+    assert resumed.lm.score(["1+2?"], ["x>3"]) == whole.lm.score(["1+2?"], ["x>3"])
+
+
+def test_a_model_behind_an_address_answers_for_a_student_that_runs_here(lm, tmp_path):
+    speaker = ScriptedLM(lambda prompt: [f"x>{prompt[0]}"] * 3 + ["y>9"])
+    arguments = {"update": "self_train", **OPTIONS}
+    asked = {"settings": QUICK, "method_arguments": arguments, "quiet": True, "report": False, "student": fresh(lm)}
+    improve("self_feedback", speaker, replace(SUMS, test=()), out=tmp_path / "run", **asked)
+    rows = [json.loads(line) for line in (tmp_path / "run" / "examples.jsonl").read_text().splitlines()]
+    assert [row["completion"] for row in rows] == [f"x>{text[0]}" for text in SUMS.inputs]
+
+
+@pytest.mark.parametrize("said", ["x", ""])
+def test_samples_that_come_to_nothing_are_an_error_with_the_reason(lm, tmp_path, said):
+    speaker = ScriptedLM(lambda _: said)
+    asked = {"settings": QUICK, "method_arguments": {"update": "self_train"}, "quiet": True, "student": fresh(lm)}
+    reason = "no final answer" if said else "all answers are empty"
+    with pytest.raises(ValueError, match=rf"0 answers are kept, 12 are dropped \(12 {reason}\)"):
+        improve("self_feedback", speaker, replace(SUMS, test=()), out=tmp_path / "run", **asked)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"update": "self_trian"}, "did you mean 'self_train'"),
+        ({"signal": "vote_shares"}, "did you mean 'vote_share'"),
+        ({"signals": ("verbl",)}, "did you mean 'verbal'"),
+        ({"heads": 0.0}, r"heads is a share in \(0, 1\]"),
+        ({"draws": 1}, "draws must be at least 2"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        SelfFeedback(**options)
+
+
+def test_what_cannot_work_is_said_before_anything_is_asked(lm, tmp_path):
+    for number, (options, task, said) in enumerate(
+        (
+            ({"update": "self_train"}, replace(SUMS, inputs=()), "needs inputs in the task"),
+            ({"update": "contrastive"}, SUMS, "needs a weaker model: --method.amateur"),
+            ({"update": "tree"}, replace(SUMS, final="", test=()), "must know what stands before a final answer"),
+        )
+    ):
+        with pytest.raises(ValueError, match=said):
+            run(lm, tmp_path / str(number), task, **options)
