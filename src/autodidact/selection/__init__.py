@@ -1,5 +1,6 @@
 """Selection: which samples belong together, or are worth training on. Pure functions of embeddings or texts."""
 
+from autodidact.selection.bm25 import BM25
 from autodidact.selection.consensus import folded, medoid, rouge_l, vote, words
 from autodidact.selection.graph import distinct_pairs, mutual_neighbours, partners, transitive_pairs
 from autodidact.selection.lengths import LengthWindow, length_window
@@ -14,6 +15,7 @@ from autodidact.selection.simcore import (
 from autodidact.selection.stems import stem
 
 __all__ = [
+    "BM25",
     "Coreset",
     "LengthWindow",
     "Novelty",
