@@ -6,6 +6,7 @@ import copy
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.task import Demonstration, Style, Task
 from autodidact.lm.tiny import tiny_lm
 from autodidact.methods.language.policy_gradient import PolicyGradient
+from autodidact.methods.method import Progress
 from autodidact.recipes.improving import question_source
 from autodidact.rewards.programs import Programmed
 from autodidact.training import Settings, train
@@ -201,6 +203,32 @@ def test_the_value_head_reads_what_came_before_a_token_and_sends_no_gradient_int
     assert all(g is None for g in torch.autograd.grad(total, [*lm.parameters()], allow_unused=True))
 
 
+def test_wanted_answers_are_learned_from_their_beginnings_and_drawn_from_there_on(lm):
+    words = replace(TASK, examples=tuple(Demonstration(w, f"{w}{w[0]}") for w in WORDS), max_tokens=4)
+    seen = []
+    reward = Programmed(lambda given, answer, wanted: seen.append((answer, wanted)) or float(answer == wanted))
+    options = {"mixed": 0.5, "group": 3, "estimator": "reinforce", "beta": 0.0, "missing_end": 0.0}
+    made = PolicyGradient(lm, words, reward=reward, **options)
+    batch = question_source("questions", words, made.questions).batch(np.array([2, 6]))
+    for step, share in ((0, 1.0), (1, 2 / 3), (2, 1 / 3), (3, 0.0), (5, 0.0)):
+        seen.clear()
+        made.baseline.zero_()
+        views = made.views(batch, Progress(step, 6, 0, torch.Generator().manual_seed(step)))
+        found = made.rolled(views["questions"], views["seed"])
+        many = round(3 * share)
+        assert len(seen) == 6
+        assert all(answer.startswith(wanted[:many]) for answer, wanted in seen)
+        if not many:
+            assert found.given is None
+            continue
+        prompts, ids = ["ab>", "bc>"], [lm.wording.answer_ids([w])[0][:many] for w in ("aba", "bcb")]
+        told = lm.logprobs(lm.encode(prompts, ids)).sum(dim=1).mean() / 4
+        each = lm.logprobs(found.tokens).sum(dim=1)
+        drawn = (each * torch.tensor([float(answer == wanted) for answer, wanted in seen])).mean() / 4
+        mine = gradient(made, made.loss_of(found).total)
+        torch.testing.assert_close(mine, gradient(made, -told - drawn), atol=1e-6, rtol=1e-4)
+
+
 FAST = Settings(steps=6, batch_size=3, lr=1e-2, weight_decay=0.0, deterministic=True)
 
 
@@ -252,6 +280,7 @@ def test_a_run_learns_from_the_checker_and_leaves_what_it_says_to_be_read(lm, tm
         ({"kl": "k4"}, "unknown divergence 'k4'"),
         ({"temperature": 0.0}, "temperature above 0"),
         ({"inner": 0}, "inner is at least 1"),
+        ({"mixed": 1.5}, r"gamma, lam and mixed in \[0, 1\]"),
         ({"estimator": "balance", "beta": 0.0}, "beta must be above 0"),
         ({"reward": "cheker"}, "did you mean 'checker'"),
         ({"reward": "label"}, "needs a task with labels"),

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from autodidact.lm.lm import Prompt
 from autodidact.lm.task import Task
 from autodidact.rewards import Answered, Reward, rewarded
 from autodidact.rollouts.policy import Drawn
@@ -36,8 +37,14 @@ class Question:
         wanted = {one.input: one.output for one in task.examples}
         return [cls(text, task.prompt(text), wanted.get(text)) for text in inputs]
 
-    def answered(self, answer: str) -> Answered:
-        return Answered(self.input, self.prompt, answer, self.wanted)
+    @property
+    def asked(self) -> Prompt | str:
+        """What a policy reads before it writes."""
+        return self.prompt
+
+    def answered(self, text: str) -> Answered:
+        """The question with what was written."""
+        return Answered(self.input, self.prompt, text.strip(), self.wanted)
 
 
 def learned_from(task: Task, reward: Reward) -> list[str]:
@@ -67,7 +74,7 @@ def judged(
     missing_end : taken off the reward of an answer that was cut off, 0 or more.
     """
     asked = [question for question in questions for _ in range(drawn.group)]
-    answers = [question.answered(text) for question, text in zip(asked, drawn.texts, strict=True)]
+    answers = [question.answered(one.text) for question, one in zip(asked, drawn.completions, strict=True)]
     found, reasons = rewarded(reward, answers)
     return torch.from_numpy(found) - missing_end * (~drawn.ended).double(), reasons
 

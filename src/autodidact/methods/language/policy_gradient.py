@@ -39,6 +39,7 @@ from autodidact.objectives.shards import mean_over_processes
 from autodidact.rewards import Reward, named
 from autodidact.rollouts import Divergence, Drawn, Policy, Question, advantages, judged, of_siblings, paid
 from autodidact.rollouts.judging import counted, learned_from
+from autodidact.rollouts.mixing import Begun, begun
 from autodidact.rollouts.policy import check_divergence
 
 CARD = Card(
@@ -78,6 +79,7 @@ class Rolled:
     figures : what the log shows of them.
     valued : of a learned value: what the model knew before each token, the value then, and the return that came.
     idle : whether there is nothing to learn, since no answer has a reward; one answer stands in, and weighs nothing.
+    given : beginnings of wanted answers that are learned by likelihood beside; None for none.
     """
 
     tokens: Tokenised
@@ -89,6 +91,7 @@ class Rolled:
     figures: dict[str, Tensor]
     valued: tuple[Float[Tensor, "n t d"], Float[Tensor, "n t"], Float[Tensor, "n t"]] | None = None
     idle: bool = False
+    given: Tokenised | None = None
 
 
 class PolicyGradient(OnTask):
@@ -118,7 +121,7 @@ class PolicyGradient(OnTask):
         "json", "novelty", "different", ``file.py:function`` (of input, answer, and wanted output or None), or the
         folder of a run whose model can score; or a sum such as "checker + 0.2*length:40".
     seconds : that a function of one's own may take for one answer.
-    estimator : see above.
+    estimator : "reinforce", "self_critical", "rloo", "grpo", "ppo", "raml" or "balance", as above.
     group : answers to each question, from 1; 2 or more for "rloo", "grpo" and "balance".
     temperature : of drawing, above 0. But for "balance", other than 1 the distribution at it is what is trained.
     beta : price of a nat of divergence from the reference, 0 or more.
@@ -135,6 +138,8 @@ class PolicyGradient(OnTask):
     gamma, lam : discount, and decay of GAE, of "ppo", in [0, 1].
     value_clip : how far a value may move in an update of "ppo", in units of the reward.
     entropy : added to what is climbed for each nat of the next token's entropy, against narrowing; 0 or more.
+    mixed : share of the training, in [0, 1], in which the beginnings of wanted outputs are still learned by likelihood,
+        and only what follows them is drawn; the beginnings shrink from the whole output to nothing (MIXER, 1511.06732).
     lr_scale : factor on the learning rate, above 0: rewards are learned at a tenth of the rate of answers. Large models
         take 1e-6 for all weights and 1e-5 for an adapter, tiny ones 1e-4 to 5e-4.
 
@@ -170,6 +175,7 @@ class PolicyGradient(OnTask):
         lam: float = 0.95,
         value_clip: float = 0.2,
         entropy: float = 0.0,
+        mixed: float = 0.0,
         lr_scale: float = 0.1,
     ) -> None:
         super().__init__()
@@ -193,6 +199,11 @@ class PolicyGradient(OnTask):
                 f"inner is at least 1, and clip, value_clip and lr_scale are above 0; got {inner}, {clip}, "
                 f"{value_clip} and {lr_scale}"
             )
+        if not (0 <= momentum < 1 and max(gamma, lam, mixed) <= 1 and min(gamma, lam, mixed) >= 0):
+            raise ValueError(
+                f"momentum lies in [0, 1), and gamma, lam and mixed in [0, 1]; got {momentum}, {gamma}, {lam} and "
+                f"{mixed}"
+            )
         if estimator == "balance" and beta == 0:
             raise ValueError("'balance' draws in proportion to exp(R / beta), so that beta must be above 0")
         self.task, self.estimator, self.group, self.inner, self.lr_scale = task, estimator, group, inner, lr_scale
@@ -201,7 +212,7 @@ class PolicyGradient(OnTask):
         self.policy = Policy(lm, temperature=1.0 if estimator == "balance" else temperature)
         self.temperature = temperature
         self.kl, self.kl_target, self.missing_end = kl, kl_target, missing_end
-        self.clip, self.value_clip, self.entropy = clip, value_clip, entropy
+        self.clip, self.value_clip, self.entropy, self.mixed = clip, value_clip, entropy, mixed
         self.normaliser: Normaliser = float(task.max_tokens) if normaliser == "constant" else normaliser
         self.std, self.momentum, self.tau, self.gamma, self.lam = std, momentum, tau, gamma, lam
         width = int(lm.causal.config.get_text_config().hidden_size)
@@ -220,7 +231,9 @@ class PolicyGradient(OnTask):
 
     def views(self, batch: Batch, progress: Progress) -> Views:
         seed = int(torch.randint(2**62, (), generator=progress.generator))
-        return Views({"questions": [self._questions[text] for text in batch["input"]], "seed": seed}, batch.ids)
+        left = 1 - progress.fraction / self.mixed if self.mixed else 0.0
+        questions = [begun(self.lm, self.task, self._questions[text], left) for text in batch["input"]]
+        return Views({"questions": questions, "seed": seed}, batch.ids)
 
     def loss(self, views: Views, progress: Progress) -> Loss:
         return self.loss_of(self.rolled(views["questions"], views["seed"]))
@@ -275,7 +288,8 @@ class PolicyGradient(OnTask):
             ahead = gae(by_token, values, kept.answer, self.gamma, self.lam)
             valued = (features, values, ahead + values)
             ahead = whitened(ahead, kept.answer)
-        return Rolled(kept, old, ref, ahead, rewards, rows // self.group, figures, valued, idle)
+        question = rows // self.group
+        return Rolled(kept, old, ref, ahead, rewards, question, figures, valued, idle, self._given(questions))
 
     def loss_of(self, rolled: Rolled) -> Loss:
         """What the policy descends on drawn answers; its value means nothing but its gradient."""
@@ -294,7 +308,11 @@ class PolicyGradient(OnTask):
             spread = mean_over_tokens(passed.entropy, mask, self.normaliser)
             total = total - self.entropy * spread
             figures["entropy"] = mean_over_tokens(passed.entropy.detach(), mask)
-        return Loss(total * 0 if rolled.idle else total, figures)
+        total = total * 0 if rolled.idle else total
+        if rolled.given is not None:
+            told = self.lm.logprobs(rolled.given)
+            total = total - mean_over_tokens(told, rolled.given.answer, self.normaliser)
+        return Loss(total, figures)
 
     def value_loss_of(self, rolled: Rolled) -> Loss:
         """What the value head descends; no gradient of it reaches the model."""
@@ -326,13 +344,21 @@ class PolicyGradient(OnTask):
 
     def _drawn(self, questions: Sequence[Question], group: int, seed: int, temperature: float) -> Drawn:
         return self.policy.draw(
-            [one.prompt for one in questions],
+            [one.asked for one in questions],
             group=group,
             max_tokens=self.task.max_tokens,
             stop=self.task.style.stop,
             seed=seed,
             temperature=temperature,
         )
+
+    def _given(self, questions: Sequence[Question]) -> Tokenised | None:
+        """The beginnings of answers after which the policy went on."""
+        rows = [(one.prompt, one.given) for one in questions if isinstance(one, Begun) and one.given]
+        if not rows:
+            return None
+        prompts, given = zip(*rows, strict=True)
+        return self.lm.encode(prompts, given).to(self.lm.device)
 
     def _advantages(
         self, worth: Float[Tensor, "g k"], questions: Sequence[Question]
