@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Literal
@@ -35,6 +36,7 @@ def run(
     seed: int,
     world: Mapping[str, Any],
     base: Mapping[str, Any],
+    families: Sequence[str],
     examples: int,
     inputs: int,
     test: int,
@@ -58,8 +60,9 @@ def run(
     """
     sums = ModularSums(**world)
     lm = base_lm(sums, default_cache().parent / "bases", seed=seed, dials=world, **base)
-    task = sums.task(examples=examples, inputs=inputs, test=2 * test, seed=seed, style=style)
-    truth = {one.prompt: one.answer for one in sums.items(examples + inputs, seed + 1, split="train", distinct=True)}
+    task = sums.task(examples=examples, inputs=inputs, test=2 * test, seed=seed, style=style, families=families)
+    known = sums.items(examples + inputs, seed + 1, split="train", families=families, distinct=True)
+    truth = {one.prompt: one.answer for one in known}
     learn = Learning(lr, batch, seed)
     halves = [replace(task, test=task.test[:test]), replace(task, test=task.test[test:])]
     solved = [(one.input, one.output) for one in task.examples]
@@ -70,9 +73,9 @@ def run(
     if way == "longer":
         first = learn.answers(lm, solved, steps + further)
     elif way == "supervised":
-        rng = sums._rng("truth", seed)
-        known = sums.items(examples + inputs, seed + 1, split="train", distinct=True)[examples:]
-        first = learn.answers(first, [(one.prompt, sums.trace(one, rng)) for one in known], further)
+        rng = random.Random(seed)
+        solved = [(one.prompt, sums.trace(one, rng)) for one in known[examples:]]
+        first = learn.answers(first, solved, further)
     elif way == "self-training":
         said = first.generate(task.inputs, Sampling(max_tokens=task.max_tokens, seed=seed))
         own = [(asked, each[0].text) for asked, each in zip(task.inputs, said, strict=True) if each[0].finish == "stop"]
@@ -185,7 +188,8 @@ CLAIM = Claim(
     },
     scales={
         "laptop": {
-            "world": {"modulus": 10, "fewest": 3, "most": 5, "wrong": 0.4, "families": ["+", "-", "*"]},
+            "world": {"modulus": 10, "fewest": 3, "most": 5, "wrong": 0.4},
+            "families": ("+", "-", "*"),
             "base": {
                 "documents": 60_000,
                 "steps": 1_000,
@@ -194,7 +198,7 @@ CLAIM = Claim(
                 "width": 64,
                 "depth": 2,
                 "heads": 2,
-                "context": 64,
+                "context": 256,
             },
             "examples": 96,
             "inputs": 800,
@@ -206,7 +210,8 @@ CLAIM = Claim(
             "lr": 1e-3,
         },
         "gpu": {
-            "world": {"modulus": 20, "fewest": 3, "most": 6, "wrong": 0.4, "families": ["+", "-", "*"]},
+            "world": {"modulus": 20, "fewest": 3, "most": 6, "wrong": 0.4},
+            "families": ("+", "-", "*"),
             "base": {
                 "documents": 1_000_000,
                 "steps": 20_000,
@@ -227,7 +232,8 @@ CLAIM = Claim(
             "lr": 3e-4,
         },
         "tiny": {
-            "world": {"modulus": 4, "fewest": 2, "most": 3, "wrong": 0.3, "families": ["+"]},
+            "world": {"modulus": 4, "fewest": 2, "most": 2, "wrong": 0.3},
+            "families": ("+",),
             "base": {
                 "documents": 200,
                 "steps": 4,
@@ -238,9 +244,9 @@ CLAIM = Claim(
                 "heads": 2,
                 "context": 32,
             },
-            "examples": 8,
-            "inputs": 12,
-            "test": 4,
+            "examples": 4,
+            "inputs": 6,
+            "test": 2,
             "steps": 2,
             "further": 2,
             "batch": 4,

@@ -1,0 +1,423 @@
+"""Self-feedback (25): consistency tells right answers from wrong ones, votes answer better, and agreement teaches."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from autodidact.claims.bases import base_lm, taught
+from autodidact.claims.claim import Claim, Figures, Statement
+from autodidact.claims.engine import default_cache
+from autodidact.data import Store
+from autodidact.evaluation.answers import answer
+from autodidact.lm.latent import answer_exits, depth
+from autodidact.lm.local import LocalLM
+from autodidact.lm.signals import Asked
+from autodidact.lm.task import Task
+from autodidact.lm.updates import Feedback, Tools, answered, sampled
+from autodidact.methods.language.dpo import DPO
+from autodidact.methods.language.sft import SFT
+from autodidact.recipes.improving import example_source, examples_of
+from autodidact.recipes.preferring import Pair, pair_source
+from autodidact.recipes.self_feedback import SelfFeedback, told_by
+from autodidact.worlds.language.arithmetic import ModularSums
+
+Learning = Literal["agreed", "first", "preferred", "shuffled"]
+REQUESTS: dict[str, Any] = {
+    "critique": "",
+    "revise": ",",
+    "pick": "{answers}?",
+    "debate": ",{others}?",
+    "mark": ">",
+    "between": ",",
+}
+"""How a model that knows signs alone is asked to look again, to pick, to hear others; none of it was ever taught."""
+FALSE = "#"
+"""The operation that the mix teaches falsely, and always the same."""
+
+
+def run(
+    *,
+    seed: int,
+    world: Mapping[str, Any],
+    base: Mapping[str, Any],
+    families: Sequence[str],
+    weak_steps: int,
+    inputs: int,
+    test: int,
+    draws: int,
+    steps: int,
+    batch: int,
+    lr: float,
+    update: str = "greedy",
+    learning: Learning | None = None,
+    signals: bool = False,
+) -> dict[str, float]:
+    """How a model of sums with wrong steps answers in one way, or after learning from itself in one.
+
+    ``right`` is the percent of test inputs answered right, ``fixed`` and ``broken`` percents whose answer became right
+    or wrong against the likeliest answer before, ``tokens`` those drawn for an answer. Of the signals: ``semantic``,
+    ``vote``, ``token``, ``whole`` and ``layers`` are AUROC (times 100) of what most samples come to, by the entropy of
+    meanings, the share of the votes, the entropy of tokens, that of whole answers and early exits; ``calibration`` is
+    the calibration error of votes in points; ``false share`` and ``share`` are mean shares of the votes (percent) on
+    the operation that is taught falsely and on the others, ``false right`` and ``voted right`` the percents that are
+    right; ``all`` the AUROC of votes over both together; ``exit.K`` percent of tokens that layer K would say as well.
+    """
+    sums = ModularSums(**world)
+    folder = default_cache().parent / "bases"
+    lm = base_lm(sums, folder, seed=seed, dials=world, **base)
+    task = sums.task(inputs=inputs, test=test, seed=seed, families=families)
+    how = Feedback(draws=draws, temperature=1.0, step=",", agents=max(2, draws // 2), rounds=1, seed=seed, **REQUESTS)
+    asked = [one.input for one in task.test]
+    before = answer(lm, task, asked)
+    if signals:
+        return {**_measured(task, before, before, 0.0), **_signals(lm, sums, task, how, test, seed)}
+    if learning is not None:
+        learned = _learned(lm, task, how, learning, steps, batch, lr, seed)
+        return _measured(task, before, answer(learned, task, asked), 0.0)
+    weak = (
+        base_lm(sums, folder, seed=seed, dials=world, **{**base, "steps": weak_steps})
+        if update == "contrastive"
+        else None
+    )
+    made = replace(how, update=update, signal="mean_logprob" if update == "best_of" else "vote_share")  # type: ignore[arg-type]
+    if update == "refine":
+        made = replace(made, rounds=draws - 1)
+    given = answered(lm, task, asked, made, Tools(weak))
+    return _measured(task, before, [one.text for one in given], float(np.mean([one.tokens for one in given])))
+
+
+def _measured(task: Task, before: Sequence[str], after: Sequence[str], tokens: float) -> dict[str, float]:
+    was, now = (
+        np.array([task.right(said, one.output) for said, one in zip(texts, task.test, strict=True)])
+        for texts in (before, after)
+    )
+    return {
+        "right": 100 * float(now.mean()),
+        "fixed": 100 * float((now & ~was).mean()),
+        "broken": 100 * float((was & ~now).mean()),
+        "silent": 100 * float(np.mean([task.meant(said) is None for said in after])),
+        "tokens": tokens,
+    }
+
+
+def _learned(
+    lm: LocalLM, task: Task, how: Feedback, learning: Learning, steps: int, batch: int, lr: float, seed: int
+) -> LocalLM:
+    """The model after one round of learning from its own answers."""
+    drawn, chosen = Store(name="answers"), Store(name="chosen")
+    method = SelfFeedback(
+        update="prefer" if learning == "preferred" else "self_train", draws=how.draws, temperature=1.0
+    )
+    student = copy.deepcopy(lm)
+    if learning == "first":
+        rows = sampled(lm, task, task.inputs, how)
+        pairs = [(row.prompt, row.answers[0].text) for row in rows if row.answers[0].finish == "stop"]
+        return taught(SFT(student), example_source("own", pairs), steps=steps, batch=batch, lr=lr, seed=seed)
+    method.draw(lm, lm, task, drawn, how)
+    if len(drawn):
+        method.chosen(drawn, chosen)
+    if not len(chosen):
+        return lm
+    if learning == "preferred":
+        texts = [list(chosen.column(name)) for name in ("prompt", "chosen", "rejected")]
+        preferences: list[Pair] = list(zip(*texts, strict=True))
+        scores = [[one.total for one in lm.score(texts[0], texts[side])] for side in (1, 2)]
+        source = pair_source("own", preferences, list(zip(*scores, strict=True)))
+        return taught(DPO(student, reference="recorded"), source, steps=steps, batch=batch, lr=lr, seed=seed)
+    pairs = examples_of(chosen)
+    if learning == "shuffled":
+        order = np.random.default_rng(seed).permutation(len(pairs))
+        pairs = [(prompt, pairs[k][1]) for (prompt, _), k in zip(pairs, order, strict=True)]
+    return taught(SFT(student), example_source("own", pairs), steps=steps, batch=batch, lr=lr, seed=seed)
+
+
+def _signals(lm: LocalLM, sums: ModularSums, task: Task, how: Feedback, test: int, seed: int) -> dict[str, float]:
+    rows = sampled(lm, task, [one.input for one in task.test], how)
+    names = {
+        "semantic": "semantic_entropy",
+        "vote": "vote_share",
+        "token": "token_entropy",
+        "whole": "sample_entropy",
+        "layers": "early_exits",
+    }
+    told = {figure: told_by(name, lm, task, rows) for figure, name in names.items()}
+    # Where all are right or all are wrong no score tells anything.
+    found = {figure: 100 * each.get("AUROC", 0.5) for figure, each in told.items()}
+    found["calibration"] = 100 * told["vote"].get("ECE", 0.0)
+    found["voted right"] = 100 * told["vote"].get("quality", 0.0)
+    found["share"] = _mean_share(task, rows)
+    wrong = sums.task(test=max(2, test // 3), seed=seed, families=[FALSE])
+    false = sampled(lm, wrong, [one.input for one in wrong.test], how)
+    found["false right"] = 100 * told_by("vote_share", lm, wrong, false).get("quality", 0.0)
+    found["false share"] = _mean_share(wrong, false)
+    both = replace(task, test=(*task.test, *wrong.test))
+    found["all"] = 100 * told_by("vote_share", lm, both, [*rows, *false]).get("AUROC", 0.5)
+    return {**found, **_layers(lm, rows)}
+
+
+def _mean_share(task: Task, rows: Sequence[Asked]) -> float:
+    """Mean share of the votes for what most come to, in percent."""
+    shares = []
+    for row in rows:
+        meant = [one for one in row.meant(task) if one is not None]
+        shares.append(max((meant.count(one) for one in meant), default=0) / len(row.answers))
+    return 100 * float(np.mean(shares))
+
+
+def _layers(lm: LocalLM, rows: Sequence[Asked]) -> dict[str, float]:
+    """Percent of the tokens of first samples that each layer would say as the last one does."""
+    some = rows[:64]
+    tokens = lm.encode([row.prompt for row in some], [row.answers[0].tokens or row.answers[0].text for row in some])
+    with torch.no_grad():
+        exits = answer_exits(lm, tokens, range(depth(lm) + 1))
+    last = exits[depth(lm)].argmax(dim=1)
+    return {
+        f"exit.{layer}": 100 * float((exits[layer].argmax(dim=1) == last).float().mean()) for layer in range(depth(lm))
+    }
+
+
+def _over(f: Figures, arm: str, other: str = "greedy", figure: str = "right") -> float:
+    return f[arm][figure] - f[other][figure]
+
+
+CLAIM = Claim(
+    name="self_feedback",
+    number=25,
+    statement="What most of a model's samples come to is right at least 3 points more often than its likeliest answer.",
+    run=run,
+    arms={
+        "greedy": {"update": "greedy"},
+        "vote": {"update": "vote"},
+        "best of n": {"update": "best_of"},
+        "universal": {"update": "universal"},
+        "refine": {"update": "refine"},
+        "paths": {"update": "cot_decoding"},
+        "debate": {"update": "debate"},
+        "contrastive": {"update": "contrastive"},
+        "dola": {"update": "dola"},
+        "self-training": {"learning": "agreed"},
+        "first samples": {"learning": "first"},
+        "shuffled": {"learning": "shuffled"},
+        "preference": {"learning": "preferred"},
+        "signals": {"signals": True},
+    },
+    scales={
+        "laptop": {
+            "world": {"modulus": 10, "fewest": 3, "most": 5, "wrong": 0.4},
+            "base": {
+                "documents": 60_000,
+                "steps": 1_000,
+                "batch": 64,
+                "lr": 3e-3,
+                "width": 64,
+                "depth": 2,
+                "heads": 2,
+                "context": 256,
+            },
+            "families": ("+", "-", "*"),
+            "weak_steps": 200,
+            "inputs": 500,
+            "test": 300,
+            "draws": 8,
+            "steps": 80,
+            "batch": 32,
+            "lr": 1e-3,
+        },
+        "gpu": {
+            "world": {"modulus": 20, "fewest": 3, "most": 6, "wrong": 0.4},
+            "base": {
+                "documents": 1_000_000,
+                "steps": 20_000,
+                "batch": 256,
+                "lr": 1e-3,
+                "width": 256,
+                "depth": 6,
+                "heads": 8,
+                "context": 256,
+            },
+            "families": ("+", "-", "*"),
+            "weak_steps": 2_000,
+            "inputs": 4_000,
+            "test": 1_000,
+            "draws": 9,
+            "steps": 300,
+            "batch": 64,
+            "lr": 3e-4,
+        },
+        "tiny": {
+            "world": {"modulus": 4, "fewest": 2, "most": 3, "wrong": 0.3},
+            "base": {
+                "documents": 200,
+                "steps": 4,
+                "batch": 16,
+                "lr": 3e-3,
+                "width": 16,
+                "depth": 1,
+                "heads": 2,
+                "context": 256,
+            },
+            "families": ("+",),
+            "weak_steps": 2,
+            "inputs": 6,
+            "test": 3,
+            "draws": 2,
+            "steps": 2,
+            "batch": 4,
+            "lr": 1e-3,
+        },
+    },
+    metric="right",
+    tuning_seeds=(1000,),
+    budget="{draws} samples to a question, or as many answers in turns; {steps} steps of {batch} on its answers to "
+    "{inputs} questions",
+    statements=(
+        Statement(
+            "votes",
+            "percent of test inputs answered right by a vote minus by the likeliest answer",
+            lambda f: _over(f, "vote"),
+            margin=3.0,
+            role="main",
+            unit="points",
+        ),
+        Statement(
+            "room",
+            "percent right by the likeliest answer",
+            lambda f: f["greedy"]["right"],
+            margin=85.0,
+            direction="below",
+            role="premise",
+            unit="percent",
+        ),
+        Statement(
+            "one round of self-training",
+            "percent of likeliest answers that are right, after training on what most samples come to minus before",
+            lambda f: _over(f, "self-training"),
+            margin=2.0,
+            unit="points",
+        ),
+        Statement(
+            "agreement teaches",
+            "the same minus after training on first samples",
+            lambda f: _over(f, "self-training", "first samples"),
+            unit="points",
+        ),
+        Statement(
+            "shuffled answers do not teach",
+            "percent right after training on agreed answers shuffled among the questions, minus before",
+            lambda f: _over(f, "shuffled"),
+            direction="below",
+            margin=1.0,
+            role="control",
+            unit="points",
+        ),
+        Statement(
+            "preferences",
+            "percent right after learning to prefer what most come to, minus before",
+            lambda f: _over(f, "preference"),
+            unit="points",
+        ),
+        Statement(
+            "refining",
+            "percent right after the model has looked at its answer again, which it was never taught, minus before",
+            lambda f: _over(f, "refine"),
+            unit="points",
+        ),
+        Statement(
+            "broken by refining",
+            "percent of inputs whose answer became wrong by looking again minus those whose became right",
+            lambda f: f["refine"]["broken"] - f["refine"]["fixed"],
+            unit="points",
+        ),
+        Statement(
+            "best of n",
+            "percent right of the samples that are likeliest a token minus of likeliest answers",
+            lambda f: _over(f, "best of n"),
+            unit="points",
+        ),
+        Statement(
+            "universal",
+            "percent right of the samples that the model picks minus by the vote",
+            lambda f: _over(f, "universal", "vote"),
+            unit="points",
+        ),
+        Statement(
+            "paths",
+            "percent right of the path whose final answer leads most minus of likeliest answers",
+            lambda f: _over(f, "paths"),
+            unit="points",
+        ),
+        Statement(
+            "debate",
+            "percent right after a debate minus by a vote of as many answers",
+            lambda f: _over(f, "debate", "vote"),
+            unit="points",
+        ),
+        Statement(
+            "contrast",
+            "percent right decoded against a weaker model minus by the likeliest answer",
+            lambda f: _over(f, "contrastive"),
+            unit="points",
+        ),
+        Statement(
+            "layers",
+            "percent right decoded against early layers minus by the likeliest answer",
+            lambda f: _over(f, "dola"),
+            unit="points",
+        ),
+        Statement(
+            "meanings over tokens",
+            "AUROC of the entropy of meanings minus of the entropy of tokens, times 100",
+            lambda f: f["signals"]["semantic"] - f["signals"]["token"],
+            margin=3.0,
+            unit="points",
+        ),
+        Statement(
+            "meanings over whole answers",
+            "AUROC of the entropy of meanings minus of whole answers, times 100",
+            lambda f: f["signals"]["semantic"] - f["signals"]["whole"],
+            unit="points",
+        ),
+        Statement(
+            "meanings over votes",
+            "AUROC of the entropy of meanings minus of the share of the votes, times 100",
+            lambda f: f["signals"]["semantic"] - f["signals"]["vote"],
+            unit="points",
+        ),
+        Statement(
+            "consistent and false",
+            "mean share of the votes on the operation that is taught falsely minus on the others",
+            lambda f: f["signals"]["false share"] - f["signals"]["share"],
+            unit="points",
+        ),
+        Statement(
+            "false it is",
+            "percent of votes that are right on the operation that is taught falsely",
+            lambda f: f["signals"]["false right"],
+            margin=10.0,
+            direction="below",
+            role="premise",
+            unit="percent",
+        ),
+        Statement(
+            "what falsehood costs the signal",
+            "AUROC of votes without that operation minus with it, times 100",
+            lambda f: f["signals"]["vote"] - f["signals"]["all"],
+            unit="points",
+        ),
+        Statement(
+            "no silence",
+            "percent of voted answers without a final one minus of likeliest answers",
+            lambda f: _over(f, "vote", "greedy", "silent"),
+            margin=2.0,
+            direction="below",
+            role="guard",
+            unit="points",
+        ),
+    ),
+)
