@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from tests.lm.loopback import Loopback
@@ -53,7 +54,7 @@ def pairs() -> list[tuple[str, str]]:
 def base(tmp_path_factory) -> Path:
     """A folder of transformers with a model that mostly doubles words."""
     lm = tiny_lm("abcd>;?", width=32, depth=2, context=64)
-    settings = Settings(steps=120, batch_size=32, lr=1e-2, weight_decay=0.0, clip_norm=1.0)
+    settings = Settings(steps=200, batch_size=32, lr=5e-3, weight_decay=0.0, clip_norm=1.0)
     model = train(SFT(lm), example_source("mix", pairs()), settings, quiet=True)
     return model.lm.save_folder(tmp_path_factory.mktemp("base") / "tiny")
 
@@ -114,6 +115,16 @@ def test_what_was_improved_answers_files_and_can_be_improved_again(base, task, t
     (tmp_path / "pairs.jsonl").write_text('{"input": "ab", "output": "abab"}\n{"input": "ab", "output": "dddd"}\n')
     right, wrong = apply(out, tmp_path / "pairs.jsonl", ability="score", quiet=True)
     assert right > wrong
+    (tmp_path / "choices.jsonl").write_text(
+        '{"input": "ab", "options": ["dddd", "abab"]}\n{"input": "ab", "options": ["abab", "cc", "dddd"]}\n'
+    )
+    written = apply(out, tmp_path / "choices.jsonl", ability="choose", out=tmp_path / "chosen.jsonl", quiet=True)
+    first, second = [json.loads(line) for line in written.read_text().splitlines()]
+    assert first["choice"] == second["choice"] == "abab"
+    assert sum(first["probabilities"]) == pytest.approx(1) == sum(second["probabilities"])
+    assert np.argmax(first["probabilities"]) == 1
+    with pytest.raises(ValueError, match="to choose, data needs a field 'options', a list of texts; it has input"):
+        apply(out, tmp_path / "in.txt", ability="choose", quiet=True)
     again = improve("sft", out, task, out=tmp_path / "again", settings=QUICK, quiet=True, report=False)
     assert again.lm.name != load_model(out).lm.name
 

@@ -10,6 +10,7 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from autodidact.data.batch import Batch
+from autodidact.data.texts import OPTIONS
 from autodidact.lm.instructions import Instance
 from autodidact.lm.lm import Sampling
 from autodidact.lm.local import LocalLM
@@ -67,7 +68,7 @@ class LanguageModel(TextModel):
         super().__init__(task)
         self.lm = lm
         self.again = again
-        self.abilities: tuple[Ability, ...] = ("generate", "score")
+        self.abilities: tuple[Ability, ...] = ("generate", "score", "choose")
         if task is not None and task.labels:
             self.abilities = (*self.abilities, "predict")
         stop = task.style.stop if task is not None else ()
@@ -119,6 +120,31 @@ class LanguageModel(TextModel):
         assert self.task is not None
         found = self.lm.choose(self.prompts(batch), [self.task.answer(one) for one in self.task.labels])
         return {"class": [self.task.labels[k] for k in found.argmax(axis=1)], "probabilities": torch.from_numpy(found)}
+
+    def choose(self, batch: Batch) -> dict[str, Any]:
+        """``choice``: the likeliest of each sample's "options", or of the task's labels where it has none;
+        ``probabilities``: of each of them, in their order, which sum to 1.
+
+        Raises
+        ------
+        ValueError : there is nothing to choose from, or a sample has fewer than two options or the same one twice.
+        """
+        labels = list(self.task.labels) if self.task is not None else []
+        if OPTIONS not in batch and not labels:
+            raise ValueError(
+                f"to choose, data needs a field '{OPTIONS}', a list of texts; it has {', '.join(batch.fields)}"
+            )
+        given = batch[OPTIONS] if OPTIONS in batch else [labels] * len(batch)
+        rows = dict[tuple[str, ...], list[int]]()
+        for place, options in enumerate(given):
+            rows.setdefault(tuple(options), []).append(place)
+        prompts, chosen, probabilities = self.prompts(batch), [""] * len(batch), [list[float]()] * len(batch)
+        for options, places in rows.items():
+            answers = [option if self.task is None else self.task.answer(option) for option in options]
+            found = self.lm.choose([prompts[place] for place in places], answers)
+            for place, row in zip(places, found, strict=True):
+                chosen[place], probabilities[place] = options[row.argmax()], row.tolist()
+        return {"choice": chosen, "probabilities": probabilities}
 
     def _wanted(self, batch: Batch) -> Sequence[str]:
         if "completion" in batch:

@@ -18,7 +18,7 @@ import autodidact
 from autodidact.catalog import model_kinds
 from autodidact.data.batch import Batch
 
-Ability = Literal["embed", "predict", "parse", "generate", "score", "search", "act"]
+Ability = Literal["embed", "predict", "parse", "generate", "score", "choose", "search", "act"]
 
 WEIGHTS, SETTINGS = "model.safetensors", "model.json"
 

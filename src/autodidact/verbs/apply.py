@@ -55,16 +55,17 @@ def apply(
     ----------
     run : run folder, model folder, or a model.
     data : anything that `autodidact.data.open_source` accepts, or a source; labels are not needed. For a language model
-        a ``.txt`` file with an input a line, or ``.jsonl`` with "input" (or "prompt"), and "output" to be scored.
+        a ``.txt`` file with an input a line, or ``.jsonl`` with "input" (or "prompt"), and "output" to be scored or
+        "options" to choose from.
     ability : "embed", "predict", "parse" (on which patch each patch of an image depends; for small:dependency_vit),
-        "generate" and "score" of language models, or another that the model declares.
+        "generate", "score" and "choose" of language models, or another that the model declares.
     out : file to write; without one the values are returned. ``.parquet``: a row a sample, with the columns ``id``,
         ``name`` (the file name, or the row) and the values: ``embedding`` as a list of fixed size; of a classifier
         ``class`` and ``probabilities``; of a regression ``value``; of parsed images ``saliency``, ``parent`` and
         ``part``, lists over the patches, row by row. ``.npy``: the values as one array, and beside it
         ``NAME.names.csv`` with the columns ``row``, ``id``, ``name``; of a classifier the probabilities, of parsed
         images the saliency. ``.jsonl``: the rows of ``.parquet`` as JSON objects, a line each; of a language model that
-        generates with ``output`` and ``input``.
+        generates with ``output`` and ``input``, of one that chooses with ``choice`` and ``probabilities``.
     split : part of the data, see `autodidact.data.open_source`.
     batch_size : samples in one call of the model.
     device : "auto", "cpu" or "gpu".
