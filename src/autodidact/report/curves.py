@@ -13,7 +13,10 @@ LEAD = (
     "The loss should fall, quickly at first. Watch the effective rank beside it: a loss that falls while the rank goes "
     "towards 1 is a model that cheats by making everything alike."
 )
-OF_LANGUAGE = "The loss should fall. Near 0, a model knows its examples by heart: fewer passes, or more examples."
+OF_LANGUAGE = (
+    "The loss should fall. Near 0, a model knows its examples by heart: fewer passes, or more examples. Where rewards "
+    "are learned from, the loss means nothing, and the reward should rise."
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,36 @@ PANELS = (
         "Log-probability of the answers",
         "Of whole answers, in nats. Where those of chosen answers fall too, something else gets likelier.",
         "nats",
+    ),
+    Panel(
+        {"loss/reward": "reward"},
+        "Reward",
+        "Mean over the answers drawn, less what was taken off for a missing end. It should rise.",
+        "reward",
+    ),
+    Panel(
+        {"loss/first": "first answers", "loss/second": "second answers"},
+        "Reward of both answers",
+        "Means over the answers drawn. The gap is what the second look is worth.",
+        "reward",
+    ),
+    Panel(
+        {"loss/edited": "changed", "loss/better": "for the better", "loss/worse": "for the worse"},
+        "From the first answer to the second",
+        "Shares of second answers. Near 0 changed, the model copies itself.",
+        "share",
+    ),
+    Panel(
+        {"loss/kl": "answers", "loss/kl_first": "first answers", "loss/kl_second": "second answers"},
+        "Divergence from the start",
+        "How far the model has moved from what it was, in nats an answer. A rise that does not end is a reward hacked.",
+        "nats",
+    ),
+    Panel(
+        {"loss/cut_off": "cut off", "loss/dropped": "without a reward"},
+        "Answers that lack something",
+        "Shares of the answers drawn that came to no end, or that nobody could judge.",
+        "share",
     ),
     Panel({"gradient_norm": "norm"}, "Gradient norm", "Sudden peaks ask for a lower learning rate.", "norm"),
     Panel({"lr": "rate"}, "Learning rate", "As scheduled.", "rate"),
