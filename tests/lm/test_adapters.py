@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, GPT2Config
 
 from autodidact.lm import Sampling
-from autodidact.lm.adapters import adapter_off, add_adapter, merge_adapter
+from autodidact.lm.adapters import Specialists, adapter_off, add_adapter, merge_adapter
 from autodidact.lm.local import LocalLM
 from autodidact.lm.tiny import tiny_lm
 
@@ -262,3 +262,42 @@ def test_settings_that_make_no_adapter_are_refused(settings: dict[str, Any]) -> 
     with pytest.raises(ValueError, match=r"adapter needs|nothing"):
         add_adapter(lm, **settings)
     assert not lm.has_adapter
+
+
+def test_adapters_of_one_base_answer_the_prompts_that_name_them(tmp_path: Path) -> None:
+    llama().save_folder(tmp_path / "base")
+    alone, sampling = {}, Sampling(n=2, max_tokens=6, seed=1)
+    prompts = ["abc", "h", "abc", "fg"]
+    for name, completions in (("first", ["de", "fgab"]), ("second", ["aaaa", "bbbb"])):
+        lm = LocalLM.load(tmp_path / "base", device="cpu")
+        add_adapter(lm, rank=4)
+        optimizer = torch.optim.AdamW([weight for weight in lm.parameters() if weight.requires_grad], lr=0.3)
+        for _ in range(10):
+            optimizer.zero_grad()
+            (-lm.logprobs(lm.encode(PROMPTS, completions)).sum()).backward()
+            optimizer.step()
+        lm.save_folder(tmp_path / name)
+        alone[name] = lm.generate(prompts, sampling)
+    both = Specialists({name: tmp_path / name for name in alone}, device="cpu")
+    names = ["second", "first", "first", "second"]
+    found = both.generate(prompts, names, sampling)
+    assert [[one.text for one in row] for row in found] == [
+        [one.text for one in alone[name][row]] for row, name in enumerate(names)
+    ]
+    assert all(a[0].text != b[0].text for a, b in zip(*alone.values(), strict=True))
+
+
+def test_adapters_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        lm = llama()
+        add_adapter(lm, rank=2)
+        lm.save_folder(tmp_path / name)
+    with pytest.raises(ValueError, match="must be of one base, got"):
+        Specialists({name: tmp_path / name for name in ("first", "second")})
+    with pytest.raises(FileNotFoundError, match="holds no adapter"):
+        Specialists({"base": tmp_path / "first" / "base"})
+    one = Specialists({"law": tmp_path / "first"}, device="cpu")
+    with pytest.raises(ValueError, match="did you mean 'law'"):
+        one.generate(["a"], ["lwa"], Sampling(max_tokens=2))
+    with pytest.raises(ValueError, match="1 prompts were given with 2 names"):
+        one.generate(["a"], ["law", "law"], Sampling(max_tokens=2))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
+from autodidact.catalog import unknown
 from autodidact.encoders.extras import need
-from autodidact.lm.local import LocalLM
+from autodidact.lm.lm import Asked, Completion, Sampling
+from autodidact.lm.local import ADAPTER, LocalLM
 
 
 def add_adapter(
@@ -91,3 +95,61 @@ def merge_adapter(lm: LocalLM) -> None:
     lm.module = lm.module.merge_and_unload()
     lm.module.requires_grad_(True)
     lm.train(training)
+
+
+class Specialists:
+    """Several adapters on one base: every prompt names the one that answers it.
+
+    Parameters
+    ----------
+    folders : name -> folder of an adapter as peft writes it (``hf/`` of a run), all of one base.
+    device : "auto", "cpu" or "gpu".
+
+    Attributes
+    ----------
+    lm : the base with all adapters; by itself it speaks with the one that spoke last.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError : no adapter there, or one of another base.
+    """
+
+    def __init__(self, folders: Mapping[str, str | Path], *, device: str = "auto") -> None:
+        bases = {str(folder): _base_of(Path(folder)) for folder in folders.values()}
+        if len(set(bases.values())) != 1:
+            said = ", ".join(f"{folder} of {base}" for folder, base in bases.items())
+            raise ValueError(f"adapters that are used together must be of one base, got {said or 'none'}")
+        (first, *rest) = folders.items()
+        self.lm = LocalLM.load(first[1], device=device)
+        # The one that a model is loaded with has this name.
+        self._called = {first[0]: "default"}
+        for number, (name, folder) in enumerate(rest, 1):
+            self._called[name] = f"adapter_{number}"
+            self.lm.module.load_adapter(str(folder), adapter_name=self._called[name])
+        self.lm.eval()
+
+    def generate(self, prompts: Sequence[Asked], names: Sequence[str], sampling: Sampling) -> list[list[Completion]]:
+        """Completions of each prompt by the adapter of its name, in the order of the prompts; see `LM.generate`.
+
+        Raises
+        ------
+        ValueError : another number of names, or an unknown one.
+        """
+        if len(prompts) != len(names):
+            raise ValueError(f"{len(prompts)} prompts were given with {len(names)} names of adapters")
+        found: dict[int, list[Completion]] = {}
+        for name in dict.fromkeys(names):
+            if name not in self._called:
+                raise unknown("adapter", name, self._called)
+            rows = [row for row, own in enumerate(names) if own == name]
+            self.lm.module.set_adapter(self._called[name])
+            found |= zip(rows, self.lm.generate([prompts[row] for row in rows], sampling), strict=True)
+        return [found[row] for row in range(len(prompts))]
+
+
+def _base_of(folder: Path) -> str:
+    """What an adapter says that it belongs to."""
+    path = folder / ADAPTER
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no adapter: there is no {ADAPTER}")
+    return str(json.loads(path.read_text()).get("base_model_name_or_path"))
