@@ -15,6 +15,7 @@ from autodidact.data.schema import Schema
 from autodidact.lm import LM, Capability, Completion, Incapable, Sampling
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
+from autodidact.lm.repeated import generate_each
 from autodidact.lm.task import Task
 from autodidact.methods.language.sft import SFT
 from autodidact.model.model import write_aside
@@ -97,13 +98,7 @@ def fine_tuned(site: Site, stage: str, student: LocalLM, examples: Sequence[Exam
 
 def one_each(lm: LM, prompts: Sequence[str], sampling: Sampling) -> list[Completion]:
     """An answer to each prompt; prompts that are alike get different draws."""
-    times = Counter(prompts)
-    drawn: dict[str, list[Completion]] = {}
-    for count in sorted(set(times.values())):
-        alike = [prompt for prompt, many in times.items() if many == count]
-        drawn |= zip(alike, lm.generate(alike, replace(sampling, n=count)), strict=True)
-    left = {prompt: iter(found) for prompt, found in drawn.items()}
-    return [next(left[prompt]) for prompt in prompts]
+    return [found[0] for found in generate_each(lm, prompts, replace(sampling, n=1))]
 
 
 def told(what: str, store: Store) -> list[str]:
