@@ -65,7 +65,8 @@ class Feedback:
         "dola": against early layers (2309.03883). "intervene": with some heads pushed (2306.03341). "abstain": the
         vote, or no answer where `signal` is below `threshold`.
     signal : see `autodidact.lm.signals.SIGNALS`.
-    draws : samples, from 2, at `temperature` and `top_p`.
+    draws : samples, from 2.
+    temperature, top_p : of these.
     step : text that ends a step of "tree".
     alpha : of "contrastive" and "dola", see `autodidact.lm.decoding.plausible`.
     critique, revise : of "refine", asked after an answer; without a critique it is revised at once.

@@ -76,7 +76,8 @@ class SelfFeedback(Improvement):
         `draws` times, and the model is trained on what most samples come to where the signal is sure enough. Or
         "prefer": it learns by DPO to prefer that to what fewer samples come to.
     signals : that are measured on the test inputs; none for those that cost nothing beside the samples.
-    draws : answers to each input, from 2, at `temperature` and `top_p`.
+    draws : answers to each input, from 2.
+    temperature, top_p : of these.
     threshold : of the signal, from which on an answer is learned, or given by "abstain"; None for 0.6 of a share, and
         of any other signal for what the surer half of the inputs reaches.
     rounds : of "refine" and "debate".

@@ -183,7 +183,7 @@ class SelfReinforce(Improvement):
                 store = site.store(f"pairs.{number}")
                 best = here(results, strong)
                 self.pair_up(best, here(results, weak), judge or best, task, asked[number - 1], store, seed + number)
-                site.note(f"pairs.{number}", *told("pair", store))
+                site.note(f"pairs.{number}", *told("pair", store), *lengths(store))
                 if number == 1:
                     must_have("pair", store)
                 return store
@@ -348,6 +348,14 @@ def unusable(strong: Completion, weak: Completion) -> str:
     if not strong.text.strip() or not weak.text.strip():
         return "empty"
     return "both answers are the same" if strong.text.strip() == weak.text.strip() else ""
+
+
+def lengths(store: Store) -> list[str]:
+    """How long the answers of pairs are; preferring what is longer is not preferring what is right."""
+    if not len(store):
+        return []
+    chosen, rejected = (float(np.mean([len(text) for text in store.column(name)])) for name in ("chosen", "rejected"))
+    return [f"chosen answers have {chosen:.1f} characters on average, rejected ones {rejected:.1f}"]
 
 
 def refuse_overlap(task: Task) -> None:
