@@ -146,8 +146,9 @@ def test_a_run_leaves_a_judge_its_ratings_a_comparison_and_a_report(run):
     assert table.arms == ["judge", "judge, with the good answer", "ratings before training", "likelihood"]
     assert not (run / "evaluations" / "task.json").exists()
     page = (run / "report.html").read_text()
-    for words in ("Answers to the task&#x27;s test inputs, rated", "ratings that are learned"):
-        assert words in page or words.replace("&#x27;", "'") in page
+    for words in ("test inputs, rated", "ratings that are learned", "Rate answers, one a line with its input"):
+        assert words in page
+    assert "Go on from here" not in page
 
 
 def _rows(run: Path, inputs, outputs, references=None) -> Path:

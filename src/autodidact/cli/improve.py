@@ -39,10 +39,13 @@ def run(argv: Sequence[str]) -> None:
     chosen = given.pop("settings", None) or {}
     given["out"] = given["out"] or run_folder(method, given["task"])
     arguments = {**given, "method": method, "settings": training(given["adapter"], **chosen)}
-    improve(**arguments)
+    kept = improve(**arguments)
     out = arguments["out"]
     print(f"{method}: the model is in {out}/model, for transformers in {out}/hf" + _said(out))
-    print(f"next: autodidact apply {out} --ability generate --data INPUTS.txt --out answers.jsonl")
+    if "generate" in kept.abilities:
+        print(f"next: autodidact apply {out} --ability generate --data INPUTS.txt --out answers.jsonl")
+    else:
+        print(f"next: autodidact apply {out} --ability score --data ANSWERS.jsonl --out scores.jsonl")
 
 
 def _said(out: str) -> str:

@@ -32,8 +32,17 @@ def next_steps(run: RunFolder, model: Model | None) -> str:
                 "Answer inputs, one a line",
                 f"autodidact apply {folder} --ability generate --data in.txt --out out.jsonl",
             ),
-            ("Go on from here", f"autodidact improve {run.method} --model {folder} --task TASK --out runs/next"),
         ]
+    if model.kind == "language_model":
+        onward = f"autodidact improve {run.method} --model {folder} --task TASK --out runs/next"
+        steps.append(("Go on from here", onward))
+    if model.kind == "judge":
+        steps.append(
+            (
+                "Rate answers, one a line with its input",
+                f"autodidact apply {folder} --ability score --data answers.jsonl --out rated.jsonl",
+            )
+        )
     lines = "".join(
         f"<li>{text(said)}<pre tabindex=0><code>{text(command, 400)}</code></pre></li>" for said, command in steps
     )
