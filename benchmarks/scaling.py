@@ -1,0 +1,117 @@
+"""What it costs to share a batch among processes: 1, 2 and 4 of them on one machine (gloo), each with the same share.
+
+The work of a process stays what it is, and what is added is the exchange: embeddings, statistics of batch norms,
+gradients; with `sharding` also weights. Overhead by the clock says how the exchange slows an update, where every
+process has a core of its own; overhead by processor time says what it takes of the processors, wherever. Both are
+shares of the update of one process. Counts of processes take turns; figures are medians over rounds.
+
+    python benchmarks/scaling.py --json benchmarks/scaling.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback
+
+from autodidact.catalog import cards, target
+from autodidact.data import open_source
+from autodidact.encoders import build
+from autodidact.training import Settings
+from autodidact.training.learner import Learner
+from autodidact.training.processes import first_process
+from autodidact.training.run import fit
+from common import arguments, tell_rows
+
+PROCESSES = (1, 2, 4)
+UPDATES, UNTIMED = 12, 3
+ROWS: tuple[tuple[str, str, int, int, str], ...] = (
+    ("simclr", "small:convnet?width=32", 32, 64, "none"),
+    ("mae", "small:vit?width=192&depth=6&heads=6&patch=8", 64, 64, "none"),
+    ("mae", "small:vit?width=192&depth=6&heads=6&patch=8", 64, 64, "full"),
+)
+"""Method, encoder, side of the images, samples of a process, sharding."""
+
+
+class Clock(Callback):
+    """When updates end, and the processor time of this process by then."""
+
+    def __init__(self) -> None:
+        self.wall: list[float] = []
+        self.processor: list[float] = []
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.wall.append(time.perf_counter())
+        self.processor.append(time.process_time())
+
+
+def update(row: int, processes: int) -> dict[str, float]:
+    """Seconds of an update in this process, which is one of so many."""
+    name, encoder, side, share, sharding = ROWS[row]
+    pixels = np.random.default_rng(0).integers(0, 255, (1_024, side, side, 3), dtype=np.uint8)
+    source = open_source(pixels, progress=False)
+    torch.manual_seed(0)
+    method = target(cards()[name])(build(encoder, schema=source.schema, image_size=side))
+    asked: dict[str, Any] = {"batch_size": share * processes, "devices": processes, "sharding": sharding}
+    settings = Settings(steps=UPDATES, accelerator="cpu", **asked)
+    clock = Clock()
+    fit(Learner(method, source, settings), settings, [clock], [])
+    gaps = (np.diff(times[UNTIMED - 1 :]) for times in (clock.wall, clock.processor))
+    return {what: float(np.median(gap)) for what, gap in zip(("seconds", "processor_seconds"), gaps, strict=True)}
+
+
+def asked(row: int, processes: int, threads: int) -> dict[str, float]:
+    command = [sys.executable, __file__, "--row", str(row), "--processes", str(processes), "--threads", str(threads)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise RuntimeError(ended.stderr[-2000:])
+    return dict(json.loads(ended.stdout.splitlines()[-1]))
+
+
+def measured(row: int, options: argparse.Namespace, cores: int) -> dict[str, Any]:
+    rounds: dict[int, list[dict[str, float]]] = {processes: [] for processes in PROCESSES}
+    for _ in range(options.rounds):
+        for processes in PROCESSES:
+            rounds[processes].append(asked(row, processes, options.threads))
+    medians = {
+        processes: {what: statistics.median(one[what] for one in found) for what in found[0]}
+        for processes, found in rounds.items()
+    }
+    name, encoder, side, share, sharding = ROWS[row]
+    told = {"method": name, "encoder": encoder, "side": side, "share": share, "sharding": sharding, "by_processes": []}
+    for processes, found in medians.items():
+        over = {f"{what}_overhead": found[what] / medians[1][what] - 1 for what in found}
+        enough = processes * options.threads <= cores
+        told["by_processes"].append({"processes": processes, **found, **over, "a_core_each": enough})
+    print(told, flush=True)
+    return told
+
+
+def main() -> None:
+    parser = arguments(__doc__, rounds=5)
+    parser.add_argument("--row", type=int, help="for the processes that this one starts")
+    parser.add_argument("--processes", type=int, help="for the processes that this one starts")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    if options.row is not None:
+        found = update(options.row, options.processes)
+        if first_process():
+            print(json.dumps(found))
+        return
+    cores = len(os.sched_getaffinity(0))
+    rows = [measured(row, options, cores) for row in range(len(ROWS))]
+    tell_rows("an update shared by processes, each with as many samples", options, rows, ("torch",), cores=cores)
+
+
+if __name__ == "__main__":
+    main()
