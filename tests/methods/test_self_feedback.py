@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from tests.lm.loopback import Loopback
 
 from autodidact.data import Store
 from autodidact.evaluation.table import Table
@@ -154,6 +155,20 @@ def test_a_model_behind_an_address_answers_for_a_student_that_runs_here(lm, tmp_
     improve("self_feedback", speaker, replace(SUMS, test=()), out=tmp_path / "run", **asked)
     rows = [json.loads(line) for line in (tmp_path / "run" / "examples.jsonl").read_text().splitlines()]
     assert [row["completion"] for row in rows] == [f"x>{text[0]}" for text in SUMS.inputs]
+
+
+def test_a_model_behind_an_address_answers_by_its_own_votes_and_is_kept_by_its_address(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    speaker = ScriptedLM(lambda prompt: {f"x>{prompt[0]}": -0.2, "y>9": -1.7})
+    asked = {"settings": QUICK, "method_arguments": {**OPTIONS, "draws": 3}, "quiet": True, "report": False}
+    with Loopback(speaker) as server:
+        improve("self_feedback", f"{server.address}#tiny", SUMS, out=tmp_path / "run", **asked)
+        assert not (tmp_path / "run" / "hf").exists()
+        (tmp_path / "in.txt").write_text("1+2\n")
+        said = apply(tmp_path / "run", tmp_path / "in.txt", ability="generate", quiet=True)
+    assert said == ["x>1"]
+    table = Table.load(tmp_path / "run" / "evaluations" / "task.json")
+    assert table.values("after", "tokens")[0] > 0
 
 
 @pytest.mark.parametrize("said", ["x", ""])

@@ -101,6 +101,11 @@ class EndpointLM(Answering):
         told = f" {sha256(json.dumps(self._extra, sort_keys=True).encode()).hexdigest()[:8]}" if self._extra else ""
         self.name = f"{model}@{self._connection.address}{'' if chat else ' without turns'}{told}"
 
+    @property
+    def where(self) -> str:
+        """What a person types for it, see `autodidact.lm.names.open_lm`."""
+        return f"{self._connection.address}#{self.model}"
+
     @cached_property
     def capabilities(self) -> frozenset[Capability]:  # type: ignore[override]
         able: set[Capability] = {"generate"}

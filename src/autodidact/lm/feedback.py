@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -12,7 +12,9 @@ from torch import Tensor
 from autodidact.data.batch import Batch
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.latent import depth
+from autodidact.lm.lm import LM
 from autodidact.lm.local import LocalLM
+from autodidact.lm.names import address_of, open_lm
 from autodidact.lm.task import Task
 from autodidact.lm.updates import Feedback, Given, Tools, answered
 
@@ -22,7 +24,8 @@ class FeedbackModel(LanguageModel):
 
     Parameters
     ----------
-    lm, task : as of a `LanguageModel`.
+    lm : one that runs here, which is kept with its weights; or one behind an address, of which the address is kept.
+    task : as of a `LanguageModel`.
     how : the way.
     tools : what that way needs beside the model.
     """
@@ -30,8 +33,11 @@ class FeedbackModel(LanguageModel):
     kind: ClassVar[str] = "self_feedback"
     answers_itself: ClassVar[bool] = False
 
-    def __init__(self, lm: LocalLM, task: Task, how: Feedback, tools: Tools | None = None) -> None:
-        super().__init__(lm, task)
+    def __init__(self, lm: LM, task: Task, how: Feedback, tools: Tools | None = None) -> None:
+        # What the base makes of it needs no weights where this class answers in its own way.
+        super().__init__(cast(LocalLM, lm), task)
+        if not isinstance(lm, LocalLM):
+            self.abilities = ("generate",)
         self.how = how
         tools = tools or Tools()
         self.amateur = tools.amateur
@@ -42,19 +48,34 @@ class FeedbackModel(LanguageModel):
     def settings(self) -> dict[str, Any]:  # type: ignore[override]
         amateur = None if self.amateur is None else self.amateur.plain()
         width = None if self.shift is None else self.shift.shape[1]
-        return {**super().settings, "how": asdict(self.how), "amateur": amateur, "shift": width}
+        kept = super().settings if isinstance(self.lm, LocalLM) else {"lm": self._address, "task": self._known.plain()}
+        return {**kept, "how": asdict(self.how), "amateur": amateur, "shift": width}
+
+    @property
+    def _address(self) -> str:
+        found = address_of(self.lm)
+        if found is None:
+            raise ValueError(f"{self.lm.name} neither runs here nor has an address, so it cannot be kept")
+        return found
+
+    @property
+    def _known(self) -> Task:
+        assert self.task is not None
+        return self.task
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> FeedbackModel:
-        lm = LocalLM.from_plain(settings["lm"])
+        named = isinstance(settings["lm"], str)
+        lm = open_lm(settings["lm"]) if named else LocalLM.from_plain(settings["lm"])
         amateur = None if settings["amateur"] is None else LocalLM.from_plain(settings["amateur"])
-        shift = None if settings["shift"] is None else torch.zeros(depth(lm), settings["shift"])
+        shift = None
+        if settings["shift"] is not None and isinstance(lm, LocalLM):
+            shift = torch.zeros(depth(lm), settings["shift"])
         return cls(lm, Task.from_plain(settings["task"]), Feedback(**settings["how"]), Tools(amateur, shift))
 
     def answers(self, inputs: Sequence[str]) -> list[Given]:
         """The answer to each input, and what it took."""
-        assert self.task is not None
-        return answered(self.lm, self.task, inputs, self.how, Tools(self.amateur, self.shift))
+        return answered(self.lm, self._known, inputs, self.how, Tools(self.amateur, self.shift))
 
     def generate(self, batch: Batch) -> dict[str, Any]:
         """``output``: the answer to each sample, empty where none is given; ``input``: what was asked; ``confidence``,

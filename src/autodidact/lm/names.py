@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urldefrag
 
 from autodidact.lm.lm import LM
@@ -63,6 +63,20 @@ def run_model(folder: Path) -> Any:
     model = load_model(held)
     assert isinstance(model, LanguageModel)
     return model.lm
+
+
+def innermost(lm: LM) -> LM:
+    """The model itself, whatever keeps, counts or records its answers here."""
+    found: Any = lm
+    while isinstance(getattr(found, "lm", None), LM):
+        found = found.lm
+    return cast(LM, found)
+
+
+def address_of(lm: LM) -> str | None:
+    """The name under which `open_lm` opens a model behind an address again; None for one that has no address."""
+    where = getattr(innermost(lm), "where", None)
+    return None if where is None else str(where)
 
 
 def _endpoint(text: str, threads: int, key: str) -> LM:

@@ -18,7 +18,7 @@ from autodidact.lm import LM, Completion
 from autodidact.lm.feedback import FeedbackModel
 from autodidact.lm.intervening import intervention
 from autodidact.lm.local import LocalLM
-from autodidact.lm.names import open_lm
+from autodidact.lm.names import innermost, open_lm
 from autodidact.lm.signals import SIGNALS, Asked, check_signal, signal_values
 from autodidact.lm.task import Task
 from autodidact.lm.updates import (
@@ -153,18 +153,17 @@ class SelfFeedback(Improvement):
 
     def stages(self, site: Site) -> list[Stage]:
         lm, task = self.start(site, "generate")
-        student = self.student(site)
-        own = lm.name == student.name
+        learns = self.update in LEARNING or self.update == "intervene"
+        student = self.student(site) if learns else site.student
         # Its layers can be read where it runs here, which nothing that is wrapped around it lets through.
-        reader: LM = student if own else lm
+        reader: LM = student if student is not None and lm.name == student.name else lm
         how = replace(self.how, seed=site.settings.seed)
         for name in dict.fromkeys((self.signal, *self.signals)):
             check_signal(name, reader)
-        learns = self.update in LEARNING or self.update == "intervene"
         if learns and not task.inputs:
             raise ValueError(f"self_feedback with the update '{self.update}' needs inputs in the task")
         if self.update not in LEARNING:
-            check_update(how, student, task)
+            check_update(how, student or lm, task)
         amateur = self._amateur() if self.update == "contrastive" else None
         parts = [Stage("signals", lambda _: self.measure(site, reader, task, how))] if task.test else []
 
@@ -175,22 +174,23 @@ class SelfFeedback(Improvement):
             must_have("answer", store)
             return store
 
-        if self.update in LEARNING:
+        if self.update in LEARNING and student is not None:
             return [*parts, Stage("answers", draw), *self._learned(site, student, task)]
 
         def keep(results: Mapping[str, Any]) -> Model:
             shift = None
-            if "answers" in results:
+            if "answers" in results and student is not None:
                 store = results["answers"]
                 prompts, right, wrong = (list(store.column(name)) for name in ("prompt", "completion", "other"))
                 rows = [(p, a, True) for p, a in zip(prompts, right, strict=True)]
                 rows += [(p, a, False) for p, a in zip(prompts, wrong, strict=True) if a]
                 asked, said, truth = (list(column) for column in zip(*rows, strict=True))
                 shift = intervention(student, asked, said, truth, share=self.heads, strength=self.strength)
-            model = FeedbackModel(student, task, how, Tools(amateur, shift))
+            model = FeedbackModel(student or lm, task, how, Tools(amateur, shift))
             if task.test:
                 self.compare(site, model, task)
-            return model
+            # What keeps its answers is closed at the end of the run.
+            return FeedbackModel(student or innermost(lm), task, how, Tools(amateur, shift))
 
         if self.update == "intervene":
             return [*parts, Stage("answers", draw), Stage("kept", keep, ("answers",))]

@@ -161,7 +161,8 @@ def improve(
     if before is not None and kept.answers_itself:
         after = _answers(kept.lm, wanted)
         compared(wanted, before, after or []).save(folder / "evaluations" / "task.json")
-    kept.lm.save_folder(folder / "hf")
+    if isinstance(kept.lm, LocalLM):
+        kept.lm.save_folder(folder / "hf")
     kept.save(folder / "model")
     seconds = round(time.monotonic() - started, 1)
     learned = sum(_lines(folder / name) for name in (EXAMPLES, PAIRS))
