@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import warnings
@@ -179,16 +180,21 @@ def test_at_the_reference_both_divergences_are_zero_and_later_never_negative(lm,
     assert float(terms["kl_second"]) > 1e-4
 
 
-def test_a_great_price_leaves_first_answers_as_they_were_while_second_ones_change(lm):
-    made = method(lm, rewarded_first=False, alpha=0.0, beta_first=300.0, beta_second=0.0, request="!!")
-    optimiser = torch.optim.Adam(made.lm.parameters(), lr=3e-3)
-    for seed in range(25):
-        optimiser.zero_grad()
-        made.loss_of(attempted(made, seed)).total.backward()
-        optimiser.step()
-    terms = made.loss_of(attempted(made, 99)).terms
-    assert float(terms["kl_first"]) < 0.01
-    assert float(terms["kl_second"]) > 10 * float(terms["kl_first"])
+def test_a_great_price_leaves_first_answers_as_they_were_where_without_it_they_move(lm):
+    moves = []
+    for price in (0.0, 300.0):
+        made = method(
+            copy.deepcopy(lm), rewarded_first=False, alpha=0.0, beta_first=price, beta_second=0.0, request="!!"
+        )
+        optimiser = torch.optim.Adam(made.lm.parameters(), lr=1e-2)
+        for seed in range(20):
+            optimiser.zero_grad()
+            made.loss_of(attempted(made, seed)).total.backward()
+            optimiser.step()
+        moves.append(float(made.loss_of(attempted(made, 99)).terms["kl_first"]))
+    free, priced = moves
+    assert free > 0.2
+    assert priced < 0.1 * free
 
 
 def test_equal_rewards_teach_nothing_and_an_answer_without_a_reward_is_left_out(lm):
@@ -201,7 +207,7 @@ def test_equal_rewards_teach_nothing_and_an_answer_without_a_reward_is_left_out(
     assert torch.isfinite(found.first_advantages).all()
     assert 0 < float(found.figures["dropped"]) < 1
     assert torch.isfinite(made.loss_of(found).total)
-    with pytest.raises(ValueError, match="none of the first 24 answers has a reward: 30 times ZeroDivisionError"):
+    with pytest.raises(ValueError, match="none of the first 6 answers has a reward: 6 times ZeroDivisionError"):
         attempted(method(lm, reward=Programmed(lambda *_: 1 / 0)))
 
 

@@ -1,33 +1,117 @@
-"""Methods of language models that ask questions of a task themselves, instead of being given its answers."""
+"""Methods of language models that ask questions of a task themselves, and learn from what their answers are worth."""
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 from typing import ClassVar
 
-from autodidact.methods.method import Method
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from autodidact.data.batch import Batch
+from autodidact.lm import Asked
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.local import LocalLM
+from autodidact.lm.task import Task
+from autodidact.methods.method import Group, Method, Progress
+from autodidact.model import Model
+from autodidact.rewards import Reward, named
+from autodidact.rollouts import Drawn, Policy, Question, judged
+from autodidact.rollouts.judging import counted, learned_from
 
 
 class OnTask(Method):
     """A method that is made of a language model and the task that it is to become better at.
 
-    Its constructor takes both by position and keyword arguments after them; only these are options of the command line.
-    It is trained on the fields "input" and "prompt" of `questions`.
+    A constructor of these takes both by position and keyword arguments after them; only the latter are options of the
+    command line. It is trained on the fields "input" and "prompt" of `questions`. What it draws follows from the
+    weights and the seed of the step alone.
+
+    Parameters
+    ----------
+    policy : the model with its reference.
+    task : what it is to become better at.
+    reward : or the name of one, see `autodidact.rewards.named`.
+    seconds : that a function of the user's may take for one answer.
+    missing_end : taken off the reward of an answer that was cut off, 0 or more.
+    lr_scale : factor on the learning rate, above 0.
+
+    Attributes
+    ----------
+    dropped : answers that were left out since this process began, by reason.
+
+    Raises
+    ------
+    ValueError : a number out of its range, no such reward, or a task without inputs that it can judge.
     """
 
     needs: ClassVar = {"input": "text", "prompt": "text"}
     slots = ("lm",)
 
-    dropped: Counter[str]
-    """Answers that were left out since this process began, by reason."""
+    def __init__(
+        self, policy: Policy, task: Task, *, reward: str | Reward, seconds: float, missing_end: float, lr_scale: float
+    ) -> None:
+        super().__init__()
+        if not missing_end >= 0 or not lr_scale > 0:
+            raise ValueError(f"missing_end is 0 or more and lr_scale above 0, got {missing_end} and {lr_scale}")
+        self.policy, self.task = policy, task
+        self.reward = named(reward, task, seconds=seconds) if isinstance(reward, str) else reward
+        self.missing_end, self.lr_scale = missing_end, lr_scale
+        self._questions = {one.input: one for one in Question.of(task, learned_from(task, self.reward))}
+        self.dropped = Counter[str]()
 
     @property
-    @abstractmethod
-    def questions(self) -> Sequence[str]:
-        """The task's inputs that it is trained on, each once."""
+    def lm(self) -> LocalLM:
+        return self.policy.lm
 
-    @abstractmethod
+    @property
+    def questions(self) -> list[str]:
+        """The task's inputs that it is trained on, each once."""
+        return list(self._questions)
+
+    def asked(self, batch: Batch) -> list[Question]:
+        """The questions of a batch."""
+        return [self._questions[text] for text in batch["input"]]
+
+    def seed(self, progress: Progress) -> int:
+        """What the draws of a step follow from."""
+        return int(torch.randint(2**62, (), generator=progress.generator))
+
+    def draw(
+        self, prompts: Sequence[Asked], *, group: int = 1, seed: int = 0, temperature: float | None = None
+    ) -> Drawn:
+        """Answers of the policy, cut off and ended as the task has it."""
+        return self.policy.draw(
+            prompts,
+            group=group,
+            seed=seed,
+            temperature=temperature,
+            max_tokens=self.task.max_tokens,
+            stop=self.task.style.stop,
+        )
+
+    def judge(self, drawn: Drawn, questions: Sequence[Question]) -> Float64[Tensor, " n"]:
+        """The reward of each answer, NaN where there is none; these are counted.
+
+        Raises
+        ------
+        ValueError : not one answer of the first ones has a reward, with the reasons.
+        """
+        rewards, reasons = judged(drawn, questions, self.reward, missing_end=self.missing_end)
+        self.dropped = counted(self.dropped, reasons, rewards)
+        return rewards
+
+    def groups(self) -> list[Group]:
+        learned = [p for p in self.lm.parameters() if p.requires_grad]
+        return [Group("policy", learned, lr_scale=self.lr_scale)]
+
+    def kept(self) -> Model:
+        return LanguageModel(self.lm, self.task)
+
     def answers(self, most: int = 200) -> list[tuple[str, str]]:
         """Prompts of some questions with the likeliest answers, for people to read."""
+        some = list(self._questions.values())[:most]
+        drawn = self.draw([one.prompt for one in some], temperature=0.0)
+        return [(one.prompt, said.text) for one, said in zip(some, drawn.completions, strict=True)]

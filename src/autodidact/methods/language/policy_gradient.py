@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from autodidact.catalog import Card, unknown
 from autodidact.data.batch import Batch
 from autodidact.heads import projector
-from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
 from autodidact.lm.tokenised import Tokenised
 from autodidact.methods.method import Group, Loss, Progress, Step, Views
 from autodidact.methods.on_task import OnTask
-from autodidact.model import Model
 from autodidact.objectives import (
     adapted_beta,
     clipped_loss,
@@ -30,15 +27,13 @@ from autodidact.objectives import (
     reinforce_loss,
     reward_with_kl,
     running_baseline,
-    trajectory_balance,
     value_loss,
     whitened,
 )
 from autodidact.objectives.likelihood import Normaliser
 from autodidact.objectives.shards import mean_over_processes
-from autodidact.rewards import Reward, named
-from autodidact.rollouts import Divergence, Drawn, Policy, Question, advantages, judged, of_siblings, paid
-from autodidact.rollouts.judging import counted, learned_from
+from autodidact.rewards import Reward
+from autodidact.rollouts import Divergence, Policy, Question, advantages, judged, of_siblings, paid
 from autodidact.rollouts.mixing import Begun, begun
 from autodidact.rollouts.policy import check_divergence
 
@@ -58,8 +53,8 @@ CARD = Card(
     extra="language",
 )
 
-Estimator = Literal["reinforce", "self_critical", "rloo", "grpo", "ppo", "raml", "balance"]
-SIBLINGS = ("rloo", "grpo", "balance")
+Estimator = Literal["reinforce", "self_critical", "rloo", "grpo", "ppo", "raml"]
+SIBLINGS = ("rloo", "grpo")
 """Estimators that compare the answers to one question with each other."""
 VALUE_RATE = 10.0
 """Learning rate of the value head as a multiple of the model's."""
@@ -75,7 +70,6 @@ class Rolled:
     old, ref : their log-probabilities under the policy that drew them, and under the reference.
     advantages : of each answer, or of each of its tokens.
     rewards : of each answer.
-    question : number of the question that each answers.
     figures : what the log shows of them.
     valued : of a learned value: what the model knew before each token, the value then, and the return that came.
     idle : whether there is nothing to learn, since no answer has a reward; one answer stands in, and weighs nothing.
@@ -87,7 +81,6 @@ class Rolled:
     ref: Float[Tensor, "n t"]
     advantages: Float[Tensor, " n"] | Float[Tensor, "n t"]
     rewards: Float[Tensor, " n"]
-    question: Int[Tensor, " n"]
     figures: dict[str, Tensor]
     valued: tuple[Float[Tensor, "n t d"], Float[Tensor, "n t"], Float[Tensor, "n t"]] | None = None
     idle: bool = False
@@ -109,9 +102,7 @@ class PolicyGradient(OnTask):
     The estimators differ in what is taken off the reward: "reinforce" a running mean, "self_critical" the reward of the
     likeliest answer, "rloo" the mean of the other answers of the group, "grpo" the group's mean, all divided by its
     spread, "ppo" a learned value of what has been written so far (GAE). "raml" is likelihood of the answers with
-    weights proportional to exp(R / tau), with tau 0 of the best answers alone. "balance" is trajectory balance towards
-    :math:`\pi_{ref} e^{R / \beta}`, with the partition function of a question estimated from its group; its answers may
-    be drawn at any temperature.
+    weights proportional to exp(R / tau), with tau 0 of the best answers alone.
 
     Parameters
     ----------
@@ -121,9 +112,9 @@ class PolicyGradient(OnTask):
         "json", "novelty", "different", ``file.py:function`` (of input, answer, and wanted output or None), or the
         folder of a run whose model can score; or a sum such as "checker + 0.2*length:40".
     seconds : that a function of one's own may take for one answer.
-    estimator : "reinforce", "self_critical", "rloo", "grpo", "ppo", "raml" or "balance", as above.
-    group : answers to each question, from 1; 2 or more for "rloo", "grpo" and "balance".
-    temperature : of drawing, above 0. But for "balance", other than 1 the distribution at it is what is trained.
+    estimator : "reinforce", "self_critical", "rloo", "grpo", "ppo" or "raml", as above.
+    group : answers to each question, from 1; 2 or more for "rloo" and "grpo".
+    temperature : of drawing, above 0. Other than 1, the distribution at it is what is trained.
     beta : price of a nat of divergence from the reference, 0 or more.
     kl : how it is paid: "reward" takes it off the reward; "k2", "k3" and "exact" stand in the loss.
     kl_target : divergence in nats an answer that beta is adapted towards; 0 leaves beta as it is.
@@ -178,7 +169,6 @@ class PolicyGradient(OnTask):
         mixed: float = 0.0,
         lr_scale: float = 0.1,
     ) -> None:
-        super().__init__()
         if estimator not in get_args(Estimator):
             raise unknown("estimator", estimator, get_args(Estimator))
         check_divergence(kl)
@@ -188,30 +178,24 @@ class PolicyGradient(OnTask):
         for name, value in (
             ("beta", beta),
             ("kl_target", kl_target),
-            ("missing_end", missing_end),
             ("tau", tau),
             ("entropy", entropy),
         ):
             if not value >= 0:
                 raise ValueError(f"{name} is 0 or more, got {value}")
-        if inner < 1 or not min(clip, value_clip, lr_scale) > 0:
+        if inner < 1 or not min(clip, value_clip) > 0:
             raise ValueError(
-                f"inner is at least 1, and clip, value_clip and lr_scale are above 0; got {inner}, {clip}, "
-                f"{value_clip} and {lr_scale}"
+                f"inner is at least 1, and clip and value_clip are above 0; got {inner}, {clip} and {value_clip}"
             )
         if not (0 <= momentum < 1 and max(gamma, lam, mixed) <= 1 and min(gamma, lam, mixed) >= 0):
             raise ValueError(
                 f"momentum lies in [0, 1), and gamma, lam and mixed in [0, 1]; got {momentum}, {gamma}, {lam} and "
                 f"{mixed}"
             )
-        if estimator == "balance" and beta == 0:
-            raise ValueError("'balance' draws in proportion to exp(R / beta), so that beta must be above 0")
-        self.task, self.estimator, self.group, self.inner, self.lr_scale = task, estimator, group, inner, lr_scale
-        self.reward = named(reward, task, seconds=seconds) if isinstance(reward, str) else reward
-        self._questions = {one.input: one for one in Question.of(task, learned_from(task, self.reward))}
-        self.policy = Policy(lm, temperature=1.0 if estimator == "balance" else temperature)
-        self.temperature = temperature
-        self.kl, self.kl_target, self.missing_end = kl, kl_target, missing_end
+        policy = Policy(lm, temperature=temperature)
+        super().__init__(policy, task, reward=reward, seconds=seconds, missing_end=missing_end, lr_scale=lr_scale)
+        self.estimator, self.group, self.inner = estimator, group, inner
+        self.kl, self.kl_target = kl, kl_target
         self.clip, self.value_clip, self.entropy, self.mixed = clip, value_clip, entropy, mixed
         self.normaliser: Normaliser = float(task.max_tokens) if normaliser == "constant" else normaliser
         self.std, self.momentum, self.tau, self.gamma, self.lam = std, momentum, tau, gamma, lam
@@ -219,21 +203,11 @@ class PolicyGradient(OnTask):
         self.value = projector(width, width, 1, norm=None) if estimator == "ppo" else None
         self.register_buffer("beta", torch.tensor(beta, dtype=torch.float64))
         self.register_buffer("baseline", torch.zeros((), dtype=torch.float64))
-        self.dropped = Counter[str]()
-
-    @property
-    def lm(self) -> LocalLM:
-        return self.policy.lm
-
-    @property
-    def questions(self) -> Sequence[str]:
-        return list(self._questions)
 
     def views(self, batch: Batch, progress: Progress) -> Views:
-        seed = int(torch.randint(2**62, (), generator=progress.generator))
         left = 1 - progress.fraction / self.mixed if self.mixed else 0.0
-        questions = [begun(self.lm, self.task, self._questions[text], left) for text in batch["input"]]
-        return Views({"questions": questions, "seed": seed}, batch.ids)
+        questions = [begun(self.lm, self.task, one, left) for one in self.asked(batch)]
+        return Views({"questions": questions, "seed": self.seed(progress)}, batch.ids)
 
     def loss(self, views: Views, progress: Progress) -> Loss:
         return self.loss_of(self.rolled(views["questions"], views["seed"]))
@@ -257,9 +231,8 @@ class PolicyGradient(OnTask):
         ------
         ValueError : not one answer of the first update has a reward, with the reasons.
         """
-        drawn = self._drawn(questions, self.group, seed, self.temperature)
-        rewards, reasons = judged(drawn, questions, self.reward, missing_end=self.missing_end)
-        self.dropped = counted(self.dropped, reasons, rewards)
+        drawn = self.draw([one.asked for one in questions], group=self.group, seed=seed)
+        rewards = self.judge(drawn, questions)
         tokens = drawn.tokens
         passed = self.policy.passed(tokens, "reward")
         old, ref = passed.logprobs, passed.logprobs - passed.kl
@@ -288,20 +261,17 @@ class PolicyGradient(OnTask):
             ahead = gae(by_token, values, kept.answer, self.gamma, self.lam)
             valued = (features, values, ahead + values)
             ahead = whitened(ahead, kept.answer)
-        question = rows // self.group
-        return Rolled(kept, old, ref, ahead, rewards, question, figures, valued, idle, self._given(questions))
+        return Rolled(kept, old, ref, ahead, rewards, figures, valued, idle, self._given(questions))
 
     def loss_of(self, rolled: Rolled) -> Loss:
         """What the policy descends on drawn answers; its value means nothing but its gradient."""
         tokens, mask = rolled.tokens, rolled.tokens.answer
         passed = self.policy.passed(tokens, self.kl, ref=rolled.ref, entropy=self.entropy > 0)
-        if self.estimator == "balance":
-            total = self._imbalance(rolled, passed.logprobs.sum(dim=1))
-        elif self.estimator == "raml":
+        if self.estimator == "raml":
             total = reinforce_loss(passed.logprobs, mask, rolled.advantages, self.normaliser)
         else:
             total = clipped_loss(passed.logprobs, rolled.old, mask, rolled.advantages, self.clip, self.normaliser)
-        if self.kl != "reward" and self.estimator != "balance":
+        if self.kl != "reward":
             total = total + float(self.beta) * mean_over_tokens(passed.kl, mask, self.normaliser)
         figures = dict(rolled.figures)
         if passed.entropy is not None:
@@ -323,34 +293,15 @@ class PolicyGradient(OnTask):
         return Loss(total * 0 if rolled.idle else total)
 
     def groups(self) -> list[Group]:
-        learned = [p for p in self.lm.parameters() if p.requires_grad]
-        found = [Group("policy", learned, lr_scale=self.lr_scale)]
+        found = super().groups()
         if self.value is not None:
             found.append(Group("value", self.value.parameters(), lr_scale=self.lr_scale * VALUE_RATE))
         return found
 
-    def kept(self) -> Model:
-        return LanguageModel(self.lm, self.task)
-
-    def answers(self, most: int = 200) -> list[tuple[str, str]]:
-        some = list(self._questions.values())[:most]
-        drawn = self._drawn(some, 1, 0, 0.0)
-        return [(one.prompt, said.text) for one, said in zip(some, drawn.completions, strict=True)]
-
     @property
     def _price(self) -> float:
         """What a nat costs in the reward."""
-        return float(self.beta) if self.kl == "reward" and self.estimator != "balance" else 0.0
-
-    def _drawn(self, questions: Sequence[Question], group: int, seed: int, temperature: float) -> Drawn:
-        return self.policy.draw(
-            [one.asked for one in questions],
-            group=group,
-            max_tokens=self.task.max_tokens,
-            stop=self.task.style.stop,
-            seed=seed,
-            temperature=temperature,
-        )
+        return float(self.beta) if self.kl == "reward" else 0.0
 
     def _given(self, questions: Sequence[Question]) -> Tokenised | None:
         """The beginnings of answers after which the policy went on."""
@@ -369,7 +320,7 @@ class PolicyGradient(OnTask):
         if self.estimator == "raml":
             return advantages(worth, self._weights, least=1)
         if self.estimator == "self_critical":
-            likeliest = self._drawn(questions, 1, 0, 0.0)
+            likeliest = self.draw([one.asked for one in questions], temperature=0.0)
             greedy, _ = judged(likeliest, questions, self.reward, missing_end=self.missing_end)
             worth = worth - greedy.to(worth)[:, None]
         known = worth.isfinite()
@@ -380,8 +331,6 @@ class PolicyGradient(OnTask):
                 ahead, after = running_baseline(worth[known], before, self.momentum)
                 found = found.masked_scatter(known, ahead)
             self.baseline.copy_(mean_over_processes(self.baseline.new_tensor(after)))
-        if self.estimator == "balance":
-            known = known & (known.sum(dim=1, keepdim=True) >= 2)
         return found, known
 
     def _weights(self, rewards: Float[Tensor, "g k"]) -> Float[Tensor, "g k"]:
@@ -389,18 +338,6 @@ class PolicyGradient(OnTask):
         best = (rewards == rewards.amax(dim=1, keepdim=True)).to(rewards)
         shares = raml_weights(rewards, self.tau) if self.tau else best / best.sum(dim=1, keepdim=True)
         return shares * rewards.shape[1]
-
-    def _imbalance(self, rolled: Rolled, forward: Float[Tensor, " n"]) -> Float[Tensor, ""]:
-        """Trajectory balance, in units in which its gradient on the policy's own answers is that of the others."""
-        beta = float(self.beta)
-        target = rolled.ref.sum(dim=1) + rolled.rewards / beta
-        gap = (target - forward).detach()
-        count = int(rolled.question.max()) + 1
-        sums = gap.new_zeros(count).index_add(0, rolled.question, gap)
-        sizes = rolled.question.bincount(minlength=count).clamp(min=1)
-        log_z = (sums / sizes)[rolled.question]
-        scale = self.normaliser if isinstance(self.normaliser, float) else 1.0
-        return trajectory_balance(log_z, forward, torch.zeros_like(forward), target) * (beta / 2 / scale)
 
     def _features(self, tokens: Tokenised) -> Float[Tensor, "n t d"]:
         """What the model knew before each token: its last layer at the token before."""

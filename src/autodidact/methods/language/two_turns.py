@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -14,19 +13,17 @@ from torch import Tensor
 
 from autodidact.catalog import unknown
 from autodidact.data.batch import Batch
-from autodidact.lm import Asked
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
 from autodidact.lm.tokenised import Tokenised
 from autodidact.lm.turns import AGAIN, asked_again, two_answers
-from autodidact.methods.method import Group, Loss, Progress, Views
+from autodidact.methods.method import Loss, Progress, Views
 from autodidact.methods.on_task import OnTask
 from autodidact.model import Model
 from autodidact.objectives import mean_over_tokens, reinforce_loss, rloo
-from autodidact.rewards import Reward, named
-from autodidact.rollouts import Drawn, Policy, Question, advantages, judged
-from autodidact.rollouts.judging import counted, learned_from
+from autodidact.rewards import Reward
+from autodidact.rollouts import Policy, Question, advantages
 
 Credit = Literal["instant", "return"]
 InLoss = Literal["exact", "k3"]
@@ -122,7 +119,6 @@ class TwoTurns(OnTask):
         lr_scale: float = 0.1,
         reference: LocalLM | Literal["now", "base"] = "now",
     ) -> None:
-        super().__init__()
         check_turns(
             alpha,
             credit,
@@ -133,26 +129,14 @@ class TwoTurns(OnTask):
         )
         if firsts < 1:
             raise ValueError(f"firsts is at least 1, got {firsts}")
-        self.task, self.request = task, request
-        self.reward = named(reward, task, seconds=seconds) if isinstance(reward, str) else reward
-        self._questions = {one.input: one for one in Question.of(task, learned_from(task, self.reward))}
-        self.policy = Policy(lm, temperature=temperature, start=reference)
-        self.rewarded_first, self.alpha, self.credit = rewarded_first, alpha, credit
+        policy = Policy(lm, temperature=temperature, start=reference)
+        super().__init__(policy, task, reward=reward, seconds=seconds, missing_end=missing_end, lr_scale=lr_scale)
+        self.request, self.rewarded_first, self.alpha, self.credit = request, rewarded_first, alpha, credit
         self.beta_first, self.beta_second, self.kl = beta_first, beta_second, kl
-        self.firsts, self.follow, self.missing_end, self.lr_scale = firsts, follow, missing_end, lr_scale
-        self.dropped = Counter[str]()
-
-    @property
-    def lm(self) -> LocalLM:
-        return self.policy.lm
-
-    @property
-    def questions(self) -> Sequence[str]:
-        return list(self._questions)
+        self.firsts, self.follow = firsts, follow
 
     def views(self, batch: Batch, progress: Progress) -> Views:
-        seed = int(torch.randint(2**61, (), generator=progress.generator))
-        return Views({"questions": [self._questions[text] for text in batch["input"]], "seed": seed}, batch.ids)
+        return Views({"questions": self.asked(batch), "seed": self.seed(progress)}, batch.ids)
 
     def loss(self, views: Views, progress: Progress) -> Loss:
         return self.loss_of(self.attempted(views["questions"], views["seed"]))
@@ -165,16 +149,14 @@ class TwoTurns(OnTask):
         ------
         ValueError : not one second answer of the first update has a reward, with the reasons.
         """
-        first = self._drawn([one.prompt for one in questions], self.firsts, seed)
+        first = self.draw([one.prompt for one in questions], group=self.firsts, seed=seed)
         asked = [question for question in questions for _ in range(self.firsts)]
         again = [
             asked_again(self.lm, one.prompt, said, self.request)
             for one, said in zip(asked, first.completions, strict=True)
         ]
-        second = self._drawn(again, self.follow, seed + 1)
-        r1, why = judged(first, questions, self.reward, missing_end=self.missing_end)
-        r2, more = judged(second, asked, self.reward, missing_end=self.missing_end)
-        self.dropped = counted(self.dropped, why + more, r2)
+        second = self.draw(again, group=self.follow, seed=seed + 1)
+        r1, r2 = self.judge(first, questions), self.judge(second, asked)
         r1 = first.groups(r1)
         r2 = r2.reshape(*r1.shape, self.follow)
         worth = shaped(r1, r2, self.alpha)
@@ -221,9 +203,6 @@ class TwoTurns(OnTask):
             terms[f"kl_{name}"] = kl.detach() * norm
         return Loss(total, terms)
 
-    def groups(self) -> list[Group]:
-        return [Group("policy", [p for p in self.lm.parameters() if p.requires_grad], lr_scale=self.lr_scale)]
-
     def kept(self) -> Model:
         return LanguageModel(self.lm, self.task, again=self.request)
 
@@ -231,10 +210,6 @@ class TwoTurns(OnTask):
         asked = self.questions[:most]
         said = two_answers(self.lm, self.task, asked, self.request)
         return [(self.task.prompt(one), self.task.answer(second)) for one, (_, second) in zip(asked, said, strict=True)]
-
-    def _drawn(self, prompts: Sequence[Asked], group: int, seed: int) -> Drawn:
-        task = self.task
-        return self.policy.draw(prompts, group=group, max_tokens=task.max_tokens, stop=task.style.stop, seed=seed)
 
 
 def check_turns(
