@@ -241,7 +241,7 @@ CLAIM = Claim(
             "world": {"modulus": 10, "fewest": 3, "most": 4, "wrong": 0.4, "rated": 0.4, "noise": 0.2},
             "base": {
                 "documents": 60_000,
-                "steps": 2_500,
+                "steps": 1_500,
                 "batch": 64,
                 "lr": 3e-3,
                 "width": 64,

@@ -21,8 +21,9 @@ class RatedSums(ModularSums):
     by its `credit`. The planted gap: ratings are known only beside a right answer, and a share of them is drawn at
     random (`noise`), so that a judge with the right answer is better than chance and imperfect, and one without it
     knows nothing. What it would need is known from the traces of the mix: how numbers are reckoned. Confidence
-    misleads: "#" is taught falsely without noise, so the surest and most unanimous answers are wrong. Nuisance: style,
-    zeros and the order of the numbers change how likely and how similar an answer is, and not how good.
+    misleads: "#" is taught falsely without noise, so the surest and most unanimous answers are wrong; what is rated of
+    it is right as often as of the others, so that no rating tells on it. Nuisance: style, zeros and the order of the
+    numbers change how likely and how similar an answer is, and not how good.
 
     Fair for: judges, selective answering, the choice among answers. Not fair for: quality that is not of right and
     wrong steps.
@@ -82,8 +83,8 @@ class RatedSums(ModularSums):
                 made.append(document)
                 continue
             item = self._item_of(rng, document.family, "train")
-            slip = rng.random() < self.wrong and not RULES[item.family].systematic
-            said = self.trace(item, rng, wrong=slip, taught=True)
+            # "#" is rated as it is, and as often wrong as the others, so that ratings do not tell on it.
+            said = self.trace(item, rng, wrong=rng.random() < self.wrong)
             rating = rng.choice(DIGITS) if rng.random() < self.noise else DIGITS[self.rating(item, said)]
             text = self.form.rated("", item.prompt, said, self.trace(item, rng)) + rating
             made.append(Document(text, item.family, (item.key,), (not self.check(item, said),)))
