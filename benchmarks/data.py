@@ -6,6 +6,10 @@ first time, opening it again, and a pass in random batches of 256 uint8 tensors 
 Each measurement runs in a process of its own and leaves out the time of imports; contestants are interleaved; figures
 are medians over rounds. datasets takes part where it is installed.
 
+Beside them a million images of 8 x 8 pixels in ten folders, of autodidact alone: packed once, then opened again, and
+passed over, with what the process holds after a tenth of the pass and at its end. They are names of forty files, since
+what is in them does not matter here.
+
     python benchmarks/data.py --json benchmarks/data.json
 """
 
@@ -28,8 +32,15 @@ from typing import Any
 
 import numpy as np
 
+from common import resident
+
 BATCH = 256
 SIDE = 192
+MANY, MANY_FILES, MANY_FOLDERS, MANY_BATCH = 1_000_000, 40, 10, 1_000
+OPENING_GOAL = 5.0
+"""Seconds in which so many are open once they are packed."""
+MEMORY_GOAL = 0.01
+"""Largest growth over a pass, as a share of what is held after a tenth of it."""
 STEPS = ("first opening", "second opening", "pass")
 
 
@@ -55,6 +66,71 @@ def write_folders(root: Path, count: int, photographs: int) -> None:
         left, top = (int(rng.integers(extent - side + 1)) for extent in image.size)
         cut = image.crop((left, top, left + side, top + side)).resize((1000, 1000), Image.Resampling.BICUBIC)
         cut.rotate(float(rng.uniform(-5, 5))).save(root / "photographs" / "all" / f"{number:04d}.jpg", quality=92)
+
+
+def write_many(root: Path, count: int) -> None:
+    """So many images, as links to a few: a file system may not take more links to a file, then it is written again."""
+    from PIL import Image
+
+    (root / "some").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    some = [root / "some" / f"{number}.png" for number in range(MANY_FILES)]
+    for path in some:
+        Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8)).save(path)
+    contents = [path.read_bytes() for path in some]
+    for number in range(count):
+        folder = root / "many" / str(number % MANY_FOLDERS)
+        if number < MANY_FOLDERS:
+            folder.mkdir(parents=True)
+        place = folder / f"{number:07d}.png"
+        try:
+            os.link(some[number % MANY_FILES], place)
+        except OSError:
+            place.write_bytes(contents[number % MANY_FILES])
+            some[number % MANY_FILES] = place
+
+
+def many(folder: Path, cache: Path) -> dict[str, float]:
+    """Seconds of an opening and of a pass, bytes that the process holds on the way."""
+    import PIL.Image
+    import tqdm  # noqa: F401 (imports are left out of the time)
+
+    from autodidact.data import open_source
+
+    PIL.Image.init()
+    started, work = time.perf_counter(), time.process_time()
+    source = open_source(folder, cache_dir=cache, progress=False)
+    opened = {"seconds": time.perf_counter() - started, "processor_seconds": time.process_time() - work}
+    started = time.perf_counter()
+    order = np.random.default_rng(1).permutation(len(source))
+    held = []
+    for start in range(0, len(order), MANY_BATCH):
+        source.batch(order[start : start + MANY_BATCH])
+        held.append(resident("VmRSS") - mapped())
+    passed = time.perf_counter() - started
+    return {**opened, "pass": passed, "settled": held[len(held) // 10], "held": max(held[len(held) // 10 :])}
+
+
+def mapped() -> int:
+    """Bytes of files that are mapped into memory and lie in it: the cache of packed images, which the system takes back
+    when it needs them."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssFile:"))
+
+
+def measured_many(root: Path, count: int, rounds: int) -> dict[str, float]:
+    """Medians over openings after the one that packs, each in a process of its own."""
+    write_many(root, count)
+    command = [sys.executable, __file__, "--measure", "many", "", str(root / "many"), str(root / "cache" / "many")]
+    found: list[dict[str, float]] = []
+    for _ in range(rounds + 1):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        found.append(json.loads(done.stdout.splitlines()[-1]))
+    medians = {what: statistics.median(one[what] for one in found[1:]) for what in found[0]}
+    goals = {"goal": OPENING_GOAL, "memory_goal": MEMORY_GOAL}
+    return {"count": count, "packing": found[0]["seconds"], **medians, **goals}
 
 
 def orders(count: int) -> list[np.ndarray]:
@@ -130,12 +206,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=60_000, help="Fashion-MNIST images (default 60,000)")
     parser.add_argument("--photographs", type=int, default=300, help="photographs (default 300)")
+    parser.add_argument("--many", type=int, default=MANY, help="very small images (default a million), 0 for none")
     parser.add_argument("--rounds", type=int, default=5, help="rounds (default 5)")
     parser.add_argument("--json", type=Path, help="where the figures are written")
     parser.add_argument("--measure", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.measure:
         contestant, step, folder, cache = given.measure
+        if contestant == "many":
+            print(json.dumps(many(Path(folder), Path(cache))))
+            return
         print(CONTESTANTS[contestant](Path(folder), Path(cache), step))
         return
     names = [name for name in CONTESTANTS if name != "datasets" or find_spec("datasets")]
@@ -151,6 +231,7 @@ def main() -> None:
                     for step in STEPS:
                         took = measured(name, root / folder, cache, step)
                         seconds.setdefault(folder, {}).setdefault(step, {}).setdefault(name, []).append(took)
+        very_many = measured_many(root, given.many, given.rounds) if given.many else None
     figures: dict[str, Any] = {
         folder: {step: {name: statistics.median(times) for name, times in by.items()} for step, by in steps.items()}
         for folder, steps in seconds.items()
@@ -158,9 +239,11 @@ def main() -> None:
     for folder, steps in figures.items():
         for step, by in steps.items():
             print(f"{folder:12} {step:15}" + "".join(f"{name}: {took:8.3f} s   " for name, took in by.items()))
+    print(very_many)
     if given.json:
         record = {
             "seconds": figures,
+            "many": very_many,
             "rounds": given.rounds,
             "fashion images": given.count,
             "photographs": given.photographs,

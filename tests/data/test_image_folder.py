@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from autodidact.data import describe, open_source
+from autodidact.data.ids import sample_id
 from autodidact.data.source import Source
 
 
@@ -103,6 +104,14 @@ def test_ids_stay_when_the_folder_is_moved_and_when_files_are_added(pets: Path, 
     put(moved / "ant" / "0.png")
     after = quiet(moved)
     assert {name: i for name, i in zip(after.names, after.ids.tolist(), strict=True) if name in before} == before
+
+
+def test_ids_are_kept_beside_packed_images_and_are_those_of_the_names_however_often_they_are_opened(pets: Path):
+    expected = [sample_id("pets", name) for name in quiet(pets).names]
+    assert quiet(pets).ids.tolist() == expected
+    assert quiet(pets, cache=False).ids.tolist() == expected
+    moved = pets.rename(pets.with_name("animals"))
+    assert quiet(moved).ids.tolist() == [sample_id("animals", name) for name in quiet(moved).names]
 
 
 def test_splits_by_folder_are_taken_one_at_a_time(tmp_path: Path):

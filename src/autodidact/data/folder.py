@@ -14,6 +14,9 @@ import numpy as np
 
 from autodidact.data.images import SUFFIXES, Origin
 
+AT_ONCE = 10_000
+"""Files whose names are joined before they are hashed: a million calls take longer than what they do."""
+
 
 @dataclass
 class Files:
@@ -54,22 +57,23 @@ def list_images(root: Path) -> Files:
     entries: list[tuple[str, int, int]] = []
     skipped: list[dict[str, str]] = []
     others: Counter[str] = Counter()
-    for entry, name in _walk(root, "", set(), skipped):
-        suffix = os.path.splitext(entry.name)[1].lower()  # noqa: PTH122 (as above)
-        if suffix not in SUFFIXES:
-            others[suffix or "no suffix"] += 1
-            continue
-        try:
-            status = entry.stat()
-        except OSError:
-            # A dangling link: kept in the list, so that it is named among the skipped when it is opened.
-            entries.append((name, -1, 0))
-            continue
-        if stat.S_ISREG(status.st_mode):
-            entries.append((name, status.st_size, status.st_mtime_ns))
-        else:
-            # Opening a pipe would wait for ever.
-            skipped.append({"name": name, "reason": "not a regular file"})
+    for prefix, names, where in _walk(root, "", set(), skipped):
+        images = [name for name in names if name.lower().endswith(SUFFIXES)]
+        if len(images) < len(names):
+            left = [name for name in names if not name.lower().endswith(SUFFIXES)]
+            others.update(os.path.splitext(name)[1].lower() or "no suffix" for name in left)  # noqa: PTH122 (as above)
+        for name in images:
+            try:
+                status = os.stat(where.before + name, dir_fd=where.descriptor)
+            except OSError:
+                # A dangling link: kept in the list, so that it is named among the skipped when it is opened.
+                entries.append((prefix + name, -1, 0))
+                continue
+            if stat.S_ISREG(status.st_mode):
+                entries.append((prefix + name, status.st_size, status.st_mtime_ns))
+            else:
+                # Opening a pipe would wait for ever.
+                skipped.append({"name": prefix + name, "reason": "not a regular file"})
     if not entries:
         there = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
         raise ValueError(
@@ -118,32 +122,53 @@ def listed_images(path: Path) -> Files:
 
 def _fingerprint(entries: Sequence[tuple[str, int, int]]) -> str:
     digest = hashlib.blake2b(digest_size=16)
-    for name, size, modified in entries:
-        digest.update(f"{name}\0{size}\0{modified}\0".encode("utf-8", "surrogateescape"))
+    for start in range(0, len(entries), AT_ONCE):
+        told = "".join([f"{name}\0{size}\0{modified}\0" for name, size, modified in entries[start : start + AT_ONCE]])
+        digest.update(told.encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
+
+
+class _Opened:
+    """A folder whose files are asked for from inside it, where the system can do that: a million paths that begin at
+    the root take seconds longer."""
+
+    def __init__(self, folder: Path) -> None:
+        inside = os.stat in os.supports_dir_fd and os.scandir in os.supports_fd
+        self.descriptor = os.open(folder, os.O_RDONLY) if inside else None
+        self.before = "" if inside else f"{folder}{os.sep}"
+        self.place = folder if self.descriptor is None else self.descriptor
+
+    def close(self) -> None:
+        if self.descriptor is not None:
+            os.close(self.descriptor)
 
 
 def _walk(
     folder: Path, prefix: str, seen: set[tuple[int, int]], skipped: list[dict[str, str]]
-) -> Iterator[tuple[os.DirEntry[str], str]]:
+) -> Iterator[tuple[str, list[str], _Opened]]:
+    """Every folder, with what stands before the names of its files, these, and itself."""
     try:
-        status = folder.stat()
+        opened = _Opened(folder)
+    except OSError as error:
+        skipped.append({"name": prefix or ".", "reason": f"the folder cannot be listed: {error.strerror}"})
+        return
+    try:
+        status = os.stat(opened.place)  # noqa: PTH116 (as above)
         # Links may lead back up; a folder is visited once.
         if (status.st_dev, status.st_ino) in seen:
             return
         seen.add((status.st_dev, status.st_ino))
-        with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
+        with os.scandir(opened.place) as listing:
+            entries = [entry for entry in listing if not entry.name.startswith(".")]
+        folders = {entry.name for entry in entries if entry.is_dir()}
+        yield prefix, sorted(entry.name for entry in entries if entry.name not in folders), opened
     except OSError as error:
         skipped.append({"name": prefix or ".", "reason": f"the folder cannot be listed: {error.strerror}"})
         return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _walk(folder / entry.name, f"{prefix}{entry.name}/", seen, skipped)
-        else:
-            yield entry, prefix + entry.name
+    finally:
+        opened.close()
+    for name in sorted(folders):
+        yield from _walk(folder / name, f"{prefix}{name}/", seen, skipped)
 
 
 def class_folders(
@@ -158,16 +183,17 @@ def class_folders(
     ----------
     level : "first" or "parent" decides the level.
     """
-    parts = [name.split("/")[:-1] for name in names]
-    first = {part[0] for part in parts if part}
+    folders = [name.rpartition("/")[0] for name in names]
+    # There are far fewer folders than files.
+    parts = {folder: folder.split("/") if folder else [] for folder in dict.fromkeys(folders)}
+    first = {part[0] for part in parts.values() if part}
     skip = 1 if first and first <= set(split_names) else 0
-    parts = [part[skip:] for part in parts]
-    if not all(parts):
+    if not all(part[skip:] for part in parts.values()):
         return None
     for word, pick in (("first", 0), ("parent", -1)):
-        classes = [part[pick] for part in parts]
-        if level == word or (level is None and len(set(classes)) >= 2):
-            return classes, f"{word} level"
+        classes = {folder: part[skip:][pick] for folder, part in parts.items()}
+        if level == word or (level is None and len(set(classes.values())) >= 2):
+            return [classes[folder] for folder in folders], f"{word} level"
     return None
 
 

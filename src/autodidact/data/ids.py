@@ -25,8 +25,10 @@ def sample_id(source: str, name: str, index: int | None = None) -> int:
 
 
 def sample_ids(source: str, names: Iterable[str]) -> Ids:
-    """Ids of named samples, shape (n,)."""
-    return np.fromiter((sample_id(source, name) for name in names), dtype=np.int64)
+    """Ids of named samples, shape (n,): ``sample_id(source, name)`` for every name."""
+    before, hashed = f"{source}\0", hashlib.blake2b
+    digests = [hashed(_bytes(before + name), digest_size=8).digest() for name in names]
+    return (np.frombuffer(b"".join(digests), dtype=">u8") >> np.uint64(1)).astype(np.int64)
 
 
 def row_ids(source: str, name: str, rows: int) -> Ids:
@@ -35,8 +37,11 @@ def row_ids(source: str, name: str, rows: int) -> Ids:
 
 
 def _digest(*parts: str) -> int:
-    text = "\0".join(parts).encode("utf-8", "surrogateescape")
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
+    return int.from_bytes(hashlib.blake2b(_bytes("\0".join(parts)), digest_size=8).digest())
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
 
 
 def scrambled(values: NDArray[np.int64], key: int) -> Ids:
