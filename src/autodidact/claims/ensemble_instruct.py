@@ -43,6 +43,7 @@ def run(
     sizes: Sequence[Mapping[str, Any]],
     test: int,
     rounds: int,
+    per_round: int,
     instances: int,
     learned: int,
     steps: int,
@@ -64,6 +65,7 @@ def run(
     method = EnsembleInstruct(
         helpers=() if way == "one model" else ("second", "third"),
         rounds=rounds,
+        per_round=per_round,
         listed=6,
         listed_alone=6,
         listed_made=2,
@@ -180,6 +182,7 @@ CLAIM = Claim(
             "sizes": [{"width": 64, "depth": 2}, {"width": 48, "depth": 2}, {"width": 64, "depth": 2}],
             "test": 400,
             "rounds": 6,
+            "per_round": 10,
             "instances": 8,
             "learned": 300,
             "steps": 100,
@@ -192,6 +195,7 @@ CLAIM = Claim(
             "sizes": [{"width": 256, "depth": 4}, {"width": 192, "depth": 4}, {"width": 256, "depth": 6}],
             "test": 1_000,
             "rounds": 30,
+            "per_round": 10,
             "instances": 16,
             "learned": 1_000,
             "steps": 200,
@@ -202,8 +206,9 @@ CLAIM = Claim(
             "world": {"rare": 0.5, "broken": 0.0},
             "base": {"documents": 100, "steps": 3, "batch": 8, "lr": 3e-3, "heads": 2, "context": 128},
             "sizes": [{"width": 16, "depth": 1}] * 3,
-            "test": 8,
+            "test": 3,
             "rounds": 1,
+            "per_round": 1,
             "instances": 1,
             "learned": 4,
             "steps": 1,
@@ -212,7 +217,7 @@ CLAIM = Claim(
         },
     },
     metric="true",
-    budget="{rounds} rounds of 10 lists, {instances} instances of each instruction, three answers to each instance, "
+    budget="{rounds} rounds of {per_round} lists, {instances} instances of each instruction, three answers to each, "
     "{steps} steps on {learned} examples",
     tuning_seeds=(1000,),
     statements=(

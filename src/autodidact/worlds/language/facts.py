@@ -10,6 +10,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from autodidact.catalog import unknown
+from autodidact.lm.instructions import Instance, Layout
+from autodidact.lm.task import Demonstration, Style, Task
 from autodidact.worlds.language.task import (
     Document,
     Item,
@@ -35,9 +37,20 @@ SYLLABLES = (("b", "d", "g"), ("k", "p", "t"), ("l", "m", "n"), ("f", "s", "z"),
 """Consonants of each domain: no word of one can be a word of another, or of the sentences around it."""
 VOWELS = "aeou"
 """Without i, and a syllable is a consonant and a vowel: no such word is one of the sentences' own."""
-QUESTION, ANSWER = "? ", "= "
+QUESTION, ANSWER, END = "? ", "= ", ";"
 NOTHING = "nothing"
 """Answers a list of no entity."""
+LAYOUT = Layout(
+    with_input=QUESTION + "{instruction}:{input}" + ANSWER + "{output}" + END,
+    alone=QUESTION + "{instruction}" + ANSWER + "{output}" + END,
+    passage="{passage} ",
+)
+STYLE = Style(
+    opening="",
+    demonstration=QUESTION + "{input}" + ANSWER + "{output}" + END,
+    question=QUESTION + "{input}" + ANSWER.rstrip(),
+    stop=(END,),
+)
 
 
 class Facts(LanguageWorld):
@@ -74,12 +87,17 @@ class Facts(LanguageWorld):
     asking : share of the texts of the mix that are questions, 0 to 1.
     hidden : verbs that the mix does not ask by in any domain; at least one verb is left.
     statements : of a text of statements, which are of one domain, 1 to 16.
+    questions : fewest and most questions of a text, which are of one domain, 1 to 16. Where there may be several, each
+        ends with `END`.
+    lists : share of the texts of several questions that leave out the answers, 0 to 1.
+    reading : share of the texts of questions that begin with statements of made-up values and ask for one by lookup,
+        0 to 1: such texts are understood by reading, not by heart.
     world : which facts there are; another number makes other words and facts.
     held_out : share of the entities that is asked about in tests only, in (0, 1).
     """
 
     name = "facts"
-    alphabet = symbols("abcdefghijklmnopqrstuvwxyz .", QUESTION, ANSWER)
+    alphabet = symbols("abcdefghijklmnopqrstuvwxyz .", QUESTION, ANSWER, END)
 
     def __init__(
         self,
@@ -92,6 +110,9 @@ class Facts(LanguageWorld):
         asking: float = 0.3,
         hidden: Sequence[Verb] = ("compare",),
         statements: int = 4,
+        questions: tuple[int, int] = (1, 1),
+        lists: float = 0.0,
+        reading: float = 0.0,
         world: int = 0,
         held_out: float = 0.2,
     ) -> None:
@@ -100,6 +121,9 @@ class Facts(LanguageWorld):
         check_range("attributes", attributes, attributes, least=1, most=8)
         check_range("values", values, values, least=2, most=40)
         check_range("statements", statements, statements, least=1, most=16)
+        check_range("questions", *questions, least=1, most=16)
+        check_share("lists", lists)
+        check_share("reading", reading)
         check_share("wrong", wrong, most=0.5)
         check_share("asking", asking)
         check_held_out(held_out)
@@ -110,6 +134,7 @@ class Facts(LanguageWorld):
         if not self.verbs:
             raise ValueError("the mix must ask by at least one verb; hide fewer")
         self.wrong, self.asking, self.statements, self.held_out = wrong, asking, statements, held_out
+        self.questions, self.lists, self.reading = questions, lists, reading
         rng = self._rng("facts", world)
         self.domains = tuple(_Domain(rng, SYLLABLES[d], entities, attributes, values) for d in range(domains))
         self.families = tuple(f"{verb} {domain}" for domain in range(domains) for verb in VERBS)
@@ -231,12 +256,92 @@ class Facts(LanguageWorld):
         made = []
         for _ in range(n):
             if rng.random() < self.asking:
-                domain = rng.randrange(1, len(self.domains))
-                item = self._item_of(rng, f"{rng.choice(self.verbs)} {domain}", "train")
-                made.append(Document(item.prompt + item.answer, item.family, (item.key,), (False,)))
+                made.append(self._questions(rng, rng.randrange(1, len(self.domains))))
             else:
                 made.append(self._statements(rng, rng.randrange(len(self.domains))))
         return made
+
+    def _questions(self, rng: random.Random, domain: int) -> Document:
+        if self.questions == (1, 1) and not self.reading:
+            item = self._item_of(rng, f"{rng.choice(self.verbs)} {domain}", "train")
+            return Document(item.prompt + item.answer, item.family, (item.key,), (False,))
+        if rng.random() < self.reading:
+            return self._read(rng, domain)
+        count, listing = rng.randint(*self.questions), rng.random() < self.lists
+        items = [self._item_of(rng, f"{rng.choice(self.verbs)} {domain}", "train") for _ in range(count)]
+        asked = [_instance(item) for item in items]
+        text = LAYOUT.unanswered(asked) if listing else LAYOUT.shown(asked)
+        return Document(text, f"questions {domain}", tuple(item.key for item in items), (False,) * count)
+
+    def _read(self, rng: random.Random, domain: int) -> Document:
+        """Statements of values drawn at random, some questions of the kind that is always asked, and one about them."""
+        one, side = self.domains[domain], self._sides[domain]["train"]
+        said = dict[tuple[str, str], str]()
+        while len(said) < self.statements:
+            attribute = rng.choice(list(one.attributes))
+            said[rng.choice(side), attribute] = rng.choice(one.attributes[attribute])
+        text = "".join(
+            LAYOUT.passage.format(passage=rng.choice(SAYINGS).format(entity=e, attribute=a, value=v))
+            for (e, a), v in said.items()
+        )
+        (entity, attribute), value = rng.choice(list(said.items()))
+        items = [self._item_of(rng, f"{rng.choice(self.verbs)} {domain}", "train") for _ in range(self.questions[0])]
+        text += LAYOUT.shown([*map(_instance, items), Instance(f"{entity} {attribute}", "", value)])
+        truth = tuple(self.holds((e, a, v)) for (e, a), v in said.items())
+        return Document(
+            text, f"reading {domain}", (*(item.key for item in items), entity), tuple(not one for one in truth)
+        )
+
+    def tokens(self) -> list[str]:
+        """All words, with the space before them and without, and the marks: the symbols of a tiny model."""
+        said = {word for saying in SAYINGS for word in re.findall(r"[a-z]+", re.sub(r"\{[a-z]+\}", "", saying))}
+        own = [word for domain in range(len(self.domains)) for word in self.words(domain)]
+        words = [*own, *sorted(said | {"all", "same", "who", "in", "has", "yes", "no", NOTHING})]
+        return [*(lead + word for word in words for lead in ("", " ")), "?", "=", END, ".", " "]
+
+    def task(
+        self,
+        domains: Sequence[int],
+        *,
+        seeds: int = 16,
+        test: int = 200,
+        about: int = 0,
+        verbs: Sequence[Verb],
+        seed: int,
+    ) -> Task:
+        """Questions as a task: seeds about some domains by the verbs of the mix, test questions about one.
+
+        Parameters
+        ----------
+        domains : of the seeds, as many of each.
+        about, verbs : of the test questions, whose entities are asked about nowhere else.
+        """
+        asked = [f"{verb} {domain}" for domain in domains for verb in self.verbs]
+        shown = self.items(seeds, seed, split="train", families=asked, distinct=True)
+        tested = self.items(test, seed + 1, families=[f"{verb} {about}" for verb in verbs], distinct=True)
+        return Task(
+            seeds=tuple(map(_instance, shown)),
+            test=tuple(Demonstration(_instance(item).instruction, item.answer) for item in tested),
+            style=STYLE,
+            layout=LAYOUT,
+            max_tokens=12,
+        )
+
+    def asked(self, instruction: str) -> Item | None:
+        """The question that an instruction asks, whoever wrote it; None where it asks nothing of this world."""
+        first, *rest = instruction.split() or [""]
+        words = {"all": rest, "same": rest}.get(first, [*rest, first])
+        verb: Verb = {"all": "list", "same": "compare"}.get(first, "lookup")  # type: ignore[assignment]
+        if instruction.startswith("who in "):
+            stated = self.stated(instruction.removeprefix("who in "))
+            verb, words = "extract", [stated[0][1], stated[0][0], stated[0][2]] if len(stated) == 1 else []
+        for domain in range(len(self.domains)):
+            try:
+                return self.question(verb, domain, *words)
+            except (ValueError, KeyError):
+                # Words of another domain, or no question at all.
+                continue
+        return None
 
     def _statements(self, rng: random.Random, domain: int) -> Document:
         one, said, wrong = self.domains[domain], [], []
@@ -272,6 +377,11 @@ class Facts(LanguageWorld):
         if not 0 <= domain < len(self.domains):
             raise ValueError(f"domains are 0 to {len(self.domains) - 1}, got {domain}")
         return self.domains[domain]
+
+
+def _instance(item: Item) -> Instance:
+    """A question as an instruction with its answer."""
+    return Instance(item.prompt.removeprefix(QUESTION).removesuffix(ANSWER), "", item.answer)
 
 
 class _Domain:

@@ -1,0 +1,250 @@
+"""Self-Specialization: what is shown for tasks and for answers, what is kept, and what the student learns."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from autodidact.data import Store
+from autodidact.lm import Sampling
+from autodidact.lm.adapters import add_adapter
+from autodidact.lm.instructions import Instance, Layout
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.scripted import ScriptedLM
+from autodidact.lm.task import Demonstration, Style, Task
+from autodidact.lm.tiny import tiny_lm
+from autodidact.recipes.improving import example_source
+from autodidact.recipes.self_specialize import SLOTS, SelfSpecialize
+from autodidact.recipes.stages import Run, Site
+from autodidact.training import Settings
+
+LAYOUT = Layout(
+    posed="{instruction}:{input}",
+    with_input="{instruction}:{input}>{output};",
+    alone="{instruction}>{output};",
+    passage="({passage})",
+)
+STYLE = Style(opening="", demonstration="{input}>{output};", question="{input}>", stop=(";",))
+SEEDS = (
+    Instance("find the dose of", "abc", "two"),
+    Instance("name one drug", "", "abc"),
+    Instance("is it safe", "abd", "no"),
+)
+TASK = Task(seeds=SEEDS, test=(Demonstration("find the dose of:xyz", "six"),), layout=LAYOUT, style=STYLE, max_tokens=6)
+CORPUS = "the dose of acb is one\nthe dose of xyz is six\nacb is safe\nwater is wet\n"
+QUICK = {"rounds": 1, "per_round": 2, "shortest": 2, "shots": 2, "passages": 2, "novelty": 0.9}
+
+
+def methods(**options) -> SelfSpecialize:
+    return SelfSpecialize(**{**QUICK, **options})
+
+
+def writer(prompt: str) -> str:
+    """A model that writes tasks where none is begun, and answers by the last letters of the task otherwise."""
+    asked = prompt.rpartition(";")[2]
+    if not asked.endswith(">"):
+        return "find the dose of:acb;find the dose of:xyz;name one drug;is acb;"
+    return "one" if "acb" in asked else "two"
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> str:
+    (tmp_path / "corpus.txt").write_text(CORPUS)
+    return str(tmp_path / "corpus.txt")
+
+
+def invented(method: SelfSpecialize, lm=None, task: Task = TASK) -> Store:
+    store = Store(name="tasks")
+    method.invent(lm or ScriptedLM(writer), task, store, 0)
+    return store
+
+
+def responded(method: SelfSpecialize, lm, tasks: Store, task: Task = TASK) -> Store:
+    store = Store(name="responses")
+    method.respond(lm, task, tasks, store, method.library(), 0)
+    return store
+
+
+def test_requests_show_so_many_seeds_and_own_tasks_without_outputs_and_never_a_test_item():
+    seeds = tuple(Instance(f"seed number s{k}", f"in{k}", f"out{k}") for k in range(30))
+    own = iter(range(1000))
+    lm = ScriptedLM(lambda _: f"own{next(own)} words w{next(own)}:x{next(own)};find the dose of:xyz;")
+    task = replace(TASK, seeds=seeds)
+    store = invented(methods(rounds=3, per_round=4, shown=5, shown_made=2), lm, task)
+    tested = {hash(one.input) for one in task.test}
+    counts = Counter()
+    for prompt in lm.asked:
+        shown = prompt.split(";")[:-1]
+        assert len(shown) == len(set(shown)) == 5
+        assert not tested & set(map(hash, shown))
+        assert "out" not in prompt
+        counts[sum(text.startswith("own") for text in shown)] += 1
+    assert counts == {0: 4, 2: 8}
+    assert Counter(store.dropped.values())["a test input"] == 12
+
+
+def test_tasks_that_are_new_are_kept_with_their_inputs_and_all_others_have_a_reason():
+    store = invented(methods())
+    assert list(zip(store.column("instruction"), store.column("input"), strict=True)) == [
+        ("find the dose of", "acb"),
+        ("is acb", ""),
+    ]
+    assert Counter(store.dropped.values()) == {"a test input": 2, "too much like a known one": 4}
+    assert len(store) + len(store.dropped) == 2 * SLOTS
+
+
+def test_answers_are_asked_for_with_passages_then_seeds_and_learned_without_the_passages(corpus):
+    lm = ScriptedLM(writer)
+    store = responded(methods(corpus=corpus), lm, invented(methods()))
+    assert lm.asked == [
+        "(the dose of acb is one)(the dose of xyz is six)"
+        "find the dose of:abc>two;is it safe:abd>no;find the dose of:acb>",
+        "(acb is safe)(the dose of acb is one)name one drug>abc;find the dose of:abc>two;is acb>",
+    ]
+    assert list(zip(store.column("prompt"), store.column("completion"), strict=True)) == [
+        ("find the dose of:acb>", "one"),
+        ("is acb>", "one"),
+    ]
+    assert list(store.column("passages"))[1] == "acb is safe\nthe dose of acb is one"
+    assert all(request.sampling.temperature == 0 for call in lm.calls for request in call)
+
+
+def test_without_a_corpus_seeds_alone_are_shown():
+    lm = ScriptedLM(writer)
+    responded(methods(), lm, invented(methods()))
+    assert lm.asked[0].startswith("find the dose of:abc>two;")
+
+
+def test_where_a_request_is_too_long_passages_are_cut_at_a_word_and_seeds_never(corpus):
+    one, whole = Instance("find the dose of", "acb"), methods(corpus=corpus)
+    prompt, shown = whole.request(TASK, one, whole.library())
+    assert shown == ["the dose of acb is one", "the dose of xyz is six"]
+    for less in range(1, len(prompt)):
+        method = methods(corpus=corpus, longest_prompt=len(prompt) - less)
+        if less > len("".join(f"({text})" for text in shown)):
+            with pytest.raises(ValueError, match=r"show fewer seeds \(shots\)"):
+                method.request(TASK, one, method.library())
+            break
+        shorter, left = method.request(TASK, one, method.library())
+        assert len(shorter) <= len(prompt) - less
+        assert shorter.endswith("find the dose of:abc>two;is it safe:abd>no;find the dose of:acb>")
+        for text, full in zip(left, shown, strict=False):
+            assert full.startswith(text)
+            assert full[len(text) :][:1] in ("", " ")
+
+
+def test_answers_that_are_empty_or_cut_off_are_dropped_with_their_reason():
+    said = iter(["", "a b c d e f g h"])
+    store = responded(methods(), ScriptedLM(lambda _: next(said)), invented(methods()))
+    assert list(store.dropped.values()) == ["empty", "cut off or refused"]
+    assert len(store) == 0
+
+
+@pytest.fixture(scope="module")
+def letters() -> str:
+    return "abcdefghijklmnopqrstuvwxyz :>;()"
+
+
+def site(folder: Path, student, lm=None, task: Task = TASK, steps: int = 2) -> Site:
+    settings = Settings(steps=steps, batch_size=8, lr=3e-2)
+    found = Site(example_source("task", [("a>", "b")]), lambda *_: None, settings, folder, True)
+    found.lm, found.student, found.task = lm or ScriptedLM(writer), student, task
+    return found
+
+
+def test_tasks_and_seeds_are_learned_by_the_adapter_alone_and_a_rerun_asks_for_nothing(tmp_path, letters, corpus):
+    student = tiny_lm(letters, width=16, depth=1, context=128)
+    trunk = {name: weight.clone() for name, weight in student.module.named_parameters()}
+    add_adapter(student, rank=2)
+    method, out = methods(corpus=corpus), tmp_path / "run"
+    found = Run(method.stages(site(out, student, steps=6)), out).result()
+    assert isinstance(found, LanguageModel)
+    rows = [json.loads(line) for line in (out / "examples.jsonl").read_text().splitlines()]
+    assert rows[:2] == [
+        {"prompt": "find the dose of:acb>", "completion": "one"},
+        {"prompt": "is acb>", "completion": "one"},
+    ]
+    assert [row["completion"] for row in rows[2:]] == ["two", "abc", "no"]
+    kept = {name: w for name, w in found.lm.module.named_parameters() if "lora_" not in name}
+    assert all((kept[f"base_model.model.{_named(name, kept)}"] == weight).all() for name, weight in trunk.items())
+    notes = (out / "stages" / "tasks" / "notes.txt").read_text().splitlines()
+    assert notes[1] == "2 tasks of 2 completions, 1.00 each"
+    again = ScriptedLM(writer)
+    Run(method.stages(site(out, student, again)), out).result()
+    assert again.calls == []
+
+
+def _named(name: str, kept) -> str:
+    stem, _, kind = name.rpartition(".")
+    return next(
+        found.removeprefix("base_model.model.")
+        for found in kept
+        if found in (f"base_model.model.{name}", f"base_model.model.{stem}.base_layer.{kind}")
+    )
+
+
+def test_the_tuned_model_answers_once_more_and_a_copy_of_the_first_model_learns_that(tmp_path, letters):
+    student = tiny_lm(letters, width=16, depth=1, context=128)
+    # Sixty steps are enough to know five answers by heart, so that the second answers are the first ones.
+    found = Run(methods(again=True, shots=0).stages(site(tmp_path, student, steps=60)), tmp_path).result()
+    assert isinstance(found, LanguageModel)
+    assert found.lm is not student
+    first, second = (Store(tmp_path / "stages" / name / "store") for name in ("responses", "responses.2"))
+    assert set(second.ids.tolist()) <= set(first.ids.tolist())
+    assert set(second.column("prompt")) <= set(first.column("prompt"))
+    said = found.lm.generate(["find the dose of:acb>"], Sampling(max_tokens=6, temperature=0.0))
+    assert said[0][0].text == "one"
+
+
+def test_a_single_seed_works_and_is_warned_of(tmp_path, letters):
+    student = tiny_lm(letters, width=16, depth=1, context=128)
+    Run(methods().stages(site(tmp_path, student, task=replace(TASK, seeds=SEEDS[:1]))), tmp_path).result()
+    assert "there is a single seed" in (tmp_path / "stages" / "tasks" / "notes.txt").read_text()
+
+
+def test_no_valid_task_is_an_error_that_counts_the_reasons(tmp_path, letters):
+    student = tiny_lm(letters, width=16, depth=1, context=128)
+    with pytest.raises(ValueError, match=r"0 tasks are kept, 8 are dropped .*no instruction"):
+        Run(methods().stages(site(tmp_path, student, ScriptedLM(lambda _: ":;:;:;:;"))), tmp_path).result()
+
+
+def test_what_cannot_work_is_said_before_anything_is_asked(tmp_path, letters):
+    student = tiny_lm(letters, width=16, depth=1, context=128)
+    (tmp_path / "empty").mkdir()
+    for method, where, said in (
+        (methods(), site(tmp_path, student, task=Task("Do.")), "needs seeds in the task"),
+        (methods(), site(tmp_path, None), "runs elsewhere"),
+        (methods(corpus=str(tmp_path / "empty")), site(tmp_path, student), "holds no text"),
+        (methods(corpus=str(tmp_path / "none")), site(tmp_path, student), "no such corpus"),
+        (methods(), site(tmp_path, student, ScriptedLM({}, capabilities=("score",))), "a model that can generate"),
+    ):
+        with pytest.raises((ValueError, FileNotFoundError), match=said):
+            method.stages(where)
+        assert where.lm is None or where.lm.calls == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"rounds": 0}, "rounds must be at least 1"),
+        ({"passages": 0}, "passages must be at least 1"),
+        ({"novelty": 2.0}, r"novelty lie in \[0, 1\]"),
+        ({"shots": -1}, "shots be 0 or more"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, said):
+    with pytest.raises(ValueError, match=said):
+        SelfSpecialize(**options)
+
+
+def test_the_loss_counts_the_response_alone(letters):
+    lm = tiny_lm(letters, width=16, depth=1, context=64)
+    pair = lm.encode(["find the dose of:acb>"], ["one"])
+    counted = np.array(pair.ids[0])[np.array(pair.answer[0])]
+    assert lm.wording.text(counted[:-1].tolist()) == "one"
+    assert int(pair.answer.sum()) == 4
