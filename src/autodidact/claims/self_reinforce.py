@@ -77,8 +77,10 @@ def run(
         solved = [(one.prompt, sums.trace(one, rng)) for one in known[examples:]]
         first = learn.answers(first, solved, further)
     elif way == "self-training":
-        said = first.generate(task.inputs, Sampling(max_tokens=task.max_tokens, seed=seed))
-        own = [(asked, each[0].text) for asked, each in zip(task.inputs, said, strict=True) if each[0].finish == "stop"]
+        # As many samples as the pairs and their votes take.
+        said = first.generate(task.inputs, Sampling(n=votes + 1, max_tokens=task.max_tokens, seed=seed))
+        asked_each = zip(task.inputs, said, strict=True)
+        own = [(asked, one.text) for asked, each in asked_each for one in each if one.finish == "stop"]
         first = learn.answers(first, own, further)
     elif way == "reinforce":
         models = [lm, first]
