@@ -51,6 +51,7 @@ def run(
     inputs: int,
     test: int,
     draws: int,
+    temperature: float,
     steps: int,
     batch: int,
     lr: float,
@@ -72,7 +73,9 @@ def run(
     folder = default_cache().parent / "bases"
     lm = base_lm(sums, folder, seed=seed, dials=world, **base)
     task = sums.task(inputs=inputs, test=test, seed=seed, families=families)
-    how = Feedback(draws=draws, temperature=1.0, step=",", agents=max(2, draws // 2), rounds=1, seed=seed, **REQUESTS)
+    how = Feedback(
+        draws=draws, temperature=temperature, step=",", agents=max(2, draws // 2), rounds=1, seed=seed, **REQUESTS
+    )
     asked = [one.input for one in task.test]
     before = answer(lm, task, asked)
     if signals:
@@ -112,7 +115,7 @@ def _learned(
     """The model after one round of learning from its own answers."""
     drawn, chosen = Store(name="answers"), Store(name="chosen")
     method = SelfFeedback(
-        update="prefer" if learning == "preferred" else "self_train", draws=how.draws, temperature=1.0
+        update="prefer" if learning == "preferred" else "self_train", draws=how.draws, temperature=how.temperature
     )
     student = copy.deepcopy(lm)
     if learning == "first":
@@ -209,7 +212,7 @@ CLAIM = Claim(
     },
     scales={
         "laptop": {
-            "world": {"modulus": 10, "fewest": 3, "most": 5, "wrong": 0.4},
+            "world": {"modulus": 7, "fewest": 3, "most": 4, "wrong": 0.4, "families": ("+", "-", "#")},
             "base": {
                 "documents": 60_000,
                 "steps": 1_000,
@@ -220,11 +223,12 @@ CLAIM = Claim(
                 "heads": 2,
                 "context": 256,
             },
-            "families": ("+", "-", "*"),
+            "families": ("+", "-"),
             "weak_steps": 200,
             "inputs": 500,
             "test": 300,
-            "draws": 8,
+            "draws": 16,
+            "temperature": 0.7,
             "steps": 80,
             "batch": 32,
             "lr": 1e-3,
@@ -245,7 +249,8 @@ CLAIM = Claim(
             "weak_steps": 2_000,
             "inputs": 4_000,
             "test": 1_000,
-            "draws": 9,
+            "draws": 16,
+            "temperature": 0.7,
             "steps": 300,
             "batch": 64,
             "lr": 3e-4,
@@ -267,6 +272,7 @@ CLAIM = Claim(
             "inputs": 6,
             "test": 3,
             "draws": 2,
+            "temperature": 0.7,
             "steps": 2,
             "batch": 4,
             "lr": 1e-3,

@@ -190,8 +190,8 @@ CLAIM = Claim(
     },
     scales={
         "laptop": {
-            "world": {"modulus": 10, "fewest": 3, "most": 5, "wrong": 0.4},
-            "families": ("+", "-", "*"),
+            "world": {"modulus": 7, "fewest": 3, "most": 4, "wrong": 0.4, "families": ("+", "-", "#")},
+            "families": ("+", "-"),
             "base": {
                 "documents": 60_000,
                 "steps": 1_000,
