@@ -265,6 +265,7 @@ CLAIM = Claim(
             "questions": 2_000,
             "test": 900,
             "steps": 240,
+            "lr": 1e-3,
             "batch": 16,
             "firsts": 2,
             "follow": 4,
@@ -288,6 +289,7 @@ CLAIM = Claim(
             "questions": 5_000,
             "test": 900,
             "steps": 2_000,
+            "lr": 3e-4,
             "batch": 32,
             "firsts": 2,
             "follow": 4,
@@ -311,6 +313,7 @@ CLAIM = Claim(
             "questions": 4,
             "test": 2,
             "steps": 2,
+            "lr": 1e-3,
             "batch": 2,
             "firsts": 2,
             "follow": 2,
@@ -321,14 +324,6 @@ CLAIM = Claim(
     },
     metric="delta",
     budget="{steps} updates of {batch} questions, {firsts} first answers to each and {follow} second ones after each",
-    grid={"lr": [3e-4, 1e-3]},
-    tunes={
-        "base": "score",
-        "plain, half": "plain",
-        "one stage": "score",
-        "no bonus": "score",
-        "random": "score",
-    },
     tuning_seeds=(1000,),
     statements=(
         Statement(
