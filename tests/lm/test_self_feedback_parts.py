@@ -8,7 +8,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from autodidact.lm import Completion, Incapable
+from autodidact.lm import Completion, Incapable, Prompt
 from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.signals import SIGNALS, Asked, signal_values
 from autodidact.lm.task import Style, Task
@@ -36,8 +36,8 @@ class Choosing(ScriptedLM):
         self.choice = choice
 
     def choose(self, prompts, options, *, divided=True):
-        self.shown = list(prompts)
-        return np.array([self.choice(prompt, len(options)) for prompt in prompts])
+        self.shown = [Prompt.of(prompt).text for prompt in prompts]
+        return np.array([self.choice(prompt, len(options)) for prompt in self.shown])
 
 
 MUTE = ScriptedLM(lambda _: "", name="mute", capabilities=("generate",))
@@ -180,8 +180,6 @@ class Talking(ScriptedLM):
         self.reply, self.turns = reply, []
 
     def generate(self, prompts, sampling):
-        from autodidact.lm.lm import Prompt
-
         found = []
         for prompt in map(Prompt.of, prompts):
             self.turns.append([message.text for message in prompt.messages])

@@ -158,18 +158,14 @@ def token_entropy(lm: LM, task: Task, asked: Sequence[Asked]) -> Values:
 
 def p_true(lm: LM, task: Task, asked: Sequence[Asked]) -> Values:
     """S4: probability of "true" when the model is shown its answer and asked whether it is (2207.05221)."""
-    flat = [row.prompt + one.text + IS_TRUE for row in asked for one in row.answers]
+    flat = [_then(row.prompt, one, IS_TRUE) for row in asked for one in row.answers]
     return _rows(asked, lm.choose(flat, TRUTHS)[:, 0].tolist() if flat else [])
 
 
 def verbal(lm: LM, task: Task, asked: Sequence[Asked]) -> Values:
     """S5: the number that the model says when it is asked how sure it is, from 0 to 100, divided by 100."""
     sampling = Sampling(max_tokens=8, temperature=0.0)
-    flat = [
-        Prompt.of(row.prompt).then(Message("assistant", one.text), Message("user", HOW_SURE))
-        for row in asked
-        for one in row.answers
-    ]
+    flat = [_then(row.prompt, one, HOW_SURE) for row in asked for one in row.answers]
     said = [re.search(r"\d+(?:\.\d+)?", found[0].text) for found in lm.generate(flat, sampling)] if flat else []
     return _rows(asked, [None if one is None else min(100.0, float(one[0])) / 100 for one in said])
 
@@ -243,6 +239,10 @@ def head_agreement(lm: LM, task: Task, asked: Sequence[Asked]) -> Values:
         [None if one is None else others.count(one) / count for one in row.meant(task)]
         for row, others in zip(asked, said, strict=True)
     ]
+
+
+def _then(prompt: str, said: Completion, request: str) -> Prompt:
+    return Prompt.of(prompt).then(Message("assistant", said.text), Message("user", request))
 
 
 def _meanings(row: Asked, task: Task) -> np.ndarray:

@@ -65,7 +65,7 @@ class Feedback:
         "dola": against early layers (2309.03883). "intervene": with some heads pushed (2306.03341). "abstain": the
         vote, or no answer where `signal` is below `threshold`.
     signal : see `autodidact.lm.signals.SIGNALS`.
-    draws : samples, from 2.
+    draws : samples, from 2; "universal" takes 9 at most, which have numbers of one digit.
     temperature, top_p : of these.
     step : text that ends a step of "tree".
     alpha : of "contrastive" and "dola", see `autodidact.lm.decoding.plausible`.

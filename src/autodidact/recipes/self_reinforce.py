@@ -17,13 +17,14 @@ from autodidact.lm import LM, Completion, Sampling
 from autodidact.lm.comparing import RIGHTNESS, preferred_in_both_orders
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
+from autodidact.lm.signals import Asked
 from autodidact.lm.task import Task
+from autodidact.lm.updates import elected
 from autodidact.measures.uncertainty import vote_share
 from autodidact.model import Model
 from autodidact.recipes.improving import Improvement, fine_tuned, must_have, told
 from autodidact.recipes.preferring import pairs_of, preferred, write_pairs
 from autodidact.recipes.stages import Site, Stage, rounds, training
-from autodidact.selection.consensus import vote
 
 CARD = Card(
     name="self_reinforce",
@@ -312,15 +313,15 @@ class SelfReinforce(Improvement):
 
     def outvoted(self, strong: Sequence[Completion], weak: Sequence[Completion], task: Task) -> str:
         """Whether the strong answer is not what the strong samples agree on, or the weak one is too."""
-        answers = [task.meant(one.text) for one in strong]
-        agreed, share = vote([answer for answer in answers if answer is not None]), vote_share(answers)
+        agreed, share = elected(Asked("", "", strong), task)
         if agreed is None or share is None:
             return "no final answer"
         if share < self.min_share:
             return "the answers do not agree"
-        if answers[0] != agreed:
+        meant = task.meant(agreed.text)
+        if task.meant(strong[0].text) != meant:
             return "the strong answer is outvoted"
-        return "the weak answer agrees too" if task.meant(weak[0].text) == agreed else ""
+        return "the weak answer agrees too" if task.meant(weak[0].text) == meant else ""
 
     def unlikelier(self, found: Candidates, strong: LM) -> list[str]:
         """Pairs whose strong answer is not likelier a token by more than the margin."""
