@@ -1,10 +1,13 @@
-"""One epoch of SimCLR on a CPU: autodidact against lightly with Lightning, and against stable-pretraining.
+"""One epoch of SimCLR and of MAE on a CPU: autodidact against lightly with Lightning, and against stable-pretraining.
 
 The same encoder (one of ours, which scales its input itself), head, loss, optimiser, images and recipe of the views
 (crop, flip, colour jitter of strength 1, greyscale, blur). The peers read decoded images and make views image by image,
 in one worker process for each core, as their guides advise. An epoch is half of what three epochs take longer than
 one, so that nobody's start is counted. Contestants take turns; figures are medians. solo-learn is not among
 them: it asks for a torch of 2021.
+
+MAE has the same encoder and decoder, three quarters of the patches dropped, the same loss, and views cropped and
+mirrored. Its peer is lightly with its views and its masks; stable-pretraining is left out of it.
 
     make bench
 """
@@ -33,20 +36,28 @@ from autodidact.data import Source, open_source
 from autodidact.encoders import build
 from autodidact.heads import projector
 from autodidact.methods.image.simclr import SimCLR
+from autodidact.methods.masked.mae import MAE
+from autodidact.methods.method import Views
 from autodidact.model import Encoder
+from autodidact.targets import normalised_patches
 from autodidact.training import Settings, train
+from autodidact.views import gather_tokens
 from common import arguments, tell_rows
 from views import photographs
 
 GOAL = 0.6
 """Of the peer's time."""
-ROWS: tuple[tuple[str, int, int, int], ...] = (
-    ("small:convnet?width=32", 32, 2_048, 256),
-    ("small:vit?width=128&depth=4&heads=4&patch=8", 64, 1_024, 128),
+ROWS: tuple[tuple[str, str, int, int, int], ...] = (
+    ("simclr", "small:convnet?width=32", 32, 2_048, 256),
+    ("simclr", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 1_024, 128),
+    ("mae", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 1_024, 128),
 )
-"""Encoder, side of the images, number of images, batch."""
+"""Method, encoder, side of the images, number of images, batch."""
 SHORT, LONG = 1, 3
 TEMPERATURE, RATE = 0.1, 1e-3
+MAE_CROP = (0.4, 1.0)
+ROUNDING = 1e-6
+"""The peer rounds the number of tokens that it keeps down."""
 HIDDEN, DIMENSIONS = 512, 128
 
 
@@ -113,10 +124,13 @@ def loader(data: Dataset[Any], batch: int, threads: int) -> DataLoader[Any]:
     )
 
 
-def ours(encoder: Encoder, source: Source, batch: int, epochs: int) -> None:
+def ours(method: str, encoder: Encoder, source: Source, batch: int, epochs: int) -> None:
     settings = Settings(epochs=epochs, batch_size=batch, lr=RATE, monitor_steps=10**9)
-    method = SimCLR(encoder, temperature=TEMPERATURE, hidden=HIDDEN, dimensions=DIMENSIONS, view="simclr")
-    train(method, source, settings, quiet=True)
+    if method == "mae":
+        train(MAE(encoder, view_changes={"crop_scale": MAE_CROP}), source, settings, quiet=True)
+        return
+    simclr = SimCLR(encoder, temperature=TEMPERATURE, hidden=HIDDEN, dimensions=DIMENSIONS, view="simclr")
+    train(simclr, source, settings, quiet=True)
 
 
 def lightly(encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int) -> None:
@@ -140,6 +154,40 @@ def lightly(encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, fol
     trainer(epochs, folder).fit(Module(), loader(data, batch, threads))
 
 
+def lightly_mae(encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int) -> None:
+    import lightning
+    from lightly.models.utils import random_token_mask
+    from lightly.transforms import MAETransform
+
+    class Module(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            # For its encoder and decoder; views, masks and the loop are the peer's.
+            self.mae = MAE(encoder)
+
+        def training_step(self, views: Any, _: int) -> Tensor:
+            (images,) = views
+            keep, masked = random_token_mask(
+                (len(images), self.mae.tokens + 1), mask_ratio=1 - kept_share(self.mae) - ROUNDING, device=images.device
+            )
+            # The peer's numbers begin with the class token, which it never hides.
+            shown = Views({"images": images, "keep": keep[:, 1:] - 1, "masked": masked - 1})
+            _, said = self.mae.said(shown)
+            return nn.functional.mse_loss(said, normalised_patches(gather_tokens(self.mae.pixels(images), masked - 1)))
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.AdamW(self.parameters(), lr=RATE)
+
+    side = encoder.spec["image_size"][0]
+    data = Pictures(pictures, MAETransform(input_size=side, min_scale=MAE_CROP[0], normalize={}))
+    trainer(epochs, folder).fit(Module(), loader(data, batch, threads))
+
+
+def kept_share(method: MAE) -> float:
+    """Share of all tokens, the class token among them, that the encoder sees."""
+    return (method.tokens - method.count + 1) / (method.tokens + 1)
+
+
 def stable_pretraining(
     encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int
 ) -> None:
@@ -159,21 +207,25 @@ def stable_pretraining(
     trainer(epochs, folder, num_sanity_val_steps=0).fit(module, module_data)
 
 
-PEERS = {"lightly": ("lightly", lightly), "stable-pretraining": ("stable_pretraining", stable_pretraining)}
-"""Name -> its module, and what trains with it."""
+PEERS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
+    "lightly": ("lightly", {"simclr": lightly, "mae": lightly_mae}),
+    "stable-pretraining": ("stable_pretraining", {"simclr": stable_pretraining}),
+}
+"""Name -> its module, and what trains with it by method."""
 
 
-def measured(row: tuple[str, int, int, int], names: list[str], options: argparse.Namespace, folder: Path) -> Any:
+def measured(row: tuple[str, str, int, int, int], names: list[str], options: argparse.Namespace, folder: Path) -> Any:
     """Seconds of an epoch by every contestant, and ours as a share of each."""
-    name, side, count, batch = row
+    method, name, side, count, batch = row
+    names = [peer for peer in names if method in PEERS[peer][1]]
     pictures = photographs(count, side)
     np.save(folder / "images.npy", pictures)
     source = open_source(folder / "images.npy", progress=False)
     contestants: dict[str, Callable[[int], None]] = {
-        "autodidact": lambda epochs: ours(made(name, source, side), source, batch, epochs)
+        "autodidact": lambda epochs: ours(method, made(name, source, side), source, batch, epochs)
     }
     for peer in names:
-        fit = PEERS[peer][1]
+        fit = PEERS[peer][1][method]
         contestants[peer] = lambda epochs, fit=fit: fit(
             made(name, source, side), pictures, batch, epochs, folder, options.threads
         )
@@ -190,6 +242,7 @@ def measured(row: tuple[str, int, int, int], names: list[str], options: argparse
                 took.append(time.perf_counter() - start)
             seconds[contestant].append((took[1] - took[0]) / (LONG - SHORT))
     found = {
+        "method": method,
         "encoder": name,
         "side": side,
         "images": count,
@@ -217,7 +270,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AUTODIDACT_CACHE"] = folder
         rows = [measured(row, there, options, Path(folder)) for row in ROWS]
-    tell_rows("one epoch of SimCLR on a CPU", options, rows, ("torch", "lightning", *there), goal=GOAL)
+    tell_rows("one epoch of SimCLR and of MAE on a CPU", options, rows, ("torch", "lightning", *there), goal=GOAL)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,7 @@ def test_figures_of_a_benchmark_reach_the_page_of_speed(tmp_path):
     assert "python benchmarks/views.py --json" in text
     assert "Contrastive" not in text
     epoch = {
+        "method": "simclr",
         "encoder": "small:vit",
         "side": 64,
         "images": 1024,
@@ -123,8 +124,11 @@ def test_figures_of_a_benchmark_reach_the_page_of_speed(tmp_path):
         "seconds": {"autodidact": 2.0, "peer": 8.0},
     }
     shared = {"threads": 2, "goal": 0.6, "processor": "one", "versions": {}}
-    (tmp_path / "epoch.json").write_text(json.dumps({**shared, "rows": [{**epoch, "share": {"peer": 0.25}}]}))
-    assert "| small:vit | 64 px | 1,024 | 128 | 2.00 s | 8.00 s | 0.25 | 0.6 |" in speed_page(tmp_path)
+    alone = {**epoch, "method": "mae", "seconds": {"autodidact": 1.0}, "share": {}}
+    rows = [{**epoch, "share": {"peer": 0.25}}, alone]
+    (tmp_path / "epoch.json").write_text(json.dumps({**shared, "rows": rows}))
+    assert "| simclr, small:vit | 64 px | 1,024 | 128 | 2.00 s | 8.00 s | 0.25 | 0.6 |" in speed_page(tmp_path)
+    assert "| mae, small:vit | 64 px | 1,024 | 128 | 1.00 s |  |  | 0.6 |" in speed_page(tmp_path)
     (tmp_path / "kill_and_resume.json").write_text(json.dumps({"identical": False, "kills": 3}))
     assert "killed 3 times" in speed_page(tmp_path)
     assert "NOT those" in speed_page(tmp_path)

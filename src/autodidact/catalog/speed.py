@@ -127,23 +127,24 @@ def _embed(found: Mapping[str, Any]) -> str:
 
 
 def _epoch(found: Mapping[str, Any]) -> str:
-    peers = list(found["rows"][0]["share"])
+    peers, contestants = found["rows"][0]["share"], found["rows"][0]["seconds"]
     rows = [
         (
-            row["encoder"],
+            f"{row['method']}, {row['encoder']}",
             f"{row['side']} px",
             f"{row['images']:,}",
             f"{row['batch']}",
-            *(f"{took:.2f} s" for took in row["seconds"].values()),
-            *(f"{row['share'][peer]:.2f}" for peer in peers),
+            *(f"{row['seconds'][one]:.2f} s" if one in row["seconds"] else "" for one in contestants),
+            *(f"{row['share'][peer]:.2f}" if peer in row["share"] else "" for peer in peers),
             f"{found['goal']:g}",
         )
         for row in found["rows"]
     ]
-    names = ("encoder", "image", "images", "batch", *found["rows"][0]["seconds"], *(f"share of {p}" for p in peers))
+    names = ("training", "image", "images", "batch", *contestants, *(f"share of {p}" for p in peers))
     return (
-        f"## An epoch of SimCLR\n\nOn a processor with {found['threads']} thread(s), and as many workers of the peers "
-        f"({_versions(found)}; {found['processor']}): the same encoder, head, loss, images and recipe of the views.\n\n"
+        f"## An epoch of SimCLR and of MAE\n\nOn a processor with {found['threads']} thread(s), and as many workers of "
+        f"the peers ({_versions(found)}; {found['processor']}): the same encoder, head, loss, images and recipe of the "
+        "views.\n\n"
         f"{markdown_table((*names, 'goal'), rows)}"
     )
 
@@ -197,10 +198,129 @@ def _data(found: Mapping[str, Any]) -> str:
         for step, by in steps.items()
     ]
     names = next(iter(next(iter(found["seconds"].values())).values()))
+    many = found.get("many")
     return (
         f"## Folders of images\n\n{found['fashion images']:,} small PNGs (fashion) and {found['photographs']:,} JPEGs "
         f"of 1,000 x 1,000 pixels (photographs, reduced to 192), passed over in random batches of {found['batch']}; "
-        f"seconds.\n\n{markdown_table(('folder', 'step', *names), rows)}"
+        f"seconds.\n\n{markdown_table(('folder', 'step', *names), rows)}{_many(many) if many else ''}"
+    )
+
+
+def _many(found: Mapping[str, Any]) -> str:
+    growth = 100 * (found["held"] / found["settled"] - 1)
+    return (
+        f"\n\n{found['count']:,} very small images open in {found['seconds']:.1f} s once they are packed (the goal is "
+        f"{found['goal']:g} s; {found['processor_seconds']:.1f} s of processor time), and are passed over in "
+        f"{found['pass']:.1f} s; meanwhile what the process holds grows by {growth:.1f} % (at most "
+        f"{100 * found['memory_goal']:g} %). The floor of an opening is asking the system for the size and the time of "
+        "every file, without which a file that was written anew goes unnoticed."
+    )
+
+
+def _memory(found: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            f"{row['method']}, {row['encoder']}",
+            *(f"{row[when] / 2**20:,.0f} MiB" for when in ("first", "settled", "last")),
+            f"{100 * row['growth']:.1f} %",
+            f"{100 * found['goal']:g} %",
+        )
+        for row in found["rows"]
+    ]
+    names = (
+        *("training", "after the first epoch", f"after epoch {found['settled_epoch']}"),
+        *(f"after epoch {found['epochs']}", "largest growth from then on", "goal"),
+    )
+    return (
+        f"## Memory\n\nWhat a process holds over {found['epochs']} epochs of a training, with checkpoints, logs and "
+        f"monitors ({_versions(found)}).\n\n{markdown_table(names, rows)}"
+    )
+
+
+def _start(found: Mapping[str, Any]) -> str:
+    what = {"demo": "`autodidact demo`, to the end of its first update"}
+    rows = [
+        (
+            what.get(row["command"], f"`autodidact {row['command']}`"),
+            f"{row['seconds']:.2f} s",
+            f"{row['goal']:g} s",
+            "yes" if row["imports_torch"] else "no",
+        )
+        for row in found["rows"]
+    ]
+    table = markdown_table(("command", "seconds", "goal", "imports torch"), rows)
+    return (
+        f"## Start\n\nFrom a command to its answer, as a process of its own ({_versions(found)}; {found['processor']})."
+        f"\n\n{table}"
+    )
+
+
+def _scaling(found: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            f"{row['method']}, {row['encoder']}" + ("" if row["sharding"] == "none" else ", `--sharding full`"),
+            f"{one['processes']}",
+            f"{one['seconds']:.2f} s",
+            f"{100 * one['seconds_overhead']:+.0f} %" if one["a_core_each"] else "fewer cores than processes",
+            f"{one['processor_seconds']:.2f} s",
+            f"{100 * one['processor_seconds_overhead']:+.0f} %",
+        )
+        for row in found["rows"]
+        for one in row["by_processes"]
+    ]
+    names = ("training", "processes", "an update", "overhead", "processor time of a process", "overhead of it")
+    return (
+        f"## Processes that share a batch\n\nAn update on a machine with {found['cores']} cores, each process with as "
+        f"many samples, {found['threads']} thread(s) and the exchange over gloo ({_versions(found)}). Without any cost "
+        f"of sharing every row of a training would say what its first one says.\n\n{markdown_table(names, rows)}"
+    )
+
+
+def _step_profile(found: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            f"{row['method']}, {row['encoder']}, {row['side']} px, batch {row['batch']}" if not number else "",
+            part,
+            f"{1000 * one['seconds']:,.1f}",
+            f"{1000 * one['floor']:,.1f}" if "floor" in one else "",
+            f"{one['operations'] / 1e9:,.1f}" if one.get("operations") else "",
+            f"{one['bytes'] / 2**20:,.0f}" if "bytes" in one else "",
+        )
+        for row in found["rows"]
+        for number, (part, one) in enumerate(row["parts"].items())
+    ]
+    names = ("training", "part", "ms", "floor, ms", "operations, 1e9", "bytes, MiB")
+    shares = ", ".join(f"{row['seconds'] / row['floor']:.1f} ({row['encoder']})" for row in found["rows"])
+    return (
+        "## Where an update's seconds go\n\nThe parts of an update as it runs in a training, on a processor with "
+        f"{found['threads']} thread(s) ({_versions(found)}; {found['processor']}). The floor of a part is the longer "
+        "of its operations at the rate of a large matrix product and its bytes at the rate of a copy, measured in the "
+        "same run; bytes are those that every operation reads and writes, so what stays in the caches may be below it. "
+        f"Whole updates take so many times their floor: {shares}.\n\n{markdown_table(names, rows)}"
+    )
+
+
+def _floors(found: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            row["what"],
+            f"{1000 * row['seconds']:,.1f}",
+            *(f"{1000 * row['floors'][of]:,.1f}" for of in ("operations", "bytes")),
+            f"{row['seconds'] / max(row['floors'].values()):.1f}",
+            ", ".join(f"{call} {100 * share:.0f} %" for call, share in row["calls"].items()),
+        )
+        for row in found["rows"]
+    ]
+    names = (
+        *("what", "ms", "its matrix products, ms", "its bytes, ms", "times the longer"),
+        "torch's operations by share of the time",
+    )
+    return (
+        "## How far from the floor\n\nParts whose goals above are missed on a processor, with "
+        f"{found['threads']} thread(s) ({_versions(found)}; {found['processor']}): what they take, what their matrix "
+        f"products would take at {found['rates']['operations'] / 1e9:,.0f} GFLOP/s, the rate of a large one here, and "
+        f"their bytes at {found['rates']['bytes'] / 1e9:,.1f} GB/s, that of a copy. No way of computing the same "
+        f"distances of neighbours takes less than their product.\n\n{markdown_table(names, rows)}"
     )
 
 
@@ -254,12 +374,17 @@ PARTS = {
     "views": _views,
     "views_gpu": _views_gpu,
     "epoch": _epoch,
+    "step_profile": _step_profile,
     "contrastive": _contrastive,
     "mae": _mae,
     "bf16": _bf16,
     "embed": _embed,
+    "start": _start,
+    "memory": _memory,
+    "scaling": _scaling,
     "cost": _cost,
     "neighbours": _neighbours,
+    "floors": _floors,
     "data": _data,
     "kill_and_resume": _resume,
     "poison": _poison,
