@@ -14,6 +14,7 @@ from torch import Tensor
 
 from autodidact.evaluation.table import Table
 from autodidact.evaluation.two_turns import transitions
+from autodidact.lm.adapters import adapter_off, add_adapter
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.task import Demonstration, Style, Task
@@ -274,6 +275,21 @@ def test_a_run_of_both_stages_goes_on_after_a_kill_and_ends_as_if_it_had_not_bee
     said = [json.loads(line) for line in written.read_text().splitlines()]
     assert all({"input", "first", "output"} <= set(row) for row in said)
     assert load_model(tmp_path / "cut").again == "!"
+
+
+def test_an_adapter_switched_off_is_the_reference_of_both_stages(lm):
+    add_adapter(lm, rank=2)
+    recipe = SelfCorrect(request="!")
+    first = recipe.first(lm, TASK)
+    assert first.policy.start is None
+    moved(lm)
+    second = recipe.second(lm, TASK, "base")
+    assert second.policy.start is None
+    found = second.attempted([second._questions["ab"]], 0)
+    with adapter_off(lm), torch.no_grad():
+        expected = lm.logprobs(found.first)
+    torch.testing.assert_close(second.policy.reference(found.first), expected)
+    assert recipe.second(lm, TASK, "now").policy.start is not None
 
 
 def _killed(*_, **__):
