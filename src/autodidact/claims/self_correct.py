@@ -29,7 +29,7 @@ from autodidact.training import Settings, train
 from autodidact.worlds.language.arithmetic import AGAIN, FIX, KEEP, TwoTurnSums
 
 Way = Literal["base", "traces", "pairs", "rewards", "random"]
-CHUNK = 100
+CHUNK = 50
 """Updates of the base between looks at how many first answers are right."""
 
 
