@@ -41,7 +41,8 @@ def run(argv: Sequence[str]) -> None:
     arguments = {**given, "method": method, "settings": training(given["adapter"], **chosen)}
     kept = improve(**arguments)
     out = arguments["out"]
-    print(f"{method}: the model is in {out}/model, for transformers in {out}/hf" + _said(out))
+    hf = f", for transformers in {out}/hf" if (Path(out) / "hf").is_dir() else ""
+    print(f"{method}: the model is in {out}/model{hf}" + _said(out))
     if "generate" in kept.abilities:
         print(f"next: autodidact apply {out} --ability generate --data INPUTS.txt --out answers.jsonl")
     else:
