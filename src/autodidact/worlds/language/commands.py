@@ -78,7 +78,7 @@ class Commands(LanguageWorld):
     weak : operations that are rare in the texts.
     rare : how often they occur beside each of the others, in [0, 1].
     shortest, longest : letters of an input, 2 to 8.
-    items : fewest and most instances of a text, or instructions of a list, 1 to 16.
+    items : fewest and most instances of a text, 1 to 16; a list has up to twice as many instructions.
     lists : share of the texts that are lists of instructions, 0 to 0.9.
     mixed : share of the texts that hold both kinds.
     broken : share of instances without an output.
@@ -170,7 +170,8 @@ class Commands(LanguageWorld):
         weights = [self.rare if name in self.weak else 1.0 for name in families]
         listing = rng.random() < self.lists
         text, keys = LISTS[kind] if listing else "", []
-        for _ in range(rng.randint(*self.pieces)):
+        fewest, most = self.pieces
+        for _ in range(rng.randint(fewest, 2 * most if listing else most)):
             # A weak operation is asked for as often as any: only what it does is seldom shown.
             family = rng.choice(families) if listing else rng.choices(families, weights)[0]
             item = self._item_of(rng, family, "train")

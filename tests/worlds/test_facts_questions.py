@@ -1,0 +1,68 @@
+"""Several questions in a text, lists of them, and texts that are understood by reading: further dials of Facts."""
+
+from __future__ import annotations
+
+from autodidact.lm.instructions import Instance
+from autodidact.lm.tiny import tiny_lm
+from autodidact.worlds.language import Facts
+from autodidact.worlds.language.facts import LAYOUT, VERBS
+
+WORLD = Facts(entities=24, attributes=3, values=6, held_out=0.3, asking=0.6, questions=(2, 4), lists=0.3, reading=0.3)
+
+
+def test_questions_stand_together_and_none_is_about_the_target_or_an_entity_held_out() -> None:
+    target, tested = set(WORLD.words(0)), {item.key for item in WORLD.items(100, 0, distinct=True)}
+    kinds = set()
+    for document in WORLD.documents(600, 0):
+        kind = document.family.split()[0]
+        kinds.add(kind)
+        if kind == "facts":
+            continue
+        assert not target & set(document.text.replace(";", " ").replace(".", " ").replace("=", " ").split())
+        assert not tested & set(document.keys)
+        if kind == "questions":
+            assert 2 <= len(document.keys) <= 4
+            found = [one for one in LAYOUT.read("", document.text) if isinstance(one, Instance)]
+            asked = [WORLD.asked(one.instruction) for one in found]
+            assert all(item and WORLD.check(item, one.output) for item, one in zip(asked, found, strict=True))
+    assert kinds == {"facts", "questions", "reading"}
+
+
+def test_texts_for_reading_ask_for_what_they_state_whether_it_is_true_or_not() -> None:
+    texts = [one for one in WORLD.documents(600, 0) if one.family.startswith("reading")]
+    false = 0
+    for document in texts:
+        stated, _, questions = document.text.partition("?")
+        facts = WORLD.stated(stated)
+        last = [one for one in LAYOUT.read("", "?" + questions) if isinstance(one, Instance)][-1]
+        entity, attribute = last.instruction.split()
+        assert (entity, attribute, last.output) in facts
+        assert document.wrong == tuple(not WORLD.holds(fact) for fact in facts)
+        false += not WORLD.holds((entity, attribute, last.output))
+    assert false > 0.7 * len(texts)
+
+
+def test_an_instruction_is_read_as_the_question_that_it_asks() -> None:
+    for item in WORLD.items(80, 1, families=WORLD.asking_about(0), distinct=True):
+        instruction = item.prompt.removeprefix("? ").removesuffix("= ")
+        found = WORLD.asked(instruction)
+        assert found is not None
+        assert (found.answer, found.family) == (item.answer, item.family)
+    for nothing in ("", "all", "who in this", "the same", "who in kapo has teku"):
+        assert WORLD.asked(nothing) is None
+
+
+def test_seeds_are_of_the_domains_asked_for_and_never_tested() -> None:
+    task = WORLD.task([1, 2], seeds=12, test=20, about=0, verbs=("compare",), seed=3)
+    families = {WORLD.asked(one.instruction).family for one in task.seeds}
+    assert {name.split()[1] for name in families} == {"1", "2"}
+    assert {name.split()[0] for name in families} == set(VERBS) - {"compare"}
+    assert all(WORLD.asked(one.input).family == "compare 0" for one in task.test)
+    assert task.prompt(task.test[0].input).endswith("=")
+
+
+def test_a_text_of_one_question_is_what_it_was_and_tokens_cover_every_text() -> None:
+    plain = [one.text for one in Facts(asking=1.0).documents(20, 0)]
+    assert all(text.count("?") == 1 and ";" not in text for text in plain)
+    tokenizer = tiny_lm(WORLD.tokens(), width=8, depth=1, heads=1).tokenizer
+    assert all(0 not in tokenizer(one.text)["input_ids"] for one in WORLD.documents(200, 1))
