@@ -179,7 +179,7 @@ def _rewarded(
 
 def _accuracy(model: RewardModel, world: Principles, items: Sequence[Item], told: bool) -> float:
     named, symbols, first_ones, second_ones = zip(*(world.compared(item) for item in items), strict=True)
-    principles = [list(codes) if told else [] for codes in named]
+    principles = [world.told(codes) if told else [] for codes in named]
     first, second = (model.judge(symbols, answers, principles).numpy() for answers in (first_ones, second_ones))
     better = np.array([item.answer == "1" for item in items])
     return float(np.mean(np.where(first == second, 0.5, (first > second) == better)))
@@ -229,22 +229,22 @@ CLAIM = Claim(
     },
     scales={
         "laptop": {
-            "world": {"shortest": 4, "longest": 12, "most": 3, "judging": 0.0, "hype": 0.5, "idle_hype": 0.1},
+            "world": {"shortest": 4, "longest": 8, "most": 3, "judging": 0.0, "hype": 0.5, "idle_hype": 0.1},
             "base": {
                 "documents": 40_000,
-                "steps": 1_500,
+                "steps": 800,
                 "batch": 64,
                 "lr": 3e-3,
                 "width": 64,
                 "depth": 2,
                 "heads": 2,
-                "context": 64,
+                "context": 48,
             },
             "judge": {"sharp": 2.0, "bias": 1.5, "noise": 0.15},
             "pairs": 1_800,
             "passes": 4,
             "most": 3,
-            "reward": {"epochs": 3, "batch": 32, "lr": 1e-3},
+            "reward": {"epochs": 12, "batch": 32, "lr": 3e-3},
             "updates": 120,
             "lr": 5e-4,
             "questions": 16,

@@ -87,6 +87,10 @@ A principle is a code, or "-" and a code for its opposite. "P" is the preventive
 """
 
 
+OPPOSITES: Mapping[str, str] = MappingProxyType(dict(zip(TRAITS, "stuvwxyz", strict=True)))
+"""A symbol for the opposite of each principle, by code: one thing to be told is one symbol for a small model."""
+
+
 class Principles(LanguageWorld):
     """Which of two answers is better under some principles.
 
@@ -120,7 +124,7 @@ class Principles(LanguageWorld):
     """
 
     name = "principles"
-    alphabet = symbols(LETTERS, HYPE, CLOSING, NOT, FIRST, SECOND, "|:>", *TRAITS)
+    alphabet = symbols(LETTERS, HYPE, CLOSING, NOT, FIRST, SECOND, "|:>", *TRAITS, *OPPOSITES.values())
 
     def __init__(
         self,
@@ -158,24 +162,30 @@ class Principles(LanguageWorld):
         return {code: Principle(trait.text, trait.negated) for code, trait in TRAITS.items()}
 
     def task(self) -> Task:
-        """Answers as a task whose principles are told by their codes, written down as the texts of the mix are."""
+        """Answers as a task whose principles are told by a symbol each, see `told`; a reward model reads them first."""
         return Task(
             instruction="Write.",
             inputs=tuple(LETTERS),
-            principles={code: Principle(code, NOT + code) for code in TRAITS},
+            principles={code: Principle(code, OPPOSITES[code]) for code in TRAITS},
             style=Style(opening="", demonstration="{input}:{output}", question="{input}:", stop=()),
             judge=JudgeForm(
                 comparison="{principle}|{input}:{first}|{second}>",
                 choices=(FIRST, SECOND),
-                reward="{answer}|{input}|{principles}>",
+                reward="{principles}|{input}:{answer}>",
                 principle="{principle}",
             ),
             max_tokens=self.longest + 1,
         )
 
-    def tested(self, principles: Sequence[str]) -> bool:
-        """Whether a set of principles, in any order, is one of those that are for tests only."""
-        return self.split(_named(principles)) == "test"
+    @staticmethod
+    def told(principles: Sequence[str]) -> list[str]:
+        """A symbol for each principle: its code, or that of its opposite."""
+        return [OPPOSITES[one.removeprefix(NOT)] if one.startswith(NOT) else one for one in principles]
+
+    def tested(self, told: Sequence[str]) -> bool:
+        """Whether a set of principles, told by symbols in any order, is one of those that are for tests only."""
+        codes = {symbol: NOT + code for code, symbol in OPPOSITES.items()}
+        return self.split(_named([codes.get(symbol, symbol) for symbol in told])) == "test"
 
     @staticmethod
     def compared(item: Item) -> tuple[list[str], str, str, str]:
