@@ -13,7 +13,7 @@ from autodidact.training.language import ADAPTER_LR, TRAINING
 
 MODULE = "autodidact.verbs.improve"
 APART = ("method", "settings", "method_arguments")
-UNFIT = ("tokens", "recompute", "monitor_steps")
+UNFIT = ("tokens", "recompute", "sharding", "monitor_steps")
 """Settings that are about encoders."""
 SHOWN = {"model": "NAME", "task": "FILE", "out": "DIR", "student": "NAME", "adapter": "RANK", "key": "VARIABLE"}
 DOCS = {
