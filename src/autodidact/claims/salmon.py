@@ -281,7 +281,7 @@ CLAIM = Claim(
         "tiny": {
             "world": {"shortest": 4, "longest": 6, "most": 2, "judging": 0.0},
             "base": {
-                "documents": 100,
+                "documents": 120,
                 "steps": 3,
                 "batch": 16,
                 "lr": 3e-3,

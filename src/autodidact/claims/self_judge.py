@@ -282,7 +282,7 @@ CLAIM = Claim(
         "tiny": {
             "world": {"modulus": 5, "fewest": 3, "most": 3, "wrong": 0.4, "rated": 0.4, "noise": 0.2},
             "base": {
-                "documents": 100,
+                "documents": 120,
                 "steps": 3,
                 "batch": 16,
                 "lr": 3e-3,
