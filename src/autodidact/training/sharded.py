@@ -18,6 +18,10 @@ from autodidact.targets import EMATeacher
 from autodidact.training.recompute import repeated
 
 
+OLDEST = (2, 12)
+"""torch that was tested: it finds the tensors in what an encoder gives, which is a dataclass."""
+
+
 @dataclass
 class _Before:
     """What spreading changes of a module beside its parameters."""
@@ -90,8 +94,10 @@ def spreadable(method: Method) -> list[nn.Module]:
 
     Raises
     ------
-    ValueError : it has no encoder.
+    ValueError : it has no encoder, or torch is too old.
     """
+    if torch.__version__ < OLDEST:
+        raise ValueError(f"--sharding full needs torch {'.'.join(map(str, OLDEST))}, here is {torch.__version__}")
     if not any(isinstance(module, Encoder) for module in method.modules()):
         raise ValueError(
             f"{type(method).__name__} has no encoder that could be spread over devices: use --sharding none"
