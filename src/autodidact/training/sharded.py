@@ -17,7 +17,6 @@ from autodidact.objectives.shards import is_spread, own_part
 from autodidact.targets import EMATeacher
 from autodidact.training.recompute import repeated
 
-
 OLDEST = (2, 12)
 """torch that was tested: it finds the tensors in what an encoder gives, which is a dataclass."""
 
@@ -96,7 +95,7 @@ def spreadable(method: Method) -> list[nn.Module]:
     ------
     ValueError : it has no encoder, or torch is too old.
     """
-    if torch.__version__ < OLDEST:
+    if torch.__version__ < OLDEST:  # type: ignore[operator]
         raise ValueError(f"--sharding full needs torch {'.'.join(map(str, OLDEST))}, here is {torch.__version__}")
     if not any(isinstance(module, Encoder) for module in method.modules()):
         raise ValueError(
