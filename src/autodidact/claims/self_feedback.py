@@ -215,7 +215,7 @@ CLAIM = Claim(
             "world": {"modulus": 7, "fewest": 3, "most": 4, "wrong": 0.4, "families": ("+", "-", "#")},
             "base": {
                 "documents": 60_000,
-                "steps": 1_000,
+                "steps": 3_000,
                 "batch": 64,
                 "lr": 3e-3,
                 "width": 64,
@@ -224,7 +224,7 @@ CLAIM = Claim(
                 "context": 256,
             },
             "families": ("+", "-"),
-            "weak_steps": 200,
+            "weak_steps": 600,
             "inputs": 500,
             "test": 300,
             "draws": 16,

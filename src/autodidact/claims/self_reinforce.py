@@ -194,7 +194,7 @@ CLAIM = Claim(
             "families": ("+", "-"),
             "base": {
                 "documents": 60_000,
-                "steps": 1_000,
+                "steps": 3_000,
                 "batch": 64,
                 "lr": 3e-3,
                 "width": 64,
