@@ -33,7 +33,7 @@ CARD = Card(
     "(2310.13961, Findings of EMNLP 2023)",
     summary="From a few seeds, several language models write instructions with answers that they agree on, and one "
     "learns them.",
-    abilities=("generate", "score"),
+    abilities=("generate", "score", "choose"),
     arguments=("helpers", "rounds", "keep", "missing"),
     claim="ensemble_instruct",
     extra="language",

@@ -44,7 +44,7 @@ CARD = Card(
     paper="Sun et al.: SALMON: Self-Alignment with Instructable Reward Models (2310.05910, ICLR 2024)",
     summary="From written principles, a reward model that judges under whichever of them it is told, and a policy that "
     "learns from it; what the policy becomes is changed by changing the text.",
-    abilities=("generate", "score"),
+    abilities=("generate", "score", "choose"),
     arguments=("always", "prevent", "drawn", "passes", "estimator", "beta"),
     claim="salmon",
     extra="language",

@@ -49,7 +49,7 @@ CARD = Card(
     paper="Liang et al.: Internal Consistency and Self-Feedback in Large Language Models: A Survey (2407.14507, 2024)",
     summary="Measures how sure a language model is of its answers by fifteen signals, and lets it answer by them in "
     "twelve ways or learn from them in two.",
-    abilities=("generate", "score"),
+    abilities=("generate", "score", "choose"),
     arguments=("signal", "update", "draws", "threshold"),
     claim="self_feedback",
     extra="language",

@@ -30,7 +30,7 @@ CARD = Card(
     paper="Zhao et al.: SELF-GUIDE: Better Task-Specific Instruction Following via Self-Synthetic Finetuning "
     "(2407.12874, 2024)",
     summary="From an instruction and a few demonstrations, a language model makes its own training data and learns it.",
-    abilities=("generate", "score"),
+    abilities=("generate", "score", "choose"),
     arguments=("rounds", "temperature", "votes", "min_share"),
     claim="self_guide",
     extra="language",

@@ -36,7 +36,7 @@ CARD = Card(
     paper="Tong et al.: Optimizing Language Model's Reasoning Abilities with Weak Supervision (2405.04086, 2024)",
     summary="From a few solved examples and many questions, a language model learns to prefer what it says after the "
     "examples to what it said before.",
-    abilities=("generate", "score"),
+    abilities=("generate", "score", "choose"),
     arguments=("rounds", "weak", "filter", "beta", "keep"),
     claim="self_reinforce",
     extra="language",

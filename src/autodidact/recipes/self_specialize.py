@@ -34,7 +34,7 @@ CARD = Card(
     paper="Kang et al.: Self-Specialization: Uncovering Latent Expertise within Large Language Models (2310.00160, "
     "Findings of ACL 2024)",
     summary="From a few seeds of a domain and its texts, a language model makes itself an expert of it.",
-    abilities=("generate", "score"),
+    abilities=("generate", "score", "choose"),
     arguments=("corpus", "passages", "rounds", "again"),
     claim="self_specialize",
     extra="language",

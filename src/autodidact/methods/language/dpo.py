@@ -29,7 +29,7 @@ CARD = Card(
     "(2305.18290, 2023)",
     summary="Trains a language model on pairs of answers to give the better one, held near what it was by a reference.",
     needs=(("prompt", "text"), ("chosen", "text"), ("rejected", "text")),
-    abilities=("generate", "score"),
+    abilities=("generate", "score", "choose"),
     arguments=("beta", "nll_weight", "label_smoothing", "reference"),
     extra="language",
 )

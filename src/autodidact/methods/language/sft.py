@@ -21,7 +21,7 @@ CARD = Card(
     paper="cross-entropy of given answers; what self-training ends with, and the baseline with real answers",
     summary="Trains a language model to give the outputs of examples, and nothing but these.",
     needs=(("prompt", "text"), ("completion", "text")),
-    abilities=("generate", "score"),
+    abilities=("generate", "score", "choose"),
     arguments=("mean",),
     extra="language",
 )

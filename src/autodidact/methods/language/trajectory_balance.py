@@ -24,14 +24,13 @@ CARD = Card(
     name="trajectory_balance",
     target="TrajectoryBalance",
     kind="method",
-    number=61,
     verb="improve",
     title="Trajectory balance",
     paper="Malkin et al.: Trajectory balance: Improved credit assignment in GFlowNets (2201.13259, 2022), as in the "
     "survey 2308.14328",
     summary="A language model learns to give many good answers, each as often as it is worth, instead of one.",
     needs=(("input", "text"), ("prompt", "text")),
-    abilities=("generate", "score"),
+    abilities=("generate", "score", "choose"),
     arguments=("reward", "tau", "prior", "group"),
     extra="language",
 )
