@@ -60,7 +60,11 @@ def test_an_empty_query_and_unknown_words_score_nothing_and_ties_go_by_index() -
 
 @pytest.mark.parametrize(
     ("passages", "options", "said"),
-    [([], {}, "the corpus holds no passage"), (["a"], {"k1": -1.0}, "k1 must be 0 or more"), (["a"], {"b": 2.0}, "b in")],
+    [
+        ([], {}, "the corpus holds no passage"),
+        (["a"], {"k1": -1.0}, "k1 must be 0 or more"),
+        (["a"], {"b": 2.0}, "b in"),
+    ],
 )
 def test_what_makes_no_index_is_said(passages: list[str], options: dict[str, float], said: str) -> None:
     with pytest.raises(ValueError, match=said):

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from autodidact.claims.claim import Claim, Statement
+from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.images import accuracies, embeddings, fresh_encoder, split_images
 from autodidact.measures import Spectrum
 from autodidact.methods.image.direct_pred import DirectPred, Head

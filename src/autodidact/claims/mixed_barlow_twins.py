@@ -246,7 +246,7 @@ CLAIM = Claim(
     notes=(
         "The experiment was first run on 500 images for 6,400 updates: mixed was ahead by 1.0 [0.6, 1.5] points "
         "against a margin of 1 on 8 seeds, and its premise was not met, since the distance of whole cross-correlation "
-        "matrices is mostly chance. On the tuning seed fewer images made the effect larger, so it was run again, on new "
-        "seeds, with 150 images, and with a premise that looks at the diagonals only.",
+        "matrices is mostly chance. On the tuning seed fewer images made the effect larger, so it was run again, on "
+        "new seeds, with 150 images, and with a premise that looks at the diagonals only.",
     ),
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import string
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -215,7 +215,7 @@ class Task:
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> Task:
         """Read back what `plain` wrote."""
-        nested = {
+        nested: dict[str, Callable[[Any], Any]] = {
             "demonstrations": lambda rows: tuple(Demonstration(**row) for row in rows),
             "examples": lambda rows: tuple(Demonstration(**row) for row in rows),
             "pairs": lambda rows: tuple(Preference(**row) for row in rows),

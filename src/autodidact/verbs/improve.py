@@ -245,8 +245,10 @@ def _on_task(
     quiet: bool,
 ) -> Callable[[], Model]:
     """A method that asks the task's questions itself. What it answers at the end is written down to be read."""
+    # What a method asks for beside these is its own; what the base class takes is what they all end with.
+    make: Callable[..., OnTask] = cls
     with seeded_weights(settings.seed):
-        made = cls(student, task, **given)
+        made = make(student, task, **given)
     source = question_source("questions", task, made.questions)
 
     def work() -> Model:
