@@ -65,7 +65,7 @@ class Salmon(Improvement):
     and the model is trained by its rewards, under principles that are drawn anew for every roll-out.
 
     The reward model is kept in ``stages/reward`` of the run: ``autodidact apply OUT/stages/reward --ability score``, or
-    the reward of ``improve policy_gradient --reward OUT/stages/reward``.
+    the reward of ``improve policy_gradient --method.reward OUT/stages/reward``.
 
     Parameters
     ----------
