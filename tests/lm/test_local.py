@@ -443,7 +443,7 @@ def test_the_text_that_is_complete_first_ends_a_completion_whatever_was_drawn_af
     sampling = Sampling(max_tokens=9, stop=("bcd", "c"))
     for drawn in ("abc", "abcd", "abcdcbcd"):
         ids = ids_of(drawn)
-        completion = lm._completion(ids, [-1.0] * len(ids), sampling)
+        completion = lm.completion(ids, [-1.0] * len(ids), sampling)
         assert (completion.text, completion.tokens) == ("ab", tuple(ids_of("abc")))
 
 
@@ -605,7 +605,7 @@ def test_the_prompts_tokens_do_not_change_with_what_follows(bytewise: LocalLM) -
 
 def test_a_stop_text_of_several_bytes_to_a_character_is_found(bytewise: LocalLM) -> None:
     ids = bytewise.tokenizer("aaé→bb")["input_ids"]
-    completion = bytewise._completion(ids, [-1.0] * len(ids), Sampling(max_tokens=20, stop=("é→",)))
+    completion = bytewise.completion(ids, [-1.0] * len(ids), Sampling(max_tokens=20, stop=("é→",)))
     assert (completion.text, completion.finish) == ("aa", "stop")
     assert completion.tokens == tuple(ids[:7])
 

@@ -222,7 +222,7 @@ def test_direct_pred_keeps_projections_apart_that_collapse_without_a_predictor(d
     ("cls", "options", "steps", "rate"),
     [
         (BYOL, {"momentum": 0.9, "hidden": 64}, 260, 0.2),
-        (SimSiam, {"dimensions": 64, "bottleneck": 16}, 260, 0.4),
+        (SimSiam, {"dimensions": 64, "bottleneck": 16}, 360, 0.4),
         (DirectPred, {"momentum": 0.9, "hidden": 64, "dimensions": 64}, 360, 0.2),
     ],
 )
