@@ -61,8 +61,10 @@ def base_lm(
         settings = Settings(steps=steps, batch_size=batch, lr=lr, weight_decay=0.01, clip_norm=1.0, seed=seed)
         return train(SFT(lm), mix_source(world, documents, seed, symbols), settings, quiet=True)
 
-    own = {} if symbols is None else {"symbols": list(symbols)}
-    key = {"world": world.name, "dials": dict(dials), "seed": seed, **sizes, **training, **own}
+    # What the texts say is part of it too: a world that is changed makes another base.
+    shown = [document.text for document in world.documents(min(documents, 100), seed)]
+    said = {"symbols": list(symbols or world.alphabet), "texts": digest({"texts": shown})}
+    key = {"world": world.name, "dials": dict(dials), "seed": seed, **sizes, **training, **said}
     return kept_base(folder, key, make)
 
 
