@@ -157,7 +157,8 @@ def test_a_tasks_pairs_are_learned_from_the_command_and_those_that_are_alike_lef
     assert rows == [{"prompt": p, "chosen": c, "rejected": r} for p, c, r in PAIRS[:2]]
     assert json.loads((tmp_path / "run" / "run.json").read_text())["samples"] == 2
     back = load_model(tmp_path / "run")
-    assert [c - r for c, r in totals(back.lm, PAIRS[:2])] > [c - r for c, r in totals(tiny_again(), PAIRS[:2])]
+    for (c0, r0), (c1, r1) in zip(totals(tiny_again(), PAIRS[:2]), totals(back.lm, PAIRS[:2]), strict=True):
+        assert c1 - r1 > c0 - r0
 
 
 def tiny_again() -> LocalLM:

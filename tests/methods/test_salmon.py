@@ -14,6 +14,7 @@ import torch
 
 from autodidact.data import Store
 from autodidact.data.batch import Batch
+from autodidact.lm.comparing import comparison
 from autodidact.lm.judging import JudgeForm
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.lm import Completion
@@ -24,7 +25,7 @@ from autodidact.lm.tiny import tiny_lm
 from autodidact.lm.tokenised import Tokenised
 from autodidact.methods.language.bradley_terry import BradleyTerry
 from autodidact.model import load_model
-from autodidact.recipes.salmon import Salmon, accuracy, comparison, log_odds
+from autodidact.recipes.salmon import Salmon, accuracy, log_odds
 from autodidact.rewards import Answered, named
 from autodidact.rewards.principled import Principled
 from autodidact.training import Settings

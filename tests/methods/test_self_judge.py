@@ -68,6 +68,9 @@ def test_a_rating_is_expected_over_the_digits_and_tells_how_likely_a_digit_is_at
     even = ScriptedLM(lambda _: dict.fromkeys("0123456789", np.log(0.05)))
     ratings, mass = expected_ratings(even, ["x"])
     assert (ratings.tolist(), mass.tolist()) == (pytest.approx([4.5]), pytest.approx([0.5]))
+    for k in "0123456789":
+        sure = ScriptedLM(lambda _, k=k: {digit: 0.0 if digit == k else -1e3 for digit in "0123456789"})
+        assert expected_ratings(sure, ["x"])[0].tolist() == [int(k)]
     lm = tiny_lm("abc0123456789", width=16, depth=1, context=16)
     ratings, mass = expected_ratings(lm, ["ab", "c"])
     logprobs = np.array([[lm.score([p], [str(k)], end=False)[0].total for k in range(10)] for p in ("ab", "c")])

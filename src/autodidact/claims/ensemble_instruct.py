@@ -220,10 +220,6 @@ CLAIM = Claim(
     budget="{rounds} rounds of {per_round} lists, {instances} instances of each instruction, three answers to each, "
     "{steps} steps on {learned} examples",
     tuning_seeds=(1000,),
-    notes=(
-        "Before the settings were frozen only the first base was looked at: after 500 steps it answered 48 % of 200 "
-        "commands in new words, 0 to 11 % of three of its weak operations and 57 to 100 % of the others.",
-    ),
     statements=(
         Statement(
             "precision",

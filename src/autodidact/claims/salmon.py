@@ -15,7 +15,7 @@ from autodidact.claims.bases import base_lm
 from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.engine import default_cache
 from autodidact.data import Store
-from autodidact.lm import LM, Sampling
+from autodidact.lm import LM, Incapable, Sampling
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.lm import Asked, Prompt, check_options, shares_of
 from autodidact.lm.local import LocalLM
@@ -105,7 +105,7 @@ class PlantedJudge(LM):
         self.name = f"planted {sharp} {bias} {noise} {seed}"
 
     def generate(self, prompts: Sequence[Asked], sampling: Sampling) -> Any:
-        raise NotImplementedError("this judge writes nothing")
+        raise Incapable(f"{self.name} compares answers and writes none")
 
     def choose(
         self, prompts: Sequence[Asked], options: Sequence[str], *, divided: bool = True

@@ -97,6 +97,11 @@ def merge_adapter(lm: LocalLM) -> None:
     lm.train(training)
 
 
+def adapter_is_silent(lm: LocalLM) -> bool:
+    """Whether a model has an adapter that changes nothing yet: its base says what it says."""
+    return lm.has_adapter and not any(bool(p.any()) for name, p in lm.named_parameters() if "lora_B" in name)
+
+
 class Specialists:
     """Several adapters on one base: every prompt names the one that answers it.
 

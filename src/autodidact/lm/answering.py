@@ -188,8 +188,8 @@ class Wrapped(Answering):
         self.lm.need(who, *capabilities)
 
 
-def innermost(lm: LM | None) -> LM | None:
-    """The model that wrappers are around; a model without any is itself that."""
+def innermost(lm: LM) -> LM:
+    """The model itself, whatever keeps, counts or records its answers here."""
     while isinstance(lm, Wrapped):
         lm = lm.lm
     return lm

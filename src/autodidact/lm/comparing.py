@@ -14,6 +14,13 @@ RIGHTNESS = "the answer is right, and every step that leads to it"
 """What counts, unless it is said otherwise."""
 
 
+def comparison(task: Task, principle: str, question: str, first: str, second: str) -> str:
+    """What a judge is asked about two answers under one principle, as the task's `judge` says."""
+    return task.judge.comparison.format(
+        instruction=task.instruction, principle=principle, input=question, first=first, second=second
+    )
+
+
 def preferred_in_both_orders(
     judge: LM,
     task: Task,
@@ -36,9 +43,7 @@ def preferred_in_both_orders(
     if not pairs:
         return np.empty((0, 2))
     shown = [
-        task.judge.comparison.format(
-            instruction=task.instruction, input=text, first=first.strip(), second=second.strip(), principle=principle
-        )
+        comparison(task, principle, text, first.strip(), second.strip())
         for text, answer, other in pairs
         for first, second in ((answer, other), (other, answer))
     ]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urldefrag
 
+from autodidact.lm.answering import innermost
 from autodidact.lm.lm import LM
 from autodidact.model.model import SETTINGS
 
@@ -63,14 +64,6 @@ def run_model(folder: Path) -> Any:
     model = load_model(held)
     assert isinstance(model, LanguageModel)
     return model.lm
-
-
-def innermost(lm: LM) -> LM:
-    """The model itself, whatever keeps, counts or records its answers here."""
-    found: Any = lm
-    while isinstance(getattr(found, "lm", None), LM):
-        found = found.lm
-    return cast(LM, found)
 
 
 def address_of(lm: LM) -> str | None:

@@ -1,26 +1,13 @@
-"""Learning to judge: the expected rating over digits, and a judge that teaches itself to do without the reference."""
+"""Learning to judge: a judge that sees the reference teaches itself to do without it."""
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import cross_entropy, kl_div
 
 from autodidact.objectives.embeddings import full_precision
 from autodidact.objectives.shards import mean_over_rows
-
-
-def expected_rating(logits: Float[Tensor, "n v"], digits: Int[Tensor, " c"]) -> Float[Tensor, " n"]:
-    r"""Expected rating :math:`\sum_k k p_k`, p the softmax over the logits of the c digits alone (Self-J, 2409.00935).
-
-    Parameters
-    ----------
-    logits : of the next token.
-    digits : ids of the tokens of 0, 1, 2, ...
-    """
-    shares = torch.softmax(full_precision(logits)[:, digits], dim=1)
-    return shares @ torch.arange(len(digits), dtype=shares.dtype, device=shares.device)
 
 
 def two_view_loss(

@@ -19,6 +19,7 @@ from autodidact.data.ids import row_ids
 from autodidact.evaluation.table import Table
 from autodidact.lm import LM, Sampling
 from autodidact.lm.answering import innermost
+from autodidact.lm.comparing import comparison
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.lm import Completion, Prompt
 from autodidact.lm.local import LocalLM
@@ -369,13 +370,6 @@ ASKED_AT_ONCE = 64
 def _chunks(places: Sequence[int] | np.ndarray) -> list[list[int]]:
     found = [int(k) for k in places]
     return [found[k : k + ASKED_AT_ONCE] for k in range(0, len(found), ASKED_AT_ONCE)]
-
-
-def comparison(task: Task, principle: str, question: str, first: str, second: str) -> str:
-    """What a judge is asked about two answers under one principle."""
-    return task.judge.comparison.format(
-        instruction=task.instruction, principle=principle, input=question, first=first, second=second
-    )
 
 
 def fits(lm: LM, prompt: str) -> bool:

@@ -15,10 +15,11 @@ from autodidact.evaluation.answers import answer, compared
 from autodidact.evaluation.selective import selective
 from autodidact.evaluation.table import Table
 from autodidact.lm import LM, Completion
+from autodidact.lm.answering import innermost
 from autodidact.lm.feedback import FeedbackModel
 from autodidact.lm.intervening import intervention
 from autodidact.lm.local import LocalLM
-from autodidact.lm.names import innermost, open_lm
+from autodidact.lm.names import open_lm
 from autodidact.lm.signals import SIGNALS, Asked, check_signal, signal_values
 from autodidact.lm.task import Task
 from autodidact.lm.updates import (

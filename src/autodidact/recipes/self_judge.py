@@ -18,6 +18,7 @@ from autodidact.data.schema import Schema
 from autodidact.evaluation.selective import selective
 from autodidact.evaluation.table import Table
 from autodidact.lm import LM
+from autodidact.lm.adapters import adapter_is_silent
 from autodidact.lm.answering import innermost
 from autodidact.lm.judge import Judge, Selecting, Writer, rating_prompts, with_threshold
 from autodidact.lm.judging import DIGITS, expected_ratings
@@ -330,12 +331,11 @@ def check_digits(lm: LocalLM) -> None:
 
 def writer_of(lm: LM | None, student: LocalLM) -> Writer:
     """What writes when the judge answers: a model that runs here as it is before training; None for one elsewhere."""
-    lm = innermost(lm)
+    lm = None if lm is None else innermost(lm)
     if not isinstance(lm, LocalLM):
         return None
-    fresh = not any(weight.any() for name, weight in student.named_parameters() if "lora_B" in name)
     # An adapter that says nothing yet leaves its base as the model that wrote, which then need not be kept twice.
-    return "base" if lm is student and student.has_adapter and fresh else lm.frozen()
+    return "base" if lm is student and adapter_is_silent(student) else lm.frozen()
 
 
 def _answer_store(site: Site) -> Store:

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor, nn
 
 from autodidact.catalog import unknown
-from autodidact.lm.adapters import adapter_off
+from autodidact.lm.adapters import adapter_is_silent, adapter_off
 from autodidact.lm.lm import Asked, Completion, Sampling
 from autodidact.lm.local import LocalLM
 from autodidact.lm.repeated import generate_each
@@ -189,9 +189,7 @@ def _switched_off(lm: LocalLM) -> Iterator[LocalLM]:
 
 def reference_of(lm: LocalLM) -> LocalLM | None:
     """A frozen copy of a model; None where its adapter, switched off, leaves just what the model is now."""
-    if lm.has_adapter and not any(bool(p.any()) for name, p in lm.named_parameters() if "lora_B" in name):
-        return None
-    return lm.frozen()
+    return None if adapter_is_silent(lm) else lm.frozen()
 
 
 def check_divergence(divergence: str) -> None:
