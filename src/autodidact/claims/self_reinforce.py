@@ -44,6 +44,7 @@ def run(
     further: int,
     batch: int,
     votes: int,
+    nll_weight: float,
     filter: Filter = "votes",
     rounds: int = 2,
     shuffled: bool = False,
@@ -63,7 +64,7 @@ def run(
     task = sums.task(examples=examples, inputs=inputs, test=2 * test, seed=seed, style=style, families=families)
     known = sums.items(examples + inputs, seed + 1, split="train", families=families, distinct=True)
     truth = {one.prompt: one.answer for one in known}
-    learn = Learning(lr, batch, seed)
+    learn = Learning(lr, batch, seed, nll_weight)
     halves = [replace(task, test=task.test[:test]), replace(task, test=task.test[test:])]
     solved = [(one.input, one.output) for one in task.examples]
     figures = dict.fromkeys(("better", "true", "kept", "chosen"), 0.0)
@@ -114,8 +115,8 @@ def run(
 class Learning:
     """How a model is trained further, as a copy."""
 
-    def __init__(self, lr: float, batch: int, seed: int) -> None:
-        self.lr, self.batch, self.seed = lr, batch, seed
+    def __init__(self, lr: float, batch: int, seed: int, nll_weight: float) -> None:
+        self.lr, self.batch, self.seed, self.nll_weight = lr, batch, seed, nll_weight
 
     def answers(self, lm: LocalLM, pairs: Sequence[tuple[str, str]], steps: int) -> LocalLM:
         """On inputs with outputs."""
@@ -125,9 +126,8 @@ class Learning:
         self, lm: LocalLM, pairs: Sequence[Pair], references: Sequence[tuple[float, float]], steps: int
     ) -> LocalLM:
         """On preferences, at a rate that is lower by the method's own factor."""
-        return self._trained(
-            DPO(copy.deepcopy(lm), reference="recorded"), pair_source("pairs", pairs, references), steps
-        )
+        method = DPO(copy.deepcopy(lm), reference="recorded", nll_weight=self.nll_weight)
+        return self._trained(method, pair_source("pairs", pairs, references), steps)
 
     def _trained(self, method: Method, source: Source, steps: int) -> LocalLM:
         return taught(method, source, steps=steps, batch=self.batch, lr=self.lr, seed=self.seed)
@@ -206,10 +206,11 @@ CLAIM = Claim(
             "inputs": 800,
             "test": 300,
             "steps": 40,
-            "further": 100,
+            "further": 200,
             "batch": 32,
             "votes": 4,
-            "lr": 1e-3,
+            "nll_weight": 1.0,
+            "lr": 1e-4,
         },
         "gpu": {
             "world": {"modulus": 20, "fewest": 3, "most": 6, "wrong": 0.4},
@@ -231,6 +232,7 @@ CLAIM = Claim(
             "further": 300,
             "batch": 64,
             "votes": 8,
+            "nll_weight": 1.0,
             "lr": 3e-4,
         },
         "tiny": {
@@ -253,6 +255,7 @@ CLAIM = Claim(
             "further": 2,
             "batch": 4,
             "votes": 2,
+            "nll_weight": 1.0,
             "lr": 1e-3,
         },
     },
