@@ -226,7 +226,6 @@ CLAIM = Claim(
                 "reading": 0.2,
                 "rare": 0.05,
                 "restated": 0.4,
-                "world": 1,
             },
             "base": {
                 "documents": 40_000,
@@ -240,7 +239,7 @@ CLAIM = Claim(
             },
             "verbs": ("lookup",),
             "seeds": 16,
-            "test": 36,
+            "test": 21,
             "rounds": 20,
             "per_round": 10,
             "learned": 200,
@@ -440,5 +439,11 @@ CLAIM = Claim(
             role="guard",
             unit="points",
         ),
+    ),
+    notes=(
+        "At the laptop's scale questions are lookups, all 21 about the entities held out: a base of 900 steps knows "
+        "most facts, and neither copies an entity that it was never asked about from a sentence nor lists entities.",
+        "On seed 1000 the base answered at most 57% of them with demonstrations, and wrote tasks of which all 57 that "
+        "were new were about the domain. Passages did not make its answers truer: it has not learned to read them.",
     ),
 )
