@@ -287,6 +287,71 @@ def test_adapters_of_one_base_answer_the_prompts_that_name_them(tmp_path: Path) 
     assert any(a[0].text != b[0].text for a, b in zip(*alone.values(), strict=True))
 
 
+def expert(seed: int, completions: list[str], rank: int = 4) -> LocalLM:
+    lm = llama()
+    add_adapter(lm, rank=rank, seed=seed)
+    optimizer = torch.optim.AdamW([weight for weight in lm.parameters() if weight.requires_grad], lr=0.3)
+    for _ in range(10):
+        optimizer.zero_grad()
+        (-lm.logprobs(lm.encode(PROMPTS, completions)).sum()).backward()
+        optimizer.step()
+    return lm.eval()
+
+
+def test_a_mixed_batch_is_each_adapter_alone() -> None:
+    alone = {"law": expert(1, ["de", "fgab"]), "finance": expert(2, ["aaaa", "bbbb"], rank=2)}
+    both = Specialists(alone)
+    prompts, names = ["abc", "h", "abc", "fg"], ["finance", "law", "law", "finance"]
+    texts = ["de", "aa", "de", "fg"]
+    pairs = both.lm.encode(prompts, texts)
+    with torch.no_grad():
+        mixed = both.lm.logprobs(pairs, adapters=[both._called[name] for name in names])
+        for row, name in enumerate(names):
+            assert torch.allclose(mixed[row], alone[name].logprobs(pairs)[row], rtol=0, atol=1e-5)
+        assert (alone["law"].logprobs(pairs) - alone["finance"].logprobs(pairs)).abs().max() > 0.1
+    scores = both.score(prompts, texts, names)
+    for row, name in enumerate(names):
+        (wanted,) = alone[name].score(prompts[row : row + 1], texts[row : row + 1])
+        assert scores[row].logprobs == pytest.approx(wanted.logprobs, abs=1e-5)
+    sampling = Sampling(n=2, max_tokens=6, seed=1)
+    said = both.generate(prompts, names, sampling)
+    for row, name in enumerate(names):
+        (wanted,) = alone[name].generate(prompts[row : row + 1], sampling)
+        assert [one.text for one in said[row]] == [one.text for one in wanted]
+
+
+def test_rows_of_different_adapters_go_through_the_trunk_together() -> None:
+    both = Specialists({"law": expert(1, ["de", "fgab"]), "finance": expert(2, ["aaaa", "bbbb"])})
+    seen: list[int] = []
+    both.lm.causal.model.layers[0].register_forward_hook(lambda _, given, out: seen.append(len(given[0])))
+    both.score(["abc", "hab", "abc"], ["de", "aa", "de"], ["law", "finance", "law"])
+    assert seen == [3]
+
+
+def test_models_that_are_put_together_stay_as_they_are_and_the_first_speaks_by_itself() -> None:
+    law, finance = expert(1, ["de", "fgab"]), expert(2, ["aaaa", "bbbb"])
+    names, before = (law.name, finance.name), logits(law)
+    both = Specialists({"law": law, "finance": finance})
+    assert (law.name, finance.name) == names
+    assert torch.equal(logits(both.lm), before)
+
+
+def test_models_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
+    law, other = expert(1, ["de", "fgab"]), llama(seed=1)
+    add_adapter(other, rank=2)
+    with pytest.raises(ValueError, match="'other' and 'law' are not"):
+        Specialists({"law": law, "other": other})
+    with pytest.raises(ValueError, match="'plain' is a model without an adapter"):
+        Specialists({"law": law, "plain": llama()})
+    with pytest.raises(ValueError, match="all folders or all models"):
+        Specialists({"law": law, "folder": tmp_path})
+    for adapters, said in ((["default"], "2 rows were given with 1 names"), (["default", "defalt"], "did you mean")):
+        with pytest.raises(ValueError, match=said):
+            law.generate(PROMPTS, Sampling(max_tokens=2), adapters=adapters)
+    with pytest.raises(ValueError, match="has no adapter, and its rows name law"):
+        llama().score(["a"], ["b"], adapters=["law"])
+
+
 def test_adapters_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     for name in ("first", "second"):
         lm = llama()

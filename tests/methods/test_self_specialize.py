@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from autodidact.data import Store
-from autodidact.lm import Sampling
+from autodidact.lm import Incapable, Sampling
 from autodidact.lm.adapters import add_adapter
 from autodidact.lm.instructions import Instance, Layout
 from autodidact.lm.kept import LanguageModel
@@ -21,6 +22,7 @@ from autodidact.lm.tiny import tiny_lm
 from autodidact.recipes.improving import example_source
 from autodidact.recipes.self_specialize import SLOTS, SelfSpecialize
 from autodidact.recipes.stages import Run, Site
+from autodidact.selection import Dense, Fused
 from autodidact.training import Settings
 
 LAYOUT = Layout(
@@ -114,28 +116,91 @@ def test_answers_are_asked_for_with_passages_then_seeds_and_learned_without_the_
     assert all(request.sampling.temperature == 0 for call in lm.calls for request in call)
 
 
-def test_without_a_corpus_seeds_alone_are_shown():
+@pytest.mark.parametrize("retrieval", ["bm25", "none"])
+def test_without_a_corpus_or_retrieval_seeds_alone_are_shown(retrieval, corpus):
     lm = ScriptedLM(writer)
-    responded(methods(), lm, invented(methods()))
+    method = methods(retrieval=retrieval, corpus=corpus if retrieval == "none" else "")
+    responded(method, lm, invented(methods()))
     assert lm.asked[0].startswith("find the dose of:abc>two;")
 
 
 def test_where_a_request_is_too_long_passages_are_cut_at_a_word_and_seeds_never(corpus):
     one, whole = Instance("find the dose of", "acb"), methods(corpus=corpus)
-    prompt, shown = whole.request(TASK, one, whole.library())
+    (found,) = whole.library().found(["find the dose of acb"], 2)
+    prompt, shown = whole.request(TASK, one, found)
     assert shown == ["the dose of acb is one", "the dose of xyz is six"]
     for less in range(1, len(prompt)):
         method = methods(corpus=corpus, longest_prompt=len(prompt) - less)
         if less > len("".join(f"({text})" for text in shown)):
             with pytest.raises(ValueError, match=r"show fewer seeds \(shots\)"):
-                method.request(TASK, one, method.library())
+                method.request(TASK, one, found)
             break
-        shorter, left = method.request(TASK, one, method.library())
+        shorter, left = method.request(TASK, one, found)
         assert len(shorter) <= len(prompt) - less
         assert shorter.endswith("find the dose of:abc>two;is it safe:abd>no;find the dose of:acb>")
         for text, full in zip(left, shown, strict=False):
             assert full.startswith(text)
             assert full[len(text) :][:1] in ("", " ")
+
+
+def test_embeddings_of_the_model_find_passages_as_a_naive_search_does(letters, corpus):
+    lm = tiny_lm(letters, width=16, depth=2, context=128)
+    method = methods(corpus=corpus, retrieval="dense")
+    texts, query = CORPUS.strip().split("\n"), "find the dose of acb"
+
+    def naive(text: str) -> np.ndarray:
+        with torch.no_grad():
+            ids = torch.tensor([lm.tokenizer(text)["input_ids"]])
+            states = lm.module(input_ids=ids, output_hidden_states=True).hidden_states[-1][0].double()
+        mean = states.sum(0) / len(states)
+        return (mean / mean.square().sum().sqrt()).numpy()
+
+    scores = [float(naive(text) @ naive(query)) for text in texts]
+    index = method.library(embed=lm.pooled).index
+    assert isinstance(index, Dense)
+    # The model computes in float32, and rows of a batch are padded.
+    assert np.allclose(index.scores(query), scores, rtol=0, atol=1e-5)
+    order = sorted(range(len(texts)), key=lambda place: -scores[place])
+    assert method.library(embed=lm.pooled).found([query, ""], 2) == [[texts[place] for place in order[:2]], []]
+    both = methods(corpus=corpus, retrieval="both").library(embed=lm.pooled)
+    assert isinstance(both.index, Fused)
+    assert len(both.found([query], 2)[0]) == 2
+
+
+def test_a_text_longer_than_the_context_counts_with_its_beginning_and_an_empty_one_with_zeros(letters):
+    lm = tiny_lm(letters, width=16, depth=1, context=8)
+    found = lm.pooled(["abcdefgh" * 3, "abcdefgh", ""])
+    assert np.allclose(found[0], found[1], atol=1e-6)
+    assert not found[2].any()
+    assert np.allclose(np.linalg.norm(found[:2], axis=1), 1)
+    assert lm.pooled([]).shape == (0, 16)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_run_embeds_each_passage_once_with_the_model_that_it_began_with(tmp_path, letters, corpus, again):
+    student = tiny_lm(letters, width=16, depth=1, context=128)
+    before = student.pooled(CORPUS.strip().split("\n"))
+    method, out = methods(corpus=corpus, retrieval="dense", again=again, shots=0, longest_prompt=100), tmp_path / "run"
+    # The scripted model writes the tasks, and the student's states find the passages.
+    method.embedder = lambda _: student
+    found = Run(method.stages(site(out, student, steps=2)), out).result()
+    assert isinstance(found, LanguageModel)
+    store = Store(out / "stages" / "passages" / "store")
+    assert np.allclose(store.column("embedding"), before, atol=1e-6)
+    shown = Store(out / "stages" / f"responses{'.2' if again else ''}" / "store").column("passages")
+    wanted = Dense(CORPUS.strip().split("\n"), tiny_lm(letters, width=16, depth=1, context=128).pooled)
+    texts = CORPUS.strip().split("\n")
+    tops = wanted.tops(["find the dose of acb", "is acb"], 2)
+    assert {"\n".join(texts[place] for place in places) for places in tops} >= set(shown)
+
+
+def test_a_model_behind_an_address_gives_no_states_to_retrieve_by(tmp_path, letters, corpus):
+    student = tiny_lm(letters, width=16, depth=1, context=128)
+    for retrieval in ("dense", "both"):
+        where = site(tmp_path, student, ScriptedLM(writer))
+        with pytest.raises(Incapable, match=f"retrieval '{retrieval}' compares hidden states, and .* gives none"):
+            methods(corpus=corpus, retrieval=retrieval).stages(where)
+        assert where.lm.calls == []
 
 
 def test_answers_that_are_empty_or_cut_off_are_dropped_with_their_reason():
@@ -235,6 +300,8 @@ def test_what_cannot_work_is_said_before_anything_is_asked(tmp_path, letters):
         ({"passages": 0}, "passages must be at least 1"),
         ({"novelty": 2.0}, r"novelty lie in \[0, 1\]"),
         ({"shots": -1}, "shots be 0 or more"),
+        ({"retrieval": "dens"}, "did you mean 'dense'"),
+        ({"retrieval": "dense"}, "needs texts to embed: name a corpus"),
     ],
 )
 def test_options_out_of_range_are_refused(options, said):

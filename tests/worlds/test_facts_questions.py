@@ -42,6 +42,28 @@ def test_texts_for_reading_ask_for_what_they_state_whether_it_is_true_or_not() -
     assert false > 0.7 * len(texts)
 
 
+def test_a_share_of_the_texts_asks_about_the_target_and_never_about_its_entities_held_out() -> None:
+    world = Facts(entities=24, attributes=3, values=6, held_out=0.3, asking=1.0, questions=(1, 2), rare=0.2)
+    documents = world.documents(1000, 0)
+    target = [one for one in documents if one.family.endswith(" 0")]
+    assert abs(len(target) - 200) < 5 * (1000 * 0.2 * 0.8) ** 0.5
+    assert all(world.split(key) == "train" for one in target for key in one.keys)
+    assert not any(one.family.endswith(" 0") for one in Facts(asking=1.0).documents(300, 0))
+
+
+def test_a_share_of_the_statements_says_again_what_an_earlier_one_says_in_some_way() -> None:
+    world = Facts(asking=0.0, statements=5, restated=0.5, wrong=0.3)
+    again = 0
+    for document in world.documents(400, 0):
+        facts = world.stated(document.text)
+        assert len(facts) == 5
+        assert document.wrong == tuple(not world.holds(fact) for fact in facts)
+        again += 5 - len(set(facts))
+    assert abs(again / (400 * 4) - 0.5) < 0.07
+    plain = [len(set(world.stated(one.text))) for one in Facts(asking=0.0, statements=5).documents(100, 0)]
+    assert sum(plain) > 5 * 100 * 0.95
+
+
 def test_an_instruction_is_read_as_the_question_that_it_asks() -> None:
     for item in WORLD.items(80, 1, families=WORLD.asking_about(0), distinct=True):
         instruction = item.prompt.removeprefix("? ").removesuffix("= ")

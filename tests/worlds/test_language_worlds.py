@@ -14,13 +14,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from autodidact.worlds.language import Facts, Item, LanguageWorld, ModularSums, Principles, Strings, TwoTurnSums
+from autodidact.worlds.language import (
+    Docstrings,
+    Facts,
+    Item,
+    LanguageWorld,
+    ModularSums,
+    Principles,
+    Strings,
+    TwoTurnSums,
+)
 from autodidact.worlds.language.arithmetic import FIX, KEEP
 from autodidact.worlds.language.facts import SAYINGS, VERBS
 from autodidact.worlds.language.principles import TRAITS
 from autodidact.worlds.language.strings import GREETING, OPERATIONS, balanced
 
-WORLDS: tuple[LanguageWorld, ...] = (Strings(), ModularSums(), TwoTurnSums(), Principles(), Facts())
+WORLDS: tuple[LanguageWorld, ...] = (Strings(), ModularSums(), TwoTurnSums(), Principles(), Facts(), Docstrings())
 every_world = pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
 shares = st.integers(0, 20).map(lambda twentieths: twentieths / 20)
 words = st.text("abcdefghij", min_size=1, max_size=12)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from typing import Any, Literal, get_args
@@ -14,7 +14,8 @@ from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.engine import default_cache
 from autodidact.data import Store
 from autodidact.evaluation.answers import answer, judged
-from autodidact.lm.adapters import add_adapter
+from autodidact.lm import Sampling
+from autodidact.lm.adapters import Specialists, add_adapter
 from autodidact.lm.instructions import Instance
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Demonstration, Task
@@ -22,13 +23,28 @@ from autodidact.methods.language.sft import SFT
 from autodidact.recipes.improving import example_source
 from autodidact.recipes.self_specialize import Library, SelfSpecialize
 from autodidact.selection.bm25 import BM25
-from autodidact.worlds.language.facts import VERBS, Facts
+from autodidact.selection.dense import Dense
+from autodidact.worlds.language.facts import VERBS, Facts, Verb
 
 Way = Literal[
-    "few-shot", "seeds", "generic", "no retrieval", "specialised", "again", "another domain", "oracle", "all weights"
+    "few-shot",
+    "seeds",
+    "generic",
+    "no retrieval",
+    "dense",
+    "specialised",
+    "again",
+    "another domain",
+    "oracle",
+    "all weights",
+    "two adapters",
 ]
+RANKS = (2, 32)
+"""Ranks of adapters beside that of the others."""
+FEW = 2
+"""Seeds of the arms that stand beside the question."""
 SHOTS = (0, 1, 5)
-FIGURES = ("right", "across", "elsewhere", "false", "about", "kept", "empty", "copied")
+FIGURES = ("right", "across", "elsewhere", "false", "about", "kept", "empty", "copied", "own", "other")
 
 
 def run(
@@ -37,6 +53,7 @@ def run(
     seed: int,
     world: Mapping[str, Any],
     base: Mapping[str, Any],
+    verbs: Sequence[Verb],
     seeds: int,
     test: int,
     rounds: int,
@@ -48,29 +65,34 @@ def run(
     lr: float,
     lr_all: float,
 ) -> dict[str, float]:
-    """What one way makes of a model, in the domain that it was never asked about.
+    """What one way makes of a model, in the domain that it was seldom or never asked about.
 
-    ``right`` is the percent of questions about unseen entities that are answered right, by the verbs of the seeds,
-    ``across`` by a verb that no text and no seed asks by, ``elsewhere`` about another domain. Of the questions that the
+    ``right`` is the percent of questions about unseen entities that are answered right, by some verbs of the seeds,
+    ``across`` by verbs that no text and no seed asks by, ``elsewhere`` about another domain. Of the questions that the
     model wrote itself, ``kept`` is the number, ``about`` the percent that are about the domain, and ``false`` the
-    percent of the answers to lookups that are no facts; ``empty`` and ``copied`` are percents of the answers.
+    percent of the answers to lookups that are no facts; ``empty`` and ``copied`` are percents of the answers. Of two
+    adapters on one trunk, ``own`` is the percent right about the domain of each, ``other`` about that of the other one,
+    all in one batch.
     """
     facts = Facts(**world)
     folder = default_cache().parent / "bases"
     lm = base_lm(facts, folder, seed=seed, dials=world, symbols=facts.tokens(), **base)
     domains = {"generic": range(len(facts.domains)), "another domain": [1]}.get(way, [0])
-    task = facts.task(list(domains), seeds=seeds, test=test, verbs=facts.verbs, seed=seed)
+    task = facts.task(list(domains), seeds=seeds, test=test, verbs=verbs, seed=seed)
     hidden = [verb for verb in VERBS if verb not in facts.verbs]
     tasks = {
         "right": task,
         "across": facts.task([0], seeds=seeds, test=test, verbs=hidden, seed=seed),
-        "elsewhere": facts.task([1], seeds=seeds, test=test, about=1, verbs=facts.verbs, seed=seed),
+        "elsewhere": facts.task([1], seeds=seeds, test=test, about=1, verbs=verbs, seed=seed),
     }
+    method = SelfSpecialize(
+        rounds=rounds, per_round=per_round, shown=4, shown_made=1, shots=3, passages=3, task_tokens=24, shortest=2
+    )
     made = dict.fromkeys(FIGURES, 0.0)
     if way == "few-shot":
         return made | _few_shot(lm, tasks)
 
-    def learned_from(pairs: Sequence[tuple[Instance, str]]) -> LocalLM:
+    def learned_from(task: Task, pairs: Sequence[tuple[Instance, str]]) -> LocalLM:
         student = deepcopy(lm)
         if way != "all weights":
             add_adapter(student, rank=rank, seed=seed)
@@ -79,23 +101,45 @@ def run(
         rate = lr_all if way == "all weights" else lr
         return taught(SFT(student), source, steps=steps, batch=batch, lr=rate, seed=seed)
 
-    pairs: list[tuple[Instance, str]] = []
-    if way != "seeds":
-        method = SelfSpecialize(
-            rounds=rounds, per_round=per_round, shown=4, shown_made=1, shots=3, passages=3, task_tokens=24, shortest=2
-        )
+    def written(task: Task, domain: int) -> list[tuple[Instance, str]]:
         store = Store(name="tasks")
         method.invent(lm, task, store, seed)
-        corpus = facts.corpus(0, seed=seed)
-        library = Library((), None) if way in ("no retrieval", "generic") else Library(corpus, BM25(corpus))
+        library = _library(facts.corpus(domain, seed=seed), lm, way)
         pairs = _answered(method, lm, task, store, library, seed)[:learned]
         if way == "again":
-            pairs = _answered(method, learned_from(pairs), task, store, library, seed)[:learned]
-        made |= _quality(facts, pairs)
-        if way == "oracle":
-            asked = [(one, facts.asked(one.instruction)) for one, _ in pairs]
-            pairs = [(one, item.answer) for one, item in asked if item is not None]
-    return made | _judged(learned_from(pairs), tasks)
+            pairs = _answered(method, learned_from(task, pairs), task, store, library, seed)[:learned]
+        return pairs
+
+    pairs = [] if way == "seeds" else written(task, 0)
+    made |= _quality(facts, pairs)
+    if way == "oracle":
+        asked = [(one, facts.asked(one.instruction)) for one, _ in pairs]
+        pairs = [(one, item.answer) for one, item in asked if item is not None]
+    expert = learned_from(task, pairs)
+    if way == "two adapters":
+        other = tasks["elsewhere"]
+        both = Specialists({"0": expert, "1": learned_from(other, written(other, 1))})
+        made |= _side_by_side(both, {"0": task, "1": other})
+    return made | _judged(expert, tasks)
+
+
+def _library(corpus: Sequence[str], lm: LocalLM, way: Way) -> Library:
+    """What answers are shown from: texts that are found by their words, but for three ways."""
+    if way in ("no retrieval", "generic"):
+        return Library((), None)
+    return Library(corpus, Dense(corpus, lm.pooled) if way == "dense" else BM25(corpus))
+
+
+def _side_by_side(both: Specialists, tasks: Mapping[str, Task]) -> dict[str, float]:
+    """What adapters get right of their own and of each other's questions, which are answered in one batch."""
+    rows = [(own, about, one) for own in tasks for about, task in tasks.items() for one in task.test]
+    first = next(iter(tasks.values()))
+    sampling = Sampling(max_tokens=first.max_tokens, temperature=0.0, stop=first.style.stop)
+    said = both.generate([first.prompt(one.input) for _, _, one in rows], [own for own, _, _ in rows], sampling)
+    right: dict[bool, list[bool]] = {True: [], False: []}
+    for (own, about, one), (answer_,) in zip(rows, said, strict=True):
+        right[own == about].append(first.right(answer_.text, one.output))
+    return {name: 100 * float(np.mean(right[own])) for name, own in (("own", True), ("other", False))}
 
 
 def _answered(
@@ -151,37 +195,51 @@ def _over(f: Figures, arm: str, figure: str = "right") -> float:
     return f["specialised"][figure] - f[arm][figure]
 
 
+def _over_rank(rank: int) -> Callable[[Figures], float]:
+    """What an adapter of a rank gets right beyond that of the other arms."""
+    return lambda f: -_over(f, f"rank {rank}")
+
+
 CLAIM = Claim(
     name="self_specialize",
     number=31,
     statement="Tuned on tasks of a domain that it wrote from a few seeds and answered with the domain's texts, a "
     "language model answers at least 5 points more of its questions right than after tasks from seeds of all domains.",
     run=run,
-    arms={way: {"way": way} for way in get_args(Way)},
+    arms={
+        **{way: {"way": way} for way in get_args(Way)},
+        **{f"rank {rank}": {"way": "specialised", "rank": rank} for rank in RANKS},
+    },
+    few={"two adapters": FEW, "dense": FEW, **{f"rank {rank}": FEW for rank in RANKS}},
     scales={
         "laptop": {
             "world": {
                 "entities": 32,
                 "attributes": 3,
                 "values": 6,
-                "held_out": 0.3,
+                "held_out": 0.4,
                 "asking": 0.5,
-                "questions": (3, 5),
+                "hidden": ("list", "compare"),
+                "statements": 6,
+                "questions": (2, 5),
                 "lists": 0.3,
-                "reading": 0.3,
+                "reading": 0.2,
+                "rare": 0.05,
+                "restated": 0.4,
             },
             "base": {
                 "documents": 40_000,
-                "steps": 1_600,
+                "steps": 900,
                 "batch": 32,
                 "lr": 3e-3,
                 "width": 64,
                 "depth": 2,
-                "heads": 2,
+                "heads": 4,
                 "context": 128,
             },
+            "verbs": ("lookup",),
             "seeds": 16,
-            "test": 60,
+            "test": 21,
             "rounds": 20,
             "per_round": 10,
             "learned": 200,
@@ -211,6 +269,7 @@ CLAIM = Claim(
                 "heads": 8,
                 "context": 256,
             },
+            "verbs": ("lookup", "list", "extract"),
             "seeds": 40,
             "test": 400,
             "rounds": 60,
@@ -241,6 +300,7 @@ CLAIM = Claim(
                 "heads": 2,
                 "context": 128,
             },
+            "verbs": ("lookup", "list", "extract"),
             "seeds": 6,
             "test": 2,
             "rounds": 1,
@@ -316,7 +376,7 @@ CLAIM = Claim(
             unit="points",
         ),
         Statement(
-            "a verb that nothing asks by",
+            "verbs that nothing asks by",
             "percent of such questions answered right, after specialising minus of the base",
             lambda f: _over(f, "few-shot", "across"),
             unit="points",
@@ -342,6 +402,28 @@ CLAIM = Claim(
             lambda f: f["all weights"]["right"] - f["specialised"]["right"],
             unit="points",
         ),
+        *(
+            Statement(
+                f"rank {rank}",
+                f"percent right, with an adapter of rank {rank} minus of the others' rank",
+                _over_rank(rank),
+                unit="points",
+            )
+            for rank in RANKS
+        ),
+        Statement(
+            "two adapters",
+            "percent right of questions about two domains, by the adapter of the question's own domain minus by the "
+            "other one, on one trunk and in one batch",
+            lambda f: f["two adapters"]["own"] - f["two adapters"]["other"],
+            unit="points",
+        ),
+        Statement(
+            "words over embeddings",
+            "percent right, after answers with texts that are found by their words minus by the model's own embeddings",
+            lambda f: _over(f, "dense"),
+            unit="points",
+        ),
         Statement(
             "what true answers add",
             "percent right after true answers to the same tasks minus its own",
@@ -357,5 +439,11 @@ CLAIM = Claim(
             role="guard",
             unit="points",
         ),
+    ),
+    notes=(
+        "At the laptop's scale questions are lookups, all 21 about the entities held out: a base of 900 steps knows "
+        "most facts, and neither copies an entity that it was never asked about from a sentence nor lists entities.",
+        "On seed 1000 the base answered at most 57% of them with demonstrations, and wrote tasks of which all 57 that "
+        "were new were about the domain. Passages did not make its answers truer: it has not learned to read them.",
     ),
 )

@@ -6,13 +6,14 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 
 import torch
 
 from autodidact.catalog import unknown
 from autodidact.encoders.extras import need
-from autodidact.lm.lm import Asked, Completion, Sampling
+from autodidact.lm.lm import Asked, Completion, Sampling, Score
 from autodidact.lm.local import ADAPTER, LocalLM
 
 
@@ -105,33 +106,61 @@ def adapter_is_silent(lm: LocalLM) -> bool:
 class Specialists:
     """Several adapters on one base: every prompt names the one that answers it.
 
+    Prompts of different adapters go through the base together; each layer adds to every row what the row's own adapter
+    makes of it (peft's mixed batches).
+
     Parameters
     ----------
-    folders : name -> folder of an adapter as peft writes it (``hf/`` of a run), all of one base.
-    device : "auto", "cpu" or "gpu".
+    adapters : name -> folder of an adapter as peft writes it (``hf/`` of a run), or for all of them a model with an
+        adapter, which is copied; all of one base.
+    device : "auto", "cpu" or "gpu", for folders; models stay where the first one is.
 
     Attributes
     ----------
-    lm : the base with all adapters; by itself it speaks with the one that spoke last.
+    lm : the base with all adapters, in eval mode; by itself it speaks with the first.
 
     Raises
     ------
-    FileNotFoundError, ValueError : no adapter there, or one of another base.
+    FileNotFoundError, ValueError : no adapter there, or one of another base; folders and models together.
     """
 
-    def __init__(self, folders: Mapping[str, str | Path], *, device: str = "auto") -> None:
-        bases = {str(folder): _base_of(Path(folder)) for folder in folders.values()}
+    def __init__(self, adapters: Mapping[str, str | Path | LocalLM], *, device: str = "auto") -> None:
+        models = {name: one for name, one in adapters.items() if isinstance(one, LocalLM)}
+        folders = {name: Path(one) for name, one in adapters.items() if not isinstance(one, LocalLM)}
+        if models and folders:
+            raise ValueError(f"adapters are all folders or all models, got models for {', '.join(models)} alone")
+        # peft calls the one that a model begins with "default".
+        self._called = {name: f"adapter_{number}" if number else "default" for number, name in enumerate(adapters)}
+        self.lm = self._of_models(models) if models else self._of_folders(folders, device)
+        self.lm.eval()
+
+    def _of_folders(self, folders: Mapping[str, Path], device: str) -> LocalLM:
+        bases = {str(folder): _base_of(folder) for folder in folders.values()}
         if len(set(bases.values())) != 1:
             said = ", ".join(f"{folder} of {base}" for folder, base in bases.items())
             raise ValueError(f"adapters that are used together must be of one base, got {said or 'none'}")
-        (first, *rest) = folders.items()
-        self.lm = LocalLM.load(first[1], device=device)
-        # The one that a model is loaded with has this name.
-        self._called = {first[0]: "default"}
-        for number, (name, folder) in enumerate(rest, 1):
-            self._called[name] = f"adapter_{number}"
-            self.lm.module.load_adapter(str(folder), adapter_name=self._called[name])
-        self.lm.eval()
+        ((_, first), *rest) = folders.items()
+        lm = LocalLM.load(first, device=device)
+        for name, folder in rest:
+            lm.module.load_adapter(str(folder), adapter_name=self._called[name])
+        return lm
+
+    def _of_models(self, models: Mapping[str, LocalLM]) -> LocalLM:
+        peft = need("peft", "language", "an adapter")
+        if lacking := [name for name, one in models.items() if not one.has_adapter]:
+            raise ValueError(f"'{lacking[0]}' is a model without an adapter")
+        ((first, begun), *rest) = models.items()
+        lm, trunk = deepcopy(begun), _trunk(begun)
+        for name, one in rest:
+            other = _trunk(one)
+            if other.keys() != trunk.keys() or not all(_equal(other[key], trunk[key]) for key in trunk):
+                raise ValueError(f"adapters that are used together must be of one base; '{name}' and '{first}' are not")
+            config = one.module.peft_config[one.module.active_adapter]
+            with torch.random.fork_rng(devices=[lm.device] if lm.device.type == "cuda" else []):
+                lm.module.add_adapter(self._called[name], config)
+            weights = peft.get_peft_model_state_dict(one.module, save_embedding_layers=False)
+            peft.set_peft_model_state_dict(lm.module, weights, adapter_name=self._called[name])
+        return lm.to(begun.device)
 
     def generate(self, prompts: Sequence[Asked], names: Sequence[str], sampling: Sampling) -> list[list[Completion]]:
         """Completions of each prompt by the adapter of its name, in the order of the prompts; see `LM.generate`.
@@ -140,16 +169,36 @@ class Specialists:
         ------
         ValueError : another number of names, or an unknown one.
         """
+        return self.lm.generate(prompts, sampling, adapters=self._of_rows(prompts, names))
+
+    def score(
+        self, prompts: Sequence[Asked], completions: Sequence[str], names: Sequence[str], *, end: bool = True
+    ) -> list[Score]:
+        """Log-probabilities of given completions by the adapter of each prompt's name; see `LM.score`.
+
+        Raises
+        ------
+        ValueError : another number of names, or an unknown one.
+        """
+        return self.lm.score(prompts, completions, end=end, adapters=self._of_rows(prompts, names))
+
+    def _of_rows(self, prompts: Sequence[Asked], names: Sequence[str]) -> list[str]:
+        """What peft calls the adapter of each prompt."""
         if len(prompts) != len(names):
             raise ValueError(f"{len(prompts)} prompts were given with {len(names)} names of adapters")
-        found: dict[int, list[Completion]] = {}
         for name in dict.fromkeys(names):
             if name not in self._called:
                 raise unknown("adapter", name, self._called)
-            rows = [row for row, own in enumerate(names) if own == name]
-            self.lm.module.set_adapter(self._called[name])
-            found |= zip(rows, self.lm.generate([prompts[row] for row in rows], sampling), strict=True)
-        return [found[row] for row in range(len(prompts))]
+        return [self._called[name] for name in names]
+
+
+def _trunk(lm: LocalLM) -> dict[str, torch.Tensor]:
+    """The weights of the base that an adapter sits in."""
+    return {name: weight for name, weight in lm.module.named_parameters() if ".lora_" not in name}
+
+
+def _equal(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and bool((a == b.to(a.device)).all())
 
 
 def _base_of(folder: Path) -> str:

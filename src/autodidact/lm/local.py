@@ -20,6 +20,7 @@ from jaxtyping import Float, Float64
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from autodidact.catalog import unknown
 from autodidact.encoders.extras import need
 from autodidact.lm.drawing import Drawing, Stopping, uniforms
 from autodidact.lm.lm import (
@@ -282,14 +283,22 @@ class LocalLM(nn.Module, LM):
             found.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
         return found.hexdigest()[:16]
 
-    def generate(self, prompts: Sequence[Asked], sampling: Sampling) -> list[list[Completion]]:
+    def generate(
+        self, prompts: Sequence[Asked], sampling: Sampling, *, adapters: Sequence[str] | None = None
+    ) -> list[list[Completion]]:
         """Completions of each prompt.
 
         ``tokens`` are all that were drawn, those of the text or token that ended a completion among them, and
         ``logprobs`` are theirs. What is drawn follows from seed, prompt and sample alone, up to the rounding of a
         model's arithmetic, which depends on how many rows it works on at once. At temperature 0 all samples of a
         prompt are the same, and computed once.
+
+        Parameters
+        ----------
+        adapters : for each prompt the adapter that answers it, by peft's name, where the model has several; rows of
+            different ones go through the trunk together. Default the active one for all.
         """
+        self._check_adapters(adapters, len(prompts))
         asked = [Prompt.of(prompt) for prompt in prompts]
         starts = self.wording.prompt_ids(asked)
         for ids in starts:
@@ -303,7 +312,9 @@ class LocalLM(nn.Module, LM):
             for rows in batches(lengths, self.budget, most=max(1, self._columns // 4)):
                 batch = [jobs[row] for row in rows]
                 uniform = [uniforms(asked[prompt], sample, sampling) for prompt, sample in batch]
-                tokens, logprobs = self._draw([starts[prompt] for prompt, _ in batch], np.stack(uniform), sampling)
+                named = None if adapters is None else [adapters[prompt] for prompt, _ in batch]
+                begun = [starts[prompt] for prompt, _ in batch]
+                tokens, logprobs = self._draw(begun, np.stack(uniform), sampling, named)
                 for (prompt, sample), ids, each in zip(batch, tokens, logprobs, strict=True):
                     done = self.completion(ids, each, sampling)
                     found[prompt, sample] = replace(done, prompt_tokens=len(starts[prompt]), sample=sample)
@@ -313,7 +324,11 @@ class LocalLM(nn.Module, LM):
         ]
 
     def _draw(
-        self, starts: list[list[int]], uniform: Float64[np.ndarray, "n t"], sampling: Sampling
+        self,
+        starts: list[list[int]],
+        uniform: Float64[np.ndarray, "n t"],
+        sampling: Sampling,
+        adapters: list[str] | None,
     ) -> tuple[list[list[int]], list[list[float]]]:
         """The tokens that follow each start, and their log-probabilities; what comes after an end is not cut off."""
         from transformers import GenerationConfig
@@ -330,15 +345,18 @@ class LocalLM(nn.Module, LM):
             use_cache=True,
         )
         causal = self.causal
+        # Only peft's own module hands names of adapters on to the layers.
+        speaker, named = (causal, {}) if adapters is None else (self.module, {"adapter_names": adapters})
         # transformers fills settings that were not given from the model's own, a repetition penalty among them.
         own, causal.generation_config = causal.generation_config, GenerationConfig()
         try:
-            out = causal.generate(
+            out = speaker.generate(
                 input_ids=ids.to(self.device),
                 attention_mask=attention.to(self.device),
                 generation_config=settings,
                 logits_processor=[drawing],
                 stopping_criteria=[Stopping(sampling.stop, width, self.wording.text)] if sampling.stop else [],
+                **named,
             )
         finally:
             causal.generation_config = own
@@ -406,15 +424,20 @@ class LocalLM(nn.Module, LM):
             self._must_fit(len(start), len(answer), "completion")
         return Tokenised.of(rows, self._pad)
 
-    def logprobs(self, tokenised: Tokenised) -> Float[Tensor, "n t"]:
+    def logprobs(self, tokenised: Tokenised, *, adapters: Sequence[str] | None = None) -> Float[Tensor, "n t"]:
         """Log-probability (nats) of each token of the completions after those before it; 0 for all other tokens.
 
         Differentiable, in float32 at least. Dropout is as the mode says. Logits are computed only for columns in which
         some row has a token of its completion, where the architecture allows.
+
+        Parameters
+        ----------
+        adapters : for each row the adapter that reads it, as in `generate`; only in eval mode.
         """
+        self._check_adapters(adapters, len(tokenised))
         tokenised = tokenised.to(self.device)
         columns = tokenised.answer.any(dim=0).nonzero()[:, 0]
-        logits = self._logits(tokenised, columns - 1)
+        logits = self._logits(tokenised, columns - 1, adapters)
         targets = tokenised.ids[:, columns]
         each = logits.gather(2, targets[..., None])[..., 0] - logits.logsumexp(dim=2)
         each = each.where(tokenised.answer[:, columns], 0)
@@ -432,15 +455,36 @@ class LocalLM(nn.Module, LM):
         columns = tokenised.answer.any(dim=0).nonzero()[:, 0]
         return self._logits(tokenised, columns - 1)[tokenised.answer[:, columns]]
 
-    def _logits(self, tokenised: Tokenised, columns: Tensor) -> Float[Tensor, "n c v"]:
+    def _logits(
+        self, tokenised: Tokenised, columns: Tensor, adapters: Sequence[str] | None = None
+    ) -> Float[Tensor, "n c v"]:
         """What the model expects after the tokens of some columns."""
         # Padding on the right is never attended to, and what is computed there is never looked at.
-        taken = {"input_ids": tokenised.ids, "attention_mask": tokenised.attention.long(), "use_cache": False}
+        taken: dict[str, Any] = {
+            "input_ids": tokenised.ids,
+            "attention_mask": tokenised.attention.long(),
+            "use_cache": False,
+        }
+        reader = self.causal
+        if adapters is not None:
+            reader, taken["adapter_names"] = self.module, list(adapters)
         if self._selective:
-            logits = self.causal(**taken, logits_to_keep=columns).logits
+            logits = reader(**taken, logits_to_keep=columns).logits
         else:
-            logits = self.causal(**taken).logits[:, columns]
+            logits = reader(**taken).logits[:, columns]
         return logits if logits.dtype == torch.float64 else logits.float()
+
+    def _check_adapters(self, adapters: Sequence[str] | None, rows: int) -> None:
+        """Raise ValueError for names of adapters that are not one a row, or not those of the model."""
+        if adapters is None:
+            return
+        if not self.has_adapter:
+            raise ValueError(f"{self.label} has no adapter, and its rows name {', '.join(sorted(set(adapters)))}")
+        if len(adapters) != rows:
+            raise ValueError(f"{rows} rows were given with {len(adapters)} names of adapters")
+        for name in dict.fromkeys(adapters):
+            if name not in self.module.peft_config:
+                raise unknown("adapter", name, self.module.peft_config)
 
     @property
     def _selective(self) -> bool:
@@ -470,21 +514,37 @@ class LocalLM(nn.Module, LM):
         return {layer: states[layer] for layer in layers}
 
     def pooled(self, texts: Sequence[str]) -> Float64[np.ndarray, "n d"]:
-        """Mean of the last layer's states over the tokens of each text, of length 1; without gradient."""
-        tokenised = Tokenised.of([([], ids) for ids in self.wording.answer_ids(list(texts))], self._pad)
-        last = int(self.causal.config.get_text_config().num_hidden_layers)
-        found: dict[int, Any] = {}
-        for rows, part in self._parts(tokenised):
+        """Mean of the last layer's states over the tokens of each text, of length 1; without gradient.
+
+        Of a text that is longer than the context its beginning is read. One without tokens has zeros.
+        """
+        config = self.causal.config.get_text_config()
+        last = int(config.num_hidden_layers)
+        ids = [each[: self.context] for each in self.wording.answer_ids(list(texts))]
+        found = np.zeros((len(ids), int(config.hidden_size)))
+        filled = [row for row, each in enumerate(ids) if each]
+        for rows, part in self._parts(Tokenised.of([([], ids[row]) for row in filled], self._pad)):
             states = self.hidden(part, [last])[last].double()
             means = (states * part.attention[..., None]).sum(1) / part.lengths[:, None]
-            found.update(zip(rows, nn.functional.normalize(means).cpu().numpy(), strict=True))
-        return np.stack([found[row] for row in range(len(texts))])
+            found[[filled[row] for row in rows]] = nn.functional.normalize(means).cpu().numpy()
+        return found
 
-    def score(self, prompts: Sequence[Asked], completions: Sequence[str], *, end: bool = True) -> list[Score]:
+    def score(
+        self,
+        prompts: Sequence[Asked],
+        completions: Sequence[str],
+        *,
+        end: bool = True,
+        adapters: Sequence[str] | None = None,
+    ) -> list[Score]:
+        """See `LM.score`; `adapters` as in `generate`."""
+        self._check_adapters(adapters, len(prompts))
         tokenised = self.encode(prompts, completions, end=end)
         found: dict[int, Score] = {}
         for rows, part in self._parts(tokenised):
-            for row, each, answer in zip(rows, self.logprobs(part).tolist(), part.answer.tolist(), strict=True):
+            named = None if adapters is None else [adapters[row] for row in rows]
+            logprobs = self.logprobs(part, adapters=named).tolist()
+            for row, each, answer in zip(rows, logprobs, part.answer.tolist(), strict=True):
                 found[row] = Score(tuple(value for value, counts in zip(each, answer, strict=True) if counts))
                 if np.isnan(found[row].total):
                     raise ValueError(f"{self.label} gave logits that are no numbers; its weights may have diverged")

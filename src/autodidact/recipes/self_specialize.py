@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from hashlib import blake2b
+from typing import Any, Literal, get_args
 
 import numpy as np
+from jaxtyping import Float64
 
-from autodidact.catalog import Card
-from autodidact.data import Field, Store
+from autodidact.catalog import Card, unknown
+from autodidact.data import ArraySource, Field, Store, derive
+from autodidact.data.ids import Ids, row_ids
+from autodidact.data.schema import Schema
 from autodidact.data.texts import read_passages
-from autodidact.lm import LM, Completion, Sampling
+from autodidact.lm import LM, Completion, Incapable, Sampling
+from autodidact.lm.answering import innermost
 from autodidact.lm.instructions import Instance, refused
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
@@ -22,6 +27,7 @@ from autodidact.recipes.improving import Example, Improvement, examples_of, fine
 from autodidact.recipes.instructing import Asking, Written, drawn_from, gather, pooled
 from autodidact.recipes.stages import Site, Stage, training
 from autodidact.selection.bm25 import BM25
+from autodidact.selection.dense import Dense, Embed, Fused, Index
 from autodidact.selection.novelty import Novelty
 
 CARD = Card(
@@ -35,27 +41,35 @@ CARD = Card(
     "Findings of ACL 2024)",
     summary="From a few seeds of a domain and its texts, a language model makes itself an expert of it.",
     abilities=("generate", "score", "choose"),
-    arguments=("corpus", "passages", "rounds", "again"),
+    arguments=("corpus", "retrieval", "passages", "rounds", "again"),
     claim="self_specialize",
     extra="language",
 )
 
+EMBEDS = ("dense", "both")
+"""Ways of retrieval that need a model's embeddings."""
 SLOTS = 4
 """Tasks of one completion that are looked at."""
 ASKED_AT_ONCE = 64
 """Requests that are answered before what was found is written down."""
 
 
+Retrieval = Literal["bm25", "dense", "both", "none"]
+"""By which passages are found: words, embeddings, both together (`Fused`); or none is shown."""
+
+
 @dataclass(frozen=True)
 class Library:
-    """The passages of a corpus with the index that finds them; no index where there is no corpus."""
+    """The passages of a corpus with the index that finds them; no index where none are shown."""
 
     passages: Sequence[str]
-    index: BM25 | None
+    index: Index | None
 
-    def found(self, query: str, k: int) -> list[str]:
-        """The k passages that have most to do with a query, the best first."""
-        return [] if self.index is None else [self.passages[place] for place in self.index.top(query, k)]
+    def found(self, queries: Sequence[str], k: int) -> list[list[str]]:
+        """For each query the k passages that have most to do with it, the best first."""
+        if self.index is None:
+            return [[] for _ in queries]
+        return [[self.passages[place] for place in places] for places in self.index.tops(queries, k)]
 
 
 class SelfSpecialize(Improvement):
@@ -63,8 +77,8 @@ class SelfSpecialize(Improvement):
 
     The model is shown some seeds of the domain, each an instruction with an input where it has one, and some tasks that
     it wrote before, and writes further ones, instruction and input together. Those that pass the filters and are new
-    are answered: the model is shown the passages of the corpus that have most to do with them (`BM25`), then seeds with
-    their outputs. The student learns task and answer without the passages, so that what they say goes into its weights;
+    are answered: the model is shown the passages of the corpus that have most to do with them, then seeds with their
+    outputs. The student learns task and answer without the passages, so that what they say goes into its weights;
     the seeds are learned too. With ``again`` the tuned model answers the same tasks once more, and the model is tuned
     anew, from its beginning, on these answers.
 
@@ -77,6 +91,10 @@ class SelfSpecialize(Improvement):
     ----------
     corpus : file or folder of texts of the domain, see `autodidact.data.texts.read_passages`; none for answers from
         what the model knows alone.
+    retrieval : how passages are found. "bm25": by their words (`BM25`). "dense": by the cosine of the model's own
+        embeddings, the mean of its last hidden states over the tokens (`Dense`), before it is tuned; for a model that
+        runs here. Each passage is embedded once, and kept. "both": by the ranks of the two together (`Fused`). "none":
+        no passage is shown, whatever the corpus.
     passages : that are shown for an answer. Paper: 5, as far as is known.
     passage_words : of a passage, at most.
     k1, b : of `BM25`.
@@ -102,6 +120,7 @@ class SelfSpecialize(Improvement):
         self,
         *,
         corpus: str = "",
+        retrieval: Retrieval = "bm25",
         passages: int = 5,
         passage_words: int = 100,
         k1: float = 1.5,
@@ -132,7 +151,12 @@ class SelfSpecialize(Improvement):
                 "longest must be at least shortest, novelty lie in [0, 1] and shots be 0 or more, got "
                 f"{longest}, {shortest}, {novelty} and {shots}"
             )
-        self.corpus, self.passages, self.passage_words, self.k1, self.b = corpus, passages, passage_words, k1, b
+        if retrieval not in get_args(Retrieval):
+            raise unknown("retrieval", retrieval, get_args(Retrieval))
+        if retrieval in EMBEDS and not corpus:
+            raise ValueError(f"retrieval '{retrieval}' needs texts to embed: name a corpus, or take 'bm25' or 'none'")
+        self.corpus, self.retrieval, self.passages, self.passage_words = corpus, retrieval, passages, passage_words
+        self.k1, self.b = k1, b
         self.rounds, self.per_round, self.shown, self.shown_made = rounds, per_round, shown, shown_made
         self.novelty, self.shots, self.temperature, self.top_p = novelty, shots, temperature, top_p
         self.response_temperature, self.task_tokens = response_temperature, task_tokens
@@ -144,9 +168,17 @@ class SelfSpecialize(Improvement):
         student, seed = self.student(site), site.settings.seed
         if not task.seeds:
             raise ValueError("self_specialize needs seeds in the task: seeds: FILE.jsonl with instruction and output")
-        library = self.library()
+        texts = self.texts()
+        embedder = self.embedder(lm) if self.retrieval in EMBEDS else None
         # Training changes the student, and the second one begins where the first did.
         beginning = deepcopy(student) if self.again else student
+        if embedder is student:
+            # What passages and questions are compared by stays the same when the tuned model answers.
+            embedder = beginning
+
+        def passages(_: Mapping[str, Any]) -> Store:
+            assert embedder is not None
+            return embedded_passages(site.store("passages"), texts, embedder)
 
         def tasks(_: Mapping[str, Any]) -> Store:
             store = site.store("tasks", instruction=Field("text"))
@@ -159,6 +191,7 @@ class SelfSpecialize(Improvement):
 
         def responses(name: str, speaker: LM, results: Mapping[str, Any]) -> Store:
             store = site.store(name, prompt=Field("text"), completion=Field("text"))
+            library = self.library(texts, embedder.pooled if embedder else None, results.get("passages"))
             self.respond(speaker, task, results["tasks"], store, library, seed)
             site.note(name, *told("response", store), *_copied(store))
             must_have("response", store)
@@ -175,32 +208,76 @@ class SelfSpecialize(Improvement):
         def train_again(results: Mapping[str, Any]) -> Model:
             return tuned("train.2", beginning, results["responses.2"])
 
+        found = ("passages",) if embedder else ()
         first = [
             Stage("tasks", tasks),
-            Stage("responses", lambda results: responses("responses", lm, results), ("tasks",)),
+            *([Stage("passages", passages)] if embedder else ()),
+            Stage("responses", lambda results: responses("responses", lm, results), ("tasks", *found)),
             Stage("train", train, ("responses",)),
         ]
         second = [
             Stage(
                 "responses.2",
                 lambda results: responses("responses.2", results["train"].lm, results),
-                ("tasks", "train"),
+                ("tasks", *found, "train"),
             ),
             Stage("train.2", train_again, ("responses.2",)),
         ]
         return [*first, *(second if self.again else ())]
 
-    def library(self) -> Library:
-        """The corpus, indexed.
+    def texts(self) -> list[str]:
+        """The passages of the corpus; none where there is no corpus, or none is shown.
 
         Raises
         ------
-        FileNotFoundError, ValueError : it is not there, or holds no text.
+        FileNotFoundError, ValueError : the corpus is not there, or holds no text.
         """
-        if not self.corpus:
+        if not self.corpus or self.retrieval == "none":
+            return []
+        return read_passages(self.corpus, words=self.passage_words)
+
+    def embedder(self, lm: LM) -> LocalLM:
+        """The model whose hidden states passages are found by: the one that answers.
+
+        Raises
+        ------
+        Incapable : it runs elsewhere, and gives no hidden states.
+        """
+        local = innermost(lm)
+        if not isinstance(local, LocalLM):
+            raise Incapable(
+                f"retrieval '{self.retrieval}' compares hidden states, and {lm.name} gives none; take 'bm25', or a "
+                "model that runs here"
+            )
+        return local
+
+    def library(
+        self, texts: Sequence[str] | None = None, embed: Embed | None = None, embedded: Store | None = None
+    ) -> Library:
+        """The corpus, indexed.
+
+        Parameters
+        ----------
+        texts : its passages, where they are read already.
+        embed : texts -> embeddings, where `retrieval` needs them.
+        embedded : what `embedded_passages` made of the passages; default they are embedded now.
+
+        Raises
+        ------
+        FileNotFoundError, ValueError : it is not there, or holds no text; or embeddings are needed and not given.
+        """
+        texts = self.texts() if texts is None else texts
+        if not texts:
             return Library((), None)
-        passages = read_passages(self.corpus, words=self.passage_words)
-        return Library(passages, BM25(passages, k1=self.k1, b=self.b))
+        indices: list[Index] = []
+        if self.retrieval != "dense":
+            indices.append(BM25(texts, k1=self.k1, b=self.b))
+        if self.retrieval in EMBEDS:
+            if embed is None:
+                raise ValueError(f"retrieval '{self.retrieval}' needs what embeds the passages")
+            rows = None if embedded is None else _rows_of(embedded, texts)
+            indices.append(Dense(texts, embed, embeddings=rows))
+        return Library(texts, indices[0] if len(indices) == 1 else Fused(indices))
 
     def invent(self, lm: LM, task: Task, store: Store, seed: int) -> None:
         """Have tasks written, instruction and input together, and keep the new ones."""
@@ -241,7 +318,8 @@ class SelfSpecialize(Improvement):
         )
         for start in range(0, len(todo), ASKED_AT_ONCE):
             some = todo[start : start + ASKED_AT_ONCE]
-            asked = [self.request(task, one, library) for _, one in some]
+            found = library.found([pooled(one) for _, one in some], self.passages)
+            asked = [self.request(task, one, texts) for (_, one), texts in zip(some, found, strict=True)]
             kept, reasons = dict[int, dict[str, str]](), dict[int, str]()
             answers = lm.generate([prompt for prompt, _ in asked], sampling)
             for (id_, one), (_, shown), (said,) in zip(some, asked, answers, strict=True):
@@ -256,8 +334,12 @@ class SelfSpecialize(Improvement):
                 store.append(list(kept), **texts)
             store.drop(reasons)
 
-    def request(self, task: Task, one: Instance, library: Library) -> tuple[str, list[str]]:
+    def request(self, task: Task, one: Instance, passages: Sequence[str]) -> tuple[str, list[str]]:
         """What is asked for an answer: passages, seeds, the task; and the passages that are in it.
+
+        Parameters
+        ----------
+        passages : that were found for the task, the best first.
 
         Raises
         ------
@@ -274,7 +356,7 @@ class SelfSpecialize(Improvement):
                 "seeds (shots), or raise it"
             )
         shown, frame = list[str](), len(layout.passage.format(passage=""))
-        for text in library.found(pooled(one), self.passages):
+        for text in passages:
             if frame + len(text) > room:
                 # What is cut off ends with a whole word.
                 text = text[: max(0, room - frame + 1)].rpartition(" ")[0]
@@ -287,6 +369,24 @@ class SelfSpecialize(Improvement):
         """The seeds as the student learns them; none where they are left out."""
         seeds = task.seeds if self.seeds_too else ()
         return [(task.prompt(task.layout.question(one)), task.answer(one.output)) for one in seeds if one.output]
+
+
+def embedded_passages(store: Store, texts: Sequence[str], embedder: LocalLM) -> Store:
+    """The store with the "embedding" of every passage, continued where it was cut off."""
+    schema = Schema(text=Field("text"))
+    source = ArraySource("passages", {"text": list(texts)}, schema, _ids_of(texts))
+    return derive(lambda batch: {"embedding": np.float32(embedder.pooled(batch["text"]))}, source, store)
+
+
+def _ids_of(texts: Sequence[str]) -> Ids:
+    """Ids of passages: those of another corpus in the same place are others."""
+    return row_ids("passages", blake2b("\0".join(texts).encode(), digest_size=8).hexdigest(), len(texts))
+
+
+def _rows_of(embedded: Store, texts: Sequence[str]) -> Float64[np.ndarray, "n d"]:
+    """The embeddings of passages, in their order."""
+    found = dict(zip(embedded.ids.tolist(), np.asarray(embedded.column("embedding")), strict=True))
+    return np.stack([found[id_] for id_ in _ids_of(texts).tolist()]).astype(np.float64)
 
 
 def _warned(task: Task) -> list[str]:

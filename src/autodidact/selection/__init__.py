@@ -2,6 +2,7 @@
 
 from autodidact.selection.bm25 import BM25
 from autodidact.selection.consensus import folded, medoid, rouge_l, vote, words
+from autodidact.selection.dense import Dense, Fused, Index
 from autodidact.selection.graph import distinct_pairs, mutual_neighbours, partners, transitive_pairs
 from autodidact.selection.lengths import LengthWindow, length_window
 from autodidact.selection.novelty import Novelty, novel
@@ -17,6 +18,9 @@ from autodidact.selection.stems import stem
 __all__ = [
     "BM25",
     "Coreset",
+    "Dense",
+    "Fused",
+    "Index",
     "LengthWindow",
     "Novelty",
     "check_directions",

@@ -69,3 +69,7 @@ class BM25:
         found = self.scores(query)
         order = np.argsort(-found, kind="stable")[:k]
         return [int(place) for place in order if found[place] > 0]
+
+    def tops(self, queries: Sequence[str], k: int) -> list[list[int]]:
+        """`top` of each query."""
+        return [self.top(query, k) for query in queries]

@@ -1,7 +1,9 @@
-"""Language worlds: texts made by a rule, so that the right answer to every question is known."""
+"""Language worlds: texts made by a rule, or read from what is installed, so that the right answer to every question is
+known."""
 
 from autodidact.worlds.language.arithmetic import ModularSums, TwoTurnSums
 from autodidact.worlds.language.commands import Commands
+from autodidact.worlds.language.docstrings import Docstrings
 from autodidact.worlds.language.facts import Facts
 from autodidact.worlds.language.principles import Principles
 from autodidact.worlds.language.ratings import RatedSums
@@ -10,6 +12,7 @@ from autodidact.worlds.language.task import Document, Item, LanguageWorld, Split
 
 __all__ = [
     "Commands",
+    "Docstrings",
     "Document",
     "Facts",
     "Item",

@@ -65,10 +65,10 @@ class Facts(LanguageWorld):
     - extract: ``? who in kapo has teku puta.= kapo``, the entity of a sentence.
 
     The planted gap: the mix states the facts of all domains, those of the target among them, but asks no question about
-    the target, and in no domain one with the verbs of `hidden`. So the knowledge is inside and the way to ask for it
-    is not known; seeds of questions about the target can bring it out. A share of the statements (`wrong`) names
-    another value, so that what a model believes can be false, and the clean `corpus` can tell. Nuisance: the other
-    domains, and the way of stating.
+    the target, or seldom (`rare`), and in no domain one with the verbs of `hidden`. So the knowledge is inside and the
+    way to ask for it is not known; seeds of questions about the target can bring it out. A share of the statements
+    (`wrong`) names another value, so that what a model believes can be false, and the clean `corpus` can tell.
+    Nuisance: the other domains, and the way of stating.
 
     The key of an item is the entity that is asked about; for "list" the attribute and value; "compare" takes both
     entities from one side. Facts of entities held out are stated like all others: what is held out is to be asked
@@ -92,6 +92,10 @@ class Facts(LanguageWorld):
     lists : share of the texts of several questions that leave out the answers, 0 to 1.
     reading : share of the texts of questions that begin with statements of made-up values and ask for one by lookup,
         0 to 1: such texts are understood by reading, not by heart.
+    rare : share of the texts of questions that are about the target, 0 to 1. At 0 a small model takes it for a rule
+        that nobody asks about it.
+    restated : share of the statements that say again, in some way, what an earlier one of the text says, 0 to 1. The
+        first is never one. What was said is then more to go by than what is known, in all domains.
     world : which facts there are; another number makes other words and facts.
     held_out : share of the entities that is asked about in tests only, in (0, 1).
     """
@@ -113,6 +117,8 @@ class Facts(LanguageWorld):
         questions: tuple[int, int] = (1, 1),
         lists: float = 0.0,
         reading: float = 0.0,
+        rare: float = 0.0,
+        restated: float = 0.0,
         world: int = 0,
         held_out: float = 0.2,
     ) -> None:
@@ -124,6 +130,8 @@ class Facts(LanguageWorld):
         check_range("questions", *questions, least=1, most=16)
         check_share("lists", lists)
         check_share("reading", reading)
+        check_share("rare", rare)
+        check_share("restated", restated)
         check_share("wrong", wrong, most=0.5)
         check_share("asking", asking)
         check_held_out(held_out)
@@ -135,6 +143,7 @@ class Facts(LanguageWorld):
             raise ValueError("the mix must ask by at least one verb; hide fewer")
         self.wrong, self.asking, self.statements, self.held_out = wrong, asking, statements, held_out
         self.questions, self.lists, self.reading = questions, lists, reading
+        self.rare, self.restated = rare, restated
         rng = self._rng("facts", world)
         self.domains = tuple(_Domain(rng, SYLLABLES[d], entities, attributes, values) for d in range(domains))
         self.families = tuple(f"{verb} {domain}" for domain in range(domains) for verb in VERBS)
@@ -251,12 +260,15 @@ class Facts(LanguageWorld):
         return len(said & wanted) / len(said | wanted)
 
     def documents(self, n: int, seed: int) -> list[Document]:
-        """Statements about all domains, and questions about all but the first. Statements are of family "facts d"."""
+        """Statements about all domains, and questions about all but the first, or seldom about that one. Statements are
+        of family "facts d"."""
         rng = self._rng("documents", seed)
         made = []
         for _ in range(n):
             if rng.random() < self.asking:
-                made.append(self._questions(rng, rng.randrange(1, len(self.domains))))
+                # Without the share nothing is drawn, so that the texts stay what they were without it.
+                target = self.rare > 0 and rng.random() < self.rare
+                made.append(self._questions(rng, 0 if target else rng.randrange(1, len(self.domains))))
             else:
                 made.append(self._statements(rng, rng.randrange(len(self.domains))))
         return made
@@ -344,15 +356,18 @@ class Facts(LanguageWorld):
         return None
 
     def _statements(self, rng: random.Random, domain: int) -> Document:
-        one, said, wrong = self.domains[domain], [], []
+        one, stated, said = self.domains[domain], list[Fact](), list[str]()
         for _ in range(self.statements):
-            entity, attribute = rng.choice(one.entities), rng.choice(list(one.attributes))
-            value, false = one.facts[entity, attribute], rng.random() < self.wrong
-            if false:
-                value = rng.choice([other for other in one.attributes[attribute] if other != value])
+            if stated and self.restated > 0 and rng.random() < self.restated:
+                entity, attribute, value = rng.choice(stated)
+            else:
+                entity, attribute = rng.choice(one.entities), rng.choice(list(one.attributes))
+                value = one.facts[entity, attribute]
+                if rng.random() < self.wrong:
+                    value = rng.choice([other for other in one.attributes[attribute] if other != value])
             said.append(rng.choice(SAYINGS).format(entity=entity, attribute=attribute, value=value))
-            wrong.append(false)
-        return Document(" ".join(said), f"facts {domain}", (), tuple(wrong))
+            stated.append((entity, attribute, value))
+        return Document(" ".join(said), f"facts {domain}", (), tuple(not self.holds(fact) for fact in stated))
 
     def _item(self, rng: random.Random, family: str, split: Split) -> Item:
         verb, number = family.split()
