@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,11 +62,70 @@ def base_lm(
         settings = Settings(steps=steps, batch_size=batch, lr=lr, weight_decay=0.01, clip_norm=1.0, seed=seed)
         return train(SFT(lm), mix_source(world, documents, seed, symbols), settings, quiet=True)
 
-    # What the texts say is part of it too: a world that is changed makes another base.
+    return kept_base(folder, _key(world, documents, seed, dials, symbols) | sizes | training, make)
+
+
+def learning_lm(
+    world: LanguageWorld,
+    folder: Path,
+    *,
+    right: Callable[[LocalLM], float],
+    enough: float,
+    most: int,
+    least: int = 0,
+    every: int = 100,
+    documents: int,
+    batch: int,
+    lr: float,
+    width: int,
+    depth: int,
+    heads: int,
+    context: int,
+    seed: int,
+    dials: Mapping[str, Any],
+    symbols: Sequence[str] | None = None,
+) -> LocalLM:
+    """A base that is still learning: trained until it is right often enough, and no further.
+
+    How many updates that takes differs much from seed to seed, and the share that is right rises within few of them, so
+    that a number of updates would find one seed before it and the next behind.
+
+    Parameters
+    ----------
+    right : the share in [0, 1] that a model gets right of something that nothing is reported on.
+    enough : the share that ends the training.
+    least, most : updates.
+    every : updates between two looks.
+    others : see `base_lm`. The rate stays as it is.
+    """
+    sizes = {"width": width, "depth": depth, "heads": heads, "context": context}
+    ends = {"enough": enough, "least": least, "most": most, "every": every}
+
+    def make() -> Model:
+        lm = tiny_lm(symbols or world.alphabet, seed=seed, **sizes)
+        source = mix_source(world, documents, seed, symbols)
+        settings = Settings(
+            steps=every, batch_size=batch, lr=lr, weight_decay=0.01, schedule="constant", warmup=0.0, clip_norm=1.0
+        )
+        for number in range(max(1, most // every)):
+            kept = train(SFT(lm), source, replace(settings, seed=1000 * seed + number), quiet=True)
+            assert isinstance(kept, LanguageModel)
+            lm = kept.lm
+            if every * (number + 1) >= least and right(lm) > enough:
+                break
+        return LanguageModel(lm)
+
+    training = {"documents": documents, "batch": batch, "lr": lr, **ends}
+    return kept_base(folder, _key(world, documents, seed, dials, symbols) | sizes | training, make)
+
+
+def _key(
+    world: LanguageWorld, documents: int, seed: int, dials: Mapping[str, Any], symbols: Sequence[str] | None
+) -> dict[str, Any]:
+    """What the texts of a base follow from, and the texts themselves: a world that is changed makes another base."""
     shown = [document.text for document in world.documents(min(documents, 100), seed)]
     said = {"symbols": list(symbols or world.alphabet), "texts": digest({"texts": shown})}
-    key = {"world": world.name, "dials": dict(dials), "seed": seed, **sizes, **training, **said}
-    return kept_base(folder, key, make)
+    return {"world": world.name, "dials": dict(dials), "seed": seed, **said}
 
 
 def mix_source(world: LanguageWorld, documents: int, seed: int, symbols: Sequence[str] | None = None) -> Source:

@@ -10,11 +10,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from autodidact.claims.bases import base_lm, taught
+from autodidact.claims.bases import base_lm, learning_lm, taught
 from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.engine import default_cache
 from autodidact.data import Store
-from autodidact.evaluation.answers import answer
+from autodidact.evaluation.answers import RIGHT, answer, judged
 from autodidact.lm.latent import answer_exits, depth
 from autodidact.lm.local import LocalLM
 from autodidact.lm.signals import Asked
@@ -47,6 +47,9 @@ def run(
     world: Mapping[str, Any],
     base: Mapping[str, Any],
     families: Sequence[str],
+    enough: float,
+    most: int,
+    looked_at: int,
     weak_steps: int,
     inputs: int,
     test: int,
@@ -68,11 +71,19 @@ def run(
     the calibration error of votes in points; ``false share`` and ``share`` are mean shares of the votes (percent) on
     the operation that is taught falsely and on the others, ``false right`` and ``voted right`` the percents that are
     right; ``all`` the AUROC of votes over both together; ``exit.K`` percent of tokens that layer K would say as well.
+
+    The model is trained until its likeliest answers to `looked_at` other test inputs are right `enough`, a share, or
+    for `most` updates.
     """
     sums = ModularSums(**world)
     folder = default_cache().parent / "bases"
-    lm = base_lm(sums, folder, seed=seed, dials=world, **base)
-    task = sums.task(inputs=inputs, test=test, seed=seed, families=families)
+    task = sums.task(inputs=inputs, test=test + looked_at, seed=seed, families=families)
+    task, other = replace(task, test=task.test[:test]), replace(task, test=task.test[test:])
+
+    def right(lm: LocalLM) -> float:
+        return judged(other, answer(lm, other, [one.input for one in other.test]))[RIGHT]
+
+    lm = learning_lm(sums, folder, right=right, enough=enough, most=most, seed=seed, dials=world, **base)
     how = Feedback(
         draws=draws, temperature=temperature, step=",", agents=max(2, draws // 2), rounds=1, seed=seed, **REQUESTS
     )
@@ -83,11 +94,7 @@ def run(
     if learning is not None:
         learned = _learned(lm, task, how, learning, steps, batch, lr, seed)
         return _measured(task, before, answer(learned, task, asked), 0.0)
-    weak = (
-        base_lm(sums, folder, seed=seed, dials=world, **{**base, "steps": weak_steps})
-        if update == "contrastive"
-        else None
-    )
+    weak = base_lm(sums, folder, seed=seed, dials=world, steps=weak_steps, **base) if update == "contrastive" else None
     made = replace(how, update=update, signal="mean_logprob" if update == "best_of" else "vote_share")  # type: ignore[arg-type]
     if update == "refine":
         made = replace(made, rounds=draws - 1)
@@ -215,7 +222,6 @@ CLAIM = Claim(
             "world": {"modulus": 7, "fewest": 3, "most": 4, "wrong": 0.4, "families": ("+", "-", "#")},
             "base": {
                 "documents": 60_000,
-                "steps": 3_000,
                 "batch": 64,
                 "lr": 3e-3,
                 "width": 64,
@@ -224,6 +230,9 @@ CLAIM = Claim(
                 "context": 256,
             },
             "families": ("+", "-"),
+            "enough": 0.5,
+            "most": 5_000,
+            "looked_at": 200,
             "weak_steps": 600,
             "inputs": 500,
             "test": 300,
@@ -237,7 +246,6 @@ CLAIM = Claim(
             "world": {"modulus": 20, "fewest": 3, "most": 6, "wrong": 0.4},
             "base": {
                 "documents": 1_000_000,
-                "steps": 20_000,
                 "batch": 256,
                 "lr": 1e-3,
                 "width": 256,
@@ -246,6 +254,9 @@ CLAIM = Claim(
                 "context": 256,
             },
             "families": ("+", "-", "*"),
+            "enough": 0.5,
+            "most": 20_000,
+            "looked_at": 400,
             "weak_steps": 2_000,
             "inputs": 4_000,
             "test": 1_000,
@@ -259,7 +270,6 @@ CLAIM = Claim(
             "world": {"modulus": 4, "fewest": 2, "most": 3, "wrong": 0.3},
             "base": {
                 "documents": 200,
-                "steps": 4,
                 "batch": 16,
                 "lr": 3e-3,
                 "width": 16,
@@ -268,6 +278,9 @@ CLAIM = Claim(
                 "context": 256,
             },
             "families": ("+",),
+            "enough": 0.5,
+            "most": 4,
+            "looked_at": 4,
             "weak_steps": 2,
             "inputs": 6,
             "test": 3,
