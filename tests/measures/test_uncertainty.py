@@ -176,6 +176,49 @@ def test_risk_is_the_mean_error_among_the_surest_with_ties_by_expectation(rows) 
     assert found.aurc == pytest.approx(sum(found.risk) / len(rows), abs=1e-12)
 
 
+def naive_aurc(scores: list[float], errors: list[float]) -> float:
+    """Answer group after group of equal scores; within one, each answer costs what the group costs on average."""
+    area, answered, paid, left = 0.0, 0, 0.0, list(zip(scores, errors, strict=True))
+    while left:
+        highest = max(score for score, _ in left)
+        group = [error for score, error in left if score == highest]
+        left = [(score, error) for score, error in left if score != highest]
+        for _ in group:
+            answered += 1
+            paid += sum(group) / len(group)
+            # A step of 1 / n on the axis of coverage, as high as the risk there.
+            area += paid / answered / len(scores)
+    return area
+
+
+graded = st.lists(
+    st.tuples(st.sampled_from([-1.5, -0.0, 0.0, 0.25, 1.0]), st.floats(0, 1, allow_subnormal=False)),
+    min_size=1,
+    max_size=24,
+)
+
+
+@settings(max_examples=80, deadline=None)
+@given(rows=graded)
+def test_the_area_under_risk_against_coverage_is_that_of_a_loop_over_groups_of_equal_scores(rows) -> None:
+    scores, errors = [score for score, _ in rows], [error for _, error in rows]
+    assert risk_coverage(np.array(scores), np.array(errors)).aurc == pytest.approx(
+        naive_aurc(scores, errors), abs=1e-12
+    )
+
+
+def test_the_area_of_ties_is_the_mean_area_over_all_their_orders() -> None:
+    scores, errors = [3.0, 3.0, 1.0, 1.0, 1.0], np.array([1.0, 0.0, 0.25, 1.0, 0.0])
+    orders = [
+        [*first, *second] for first in itertools.permutations([0, 1]) for second in itertools.permutations([2, 3, 4])
+    ]
+    areas = [np.mean([errors[order[:k]].mean() for k in range(1, 6)]) for order in orders]
+    assert risk_coverage(np.array(scores), errors).aurc == pytest.approx(np.mean(areas), abs=1e-12)
+    # By hand: the first two cost 1/2 each, the last three 5/12 each.
+    steps = [1 / 2, 1 / 2, (1 + 5 / 12) / 3, (1 + 10 / 12) / 4, (1 + 15 / 12) / 5]
+    assert naive_aurc(scores, errors.tolist()) == pytest.approx(sum(steps) / 5, abs=1e-12)
+
+
 def test_the_risk_of_ties_is_the_mean_over_all_their_orders() -> None:
     scores, errors = np.array([2, 1, 1, 1, 0]), np.array([0, 1, 0, 0, 1])
     orders = [[0, *middle, 4] for middle in itertools.permutations([1, 2, 3])]

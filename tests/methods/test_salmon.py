@@ -25,6 +25,7 @@ from autodidact.lm.tiny import tiny_lm
 from autodidact.lm.tokenised import Tokenised
 from autodidact.methods.language.bradley_terry import BradleyTerry
 from autodidact.model import load_model
+from autodidact.recipes.preferring import read_preferences
 from autodidact.recipes.salmon import Salmon, accuracy, log_odds
 from autodidact.rewards import Answered, named
 from autodidact.rewards.principled import Principled
@@ -289,6 +290,8 @@ def test_a_finished_stage_is_not_worked_on_again(run, lm, tmp_path):
         ({"most": 2}, r"0 principles always, 0 to prevent and 3 drawn are more than the 2 \(most\)"),
         ({"passes": 0}, "passes must be at least 1"),
         ({"stop_share": 1.0}, r"stop_share lies in \(0, 1\)"),
+        ({"preference_epochs": 0}, "preference_epochs must be at least 1"),
+        ({"value": "reward"}, "'rloo' learns no value that could start from the reward model"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(change, said_):
@@ -315,3 +318,71 @@ def test_a_comparison_names_one_principle_and_odds_survive_certainty():
 
 def test_equal_rewards_meet_half_of_the_preferences(lm):
     assert accuracy(RewardModel(lm, TASK), [("a", "b", "c", ["L"])]) == 0.5
+
+
+def preferences(path: Path) -> Path:
+    """Nine good lines, of which the answer with more "a" is preferred, and seven that say nothing."""
+    rows = [{"prompt": p, "chosen": "aa" + x, "rejected": "b" + x} for p in "abc" for x in ("", "c", "d")]
+    rows[4] = {"input": rows[4].pop("prompt"), **rows[4], "source": "somebody"}
+    bad = ['{"prompt": "a"', "[1]", '{"prompt": "a", "chosen": "b"}', '{"prompt": 1, "chosen": "b", "rejected": "c"}']
+    bad += [json.dumps({"prompt": "a", "chosen": one, "rejected": "b"}) for one in ("", " b ", ["c"])]
+    path.write_text("\n".join([bad[0], "", *map(json.dumps, rows), *bad[1:]]) + "\n")
+    return path
+
+
+def test_of_public_preferences_bad_lines_are_left_out_and_counted_by_reason(tmp_path):
+    kept, bad = read_preferences(preferences(tmp_path / "public.jsonl"))
+    assert [pair[0] for pair in kept] == list("aaabbbccc")
+    assert kept[4] == ("b", "aac", "bc")
+    assert bad == {
+        "not JSON": 1,
+        "not an object": 1,
+        "without a text 'prompt'": 1,
+        "without a text 'chosen'": 1,
+        "without a text 'rejected'": 1,
+        "with an empty answer": 1,
+        "with the same answer twice": 1,
+    }
+
+
+def test_a_file_without_a_preference_is_refused_before_anything_is_asked(lm, tmp_path):
+    options = {**OPTIONS, "preferences": str(tmp_path / "none.jsonl")}
+    asked = {"model": lm.save_folder(tmp_path / "lm"), "task": TASK, "quiet": True, "method_arguments": options}
+    with pytest.raises(FileNotFoundError, match="no such file of preferences"):
+        improve("salmon", out=tmp_path / "run", **asked)
+    (tmp_path / "none.jsonl").write_text('{"prompt": "a"}\nno\n')
+    with pytest.raises(ValueError, match=r"no preference is left of .*1 without a text 'chosen'; 1 not JSON"):
+        improve("salmon", out=tmp_path / "run", **asked)
+    assert not (tmp_path / "run" / "stages").exists()
+    (tmp_path / "latin.jsonl").write_bytes("ä".encode("latin-1"))
+    with pytest.raises(ValueError, match="is not UTF-8 text"):
+        read_preferences(tmp_path / "latin.jsonl")
+    with pytest.raises(ValueError, match=r"read from \.jsonl, not from 'config.json'"):
+        read_preferences(tmp_path / "lm" / "config.json")
+
+
+def test_public_preferences_are_learned_first_and_the_reward_model_goes_on_from_there(lm, tmp_path):
+    public = preferences(tmp_path / "public.jsonl")
+    student = lm.save_folder(tmp_path / "lm")
+    out = tmp_path / "run"
+    options = {**OPTIONS, "judge": "somewhere", "preferences": str(public), "preference_epochs": 12}
+    options |= {"estimator": "ppo", "value": "reward"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autodidact.verbs.improve.open_lm", _opened(student))
+        improve("salmon", student, TASK, out=out, settings=QUICK, method_arguments=options, quiet=True)
+    first, then = (load_model(out / "stages" / stage) for stage in ("preferred", "reward"))
+    rows = [(p, "aa" + x, "b" + x, list[str]()) for p in "abc" for x in ("", "c", "d")]
+    assert accuracy(first, rows) == 1
+    told = (out / "stages" / "preferred" / "notes.txt").read_text()
+    assert "7 public preferences are learned first, 2 are held out" in told
+    assert "1 left out: not JSON" in told
+    assert "of 2 public preferences that were held out are met" in told
+    # The second training starts where the first one ended: what is not at all like it would be as far from either.
+    start = RewardModel(lm, TASK)
+
+    def distance(one: RewardModel, other: RewardModel) -> float:
+        pairs = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+        return sum(float((a - b).square().sum()) for a, b in pairs) ** 0.5
+
+    assert 0 < distance(first, then) < distance(start, then)
+    assert isinstance(load_model(out), LanguageModel)

@@ -123,16 +123,16 @@ def _key(
     world: LanguageWorld, documents: int, seed: int, dials: Mapping[str, Any], symbols: Sequence[str] | None
 ) -> dict[str, Any]:
     """What the texts of a base follow from, and the texts themselves: a world that is changed makes another base."""
-    shown = [document.text for document in world.documents(min(documents, 100), seed)]
+    shown = [document.given + document.text for document in world.documents(min(documents, 100), seed)]
     said = {"symbols": list(symbols or world.alphabet), "texts": digest({"texts": shown})}
     return {"world": world.name, "dials": dict(dials), "seed": seed, **said}
 
 
 def mix_source(world: LanguageWorld, documents: int, seed: int, symbols: Sequence[str] | None = None) -> Source:
-    """A world's texts as data: the first symbol is given, all that follow are learned."""
-    texts = [document.text for document in world.documents(documents, seed)]
-    firsts = [max(filter(text.startswith, symbols or text[0]), key=len) for text in texts]
-    return example_source("mix", [(first, text[len(first) :]) for first, text in zip(firsts, texts, strict=True)])
+    """A world's texts as data: what they give, or else the first symbol, is read, all that follows is learned."""
+    found = world.documents(documents, seed)
+    firsts = [one.given or max(filter(one.text.startswith, symbols or one.text[0]), key=len) for one in found]
+    return example_source("mix", [(first, one.text[len(first) :]) for first, one in zip(firsts, found, strict=True)])
 
 
 def kept_base(folder: Path, key: Mapping[str, Any], make: Callable[[], Model]) -> LocalLM:

@@ -229,22 +229,30 @@ CLAIM = Claim(
     },
     scales={
         "laptop": {
-            "world": {"shortest": 4, "longest": 8, "most": 3, "judging": 0.0, "hype": 0.5, "idle_hype": 0.1},
+            "world": {
+                "shortest": 4,
+                "longest": 8,
+                "most": 3,
+                "judging": 0.0,
+                "described": 0.8,
+                "hype": 0.5,
+                "idle_hype": 0.1,
+            },
             "base": {
-                "documents": 40_000,
-                "steps": 800,
+                "documents": 20_000,
+                "steps": 2_000,
                 "batch": 64,
                 "lr": 3e-3,
                 "width": 64,
                 "depth": 2,
-                "heads": 2,
+                "heads": 4,
                 "context": 48,
             },
             "judge": {"sharp": 2.0, "bias": 1.5, "noise": 0.15},
-            "pairs": 1_800,
+            "pairs": 6_000,
             "passes": 4,
             "most": 3,
-            "reward": {"epochs": 12, "batch": 32, "lr": 3e-3},
+            "reward": {"epochs": 4, "batch": 32, "lr": 1e-3},
             "updates": 120,
             "lr": 5e-4,
             "questions": 16,
@@ -254,7 +262,15 @@ CLAIM = Claim(
             "measured": 400,
         },
         "gpu": {
-            "world": {"shortest": 4, "longest": 24, "most": 3, "judging": 0.0, "hype": 0.5, "idle_hype": 0.1},
+            "world": {
+                "shortest": 4,
+                "longest": 24,
+                "most": 3,
+                "judging": 0.0,
+                "described": 0.8,
+                "hype": 0.5,
+                "idle_hype": 0.1,
+            },
             "base": {
                 "documents": 400_000,
                 "steps": 10_000,
@@ -279,7 +295,7 @@ CLAIM = Claim(
             "measured": 2_000,
         },
         "tiny": {
-            "world": {"shortest": 4, "longest": 6, "most": 2, "judging": 0.0},
+            "world": {"shortest": 4, "longest": 6, "most": 2, "judging": 0.0, "described": 0.5},
             "base": {
                 "documents": 120,
                 "steps": 3,

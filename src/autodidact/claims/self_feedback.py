@@ -15,11 +15,13 @@ from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.engine import default_cache
 from autodidact.data import Store
 from autodidact.evaluation.answers import RIGHT, answer, judged
+from autodidact.evaluation.curves import Curves
+from autodidact.lm import LM
 from autodidact.lm.latent import answer_exits, depth
 from autodidact.lm.local import LocalLM
 from autodidact.lm.signals import Asked
 from autodidact.lm.task import Task
-from autodidact.lm.updates import Feedback, Tools, answered, sampled
+from autodidact.lm.updates import Feedback, Tools, answered, elected, sampled
 from autodidact.methods.language.dpo import DPO
 from autodidact.methods.language.sft import SFT
 from autodidact.recipes.improving import example_source, examples_of
@@ -39,6 +41,12 @@ REQUESTS: dict[str, Any] = {
 """How a model that knows signs alone is asked to look again, to pick, to hear others; none of it was ever taught."""
 FALSE = "#"
 """The operation that the mix teaches falsely, and always the same."""
+
+
+LONG = ("semantic", "vote", "token")
+"""Figures of the signals that are measured by length too."""
+LEAST = 5
+"""Questions at a length, below which nothing is said of it."""
 
 
 def run(
@@ -71,6 +79,8 @@ def run(
     the calibration error of votes in points; ``false share`` and ``share`` are mean shares of the votes (percent) on
     the operation that is taught falsely and on the others, ``false right`` and ``voted right`` the percents that are
     right; ``all`` the AUROC of votes over both together; ``exit.K`` percent of tokens that layer K would say as well.
+    ``questions at N``, ``voted right at N``, ``share at N`` and, where some are right and some are wrong, ``semantic at
+    N``, ``vote at N`` and ``token at N`` are the same of the answers of N tokens, see `by_length`.
 
     The model is trained until its likeliest answers to `looked_at` other test inputs are right `enough`, a share, or
     for `most` updates.
@@ -168,7 +178,59 @@ def _signals(lm: LocalLM, sums: ModularSums, task: Task, how: Feedback, test: in
     found["false share"] = _mean_share(wrong, false)
     both = replace(task, test=(*task.test, *wrong.test))
     found["all"] = 100 * told_by("vote_share", lm, both, [*rows, *false]).get("AUROC", 0.5)
-    return {**found, **_layers(lm, rows)}
+    return {**found, **by_length(lm, task, rows, names), **_layers(lm, rows)}
+
+
+def by_length(lm: LM, task: Task, rows: Sequence[Asked], names: Mapping[str, str]) -> dict[str, float]:
+    """Votes and signals by the length of what most samples of a question come to, in its tokens.
+
+    Lengths at which fewer than `LEAST` questions are answered are left out, and so are questions without a final
+    answer: neither says anything of a length.
+
+    Parameters
+    ----------
+    rows : the task's test inputs with their samples, in order.
+    names : figure -> signal; those of `LONG` are measured.
+    """
+    places: dict[int, list[int]] = {}
+    for place, row in enumerate(rows):
+        one, _ = elected(row, task)
+        if one is not None and one.tokens:
+            places.setdefault(len(one.tokens), []).append(place)
+    found: dict[str, float] = {}
+    for length, some in sorted(places.items()):
+        if len(some) < LEAST:
+            continue
+        part = replace(task, test=tuple(task.test[k] for k in some))
+        asked = [rows[k] for k in some]
+        told = {figure: told_by(names[figure], lm, part, asked) for figure in LONG}
+        found[f"questions at {length}"] = float(len(some))
+        found[f"voted right at {length}"] = 100 * told["vote"]["quality"]
+        found[f"share at {length}"] = _mean_share(part, asked)
+        found |= {f"{figure} at {length}": 100 * each["AUROC"] for figure, each in told.items() if "AUROC" in each}
+    return found
+
+
+def lengths(by_seed: Sequence[Figures]) -> list[Curves]:
+    """By the length of the answer: how often votes are right and agree, and how well signals tell right from wrong."""
+    panels = []
+    for title, label, shown in (
+        ("Votes by length of the answer", "percent", ("voted right", "share")),
+        ("Signals by length of the answer", "AUROC, times 100", LONG),
+    ):
+        points: dict[str, dict[int, list[float]]] = {name: {} for name in shown}
+        for figures in by_seed:
+            for name, value in figures.get("signals", {}).items():
+                what, at, length = name.partition(" at ")
+                if at and what in points:
+                    points[what].setdefault(int(length), []).append(value)
+        lines = {
+            what: [(float(length), float(np.mean(values))) for length, values in sorted(found.items())]
+            for what, found in points.items()
+            if found
+        }
+        panels.append(Curves(title, "tokens", label, lines))
+    return [panel for panel in panels if panel.lines]
 
 
 def _mean_share(task: Task, rows: Sequence[Asked]) -> float:
@@ -293,6 +355,7 @@ CLAIM = Claim(
     },
     metric="right",
     tuning_seeds=(1000,),
+    draws=lengths,
     budget="{draws} samples to a question, or as many answers in turns; {steps} steps of {batch} on its answers to "
     "{inputs} questions",
     statements=(

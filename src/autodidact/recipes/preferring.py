@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -28,6 +29,64 @@ def differing(pairs: Sequence[Pair]) -> tuple[list[Pair], int]:
     """The pairs whose answers differ, and how many do not: two answers that are the same teach nothing."""
     kept = [pair for pair in pairs if pair[1].strip() != pair[2].strip()]
     return kept, len(pairs) - len(kept)
+
+
+def read_preferences(path: str | Path) -> tuple[list[Pair], Counter[str]]:
+    """Preferences that somebody else collected: JSON lines of ``prompt`` (or ``input``), ``chosen`` and ``rejected``.
+
+    Such files are large and never quite clean, so that a bad line is left out and counted, not an error. Further fields
+    are not looked at, blank lines are no rows.
+
+    Returns
+    -------
+    The preferences in the order of the file, without spaces around the answers; and how many lines were left out, by
+    reason.
+
+    Raises
+    ------
+    FileNotFoundError : there is no such file.
+    ValueError : it does not end in .jsonl, is not UTF-8 text, or no line of it is left; with the reasons.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file of preferences: {path}")
+    if path.suffix.lower() != ".jsonl":
+        raise ValueError(f"preferences are read from .jsonl, not from '{path.name}'")
+    kept, bad = list[Pair](), Counter[str]()
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                if not line.strip():
+                    continue
+                found = _preference(line)
+                if isinstance(found, str):
+                    bad[found] += 1
+                else:
+                    kept.append(found)
+    except UnicodeDecodeError as broken:
+        raise ValueError(f"{path} is not UTF-8 text: {broken.reason} at byte {broken.start}") from broken
+    if not kept:
+        reasons = "; ".join(f"{count} {reason}" for reason, count in bad.most_common())
+        raise ValueError(f"no preference is left of {path} ({reasons or 'it is empty'})")
+    return kept, bad
+
+
+def _preference(line: str) -> Pair | str:
+    """What a line says, or why it is left out."""
+    try:
+        row = json.loads(line)
+    except (json.JSONDecodeError, RecursionError):
+        return "not JSON"
+    if not isinstance(row, dict):
+        return "not an object"
+    texts = [row.get("prompt", row.get("input")), row.get("chosen"), row.get("rejected")]
+    for name, text in zip(("prompt", "chosen", "rejected"), texts, strict=True):
+        if not isinstance(text, str):
+            return f"without a text '{name}'"
+    prompt, chosen, rejected = texts[0], texts[1].strip(), texts[2].strip()
+    if not chosen or not rejected:
+        return "with an empty answer"
+    return "with the same answer twice" if chosen == rejected else (prompt, chosen, rejected)
 
 
 def pair_source(name: str, pairs: Sequence[Pair], references: Sequence[Sequence[float]] = ()) -> ArraySource:

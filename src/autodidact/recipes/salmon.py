@@ -26,11 +26,11 @@ from autodidact.lm.local import LocalLM
 from autodidact.lm.reward_model import RewardModel, principle_texts
 from autodidact.lm.task import Principle, Task
 from autodidact.methods.language.bradley_terry import BradleyTerry
-from autodidact.methods.language.policy_gradient import PolicyGradient
+from autodidact.methods.language.policy_gradient import PolicyGradient, check_value
 from autodidact.model import Model
 from autodidact.model.device import pick_device
 from autodidact.recipes.improving import Improvement, must_have, question_source, told, write_examples
-from autodidact.recipes.preferring import pair_source, write_pairs
+from autodidact.recipes.preferring import Pair, pair_source, read_preferences, write_pairs
 from autodidact.recipes.stages import Site, Stage, training
 from autodidact.rewards.principled import Principled
 from autodidact.selection.principles import debiased, dominant, principle_count, principle_scores
@@ -65,6 +65,9 @@ class Salmon(Improvement):
     decides which answer is the better. A reward model learns these, with the principles in its text. It is then frozen,
     and the model is trained by its rewards, under principles that are drawn anew for every roll-out.
 
+    Before that the reward model may learn `preferences` that somebody else collected, as texts without principles; its
+    head and trunk then go on to the examples of the model's own.
+
     The reward model is kept in ``stages/reward`` of the run: ``autodidact apply OUT/stages/reward --ability score``, or
     the reward of ``improve policy_gradient --method.reward OUT/stages/reward``.
 
@@ -82,6 +85,10 @@ class Salmon(Improvement):
     rule_noise : share of these labels that are turned around, in [0, 0.5]. Paper: 0.25.
     held_out : share of the pairs by which the reward model is measured, in [0, 1).
     reward_epochs : passes of the reward model over its examples. Paper: 1.
+    preferences : a ``.jsonl`` file of public preferences, lines of ``prompt`` (or ``input``), ``chosen`` and
+        ``rejected``, which the reward model learns first; a line that says no preference is left out and counted.
+        Paper: several hundred thousand of them; default none.
+    preference_epochs : passes over these, from 1. Paper: 1.
     always : names of principles in force in every roll-out, "-" before one for its opposite: what the policy is steered
         to.
     prevent : further ones in words, against what the policy was seen to exploit; the reward model needs no training for
@@ -91,6 +98,7 @@ class Salmon(Improvement):
         by default, for it lengthens answers whatever they say.
     missing_end : taken off the reward of an answer that was cut off. Paper: 6.
     estimator : of the policy gradient, see `policy_gradient`. Paper: "ppo"; "rloo" needs no value function.
+    value : what the value of "ppo" begins as, "fresh" or "reward", see `policy_gradient`. Paper: "reward".
     group : answers to each question in an update.
     beta : price of a nat of divergence from the model as it was. Paper: 0.01.
     lr_scale : factor on the learning rate in the roll-outs' training.
@@ -110,18 +118,22 @@ class Salmon(Improvement):
         rule_noise: float = 0.25,
         held_out: float = 0.1,
         reward_epochs: int = 1,
+        preferences: str = "",
+        preference_epochs: int = 1,
         always: tuple[str, ...] = (),
         prevent: tuple[str, ...] = (),
         drawn: int = 3,
         length_bonus: float = 0.0,
         missing_end: float = 6.0,
         estimator: Literal["reinforce", "rloo", "grpo", "ppo"] = "rloo",
+        value: Literal["fresh", "reward"] = "fresh",
         group: int = 4,
         beta: float = 0.01,
         lr_scale: float = 0.1,
     ) -> None:
-        counts = (("shortest", shortest), ("passes", passes), ("most", most), ("reward_epochs", reward_epochs))
-        for name, count in counts:
+        check_value(value, estimator)
+        counts = {"shortest": shortest, "passes": passes, "most": most, "reward_epochs": reward_epochs}
+        for name, count in {**counts, "preference_epochs": preference_epochs}.items():
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")
         for name, share in (("noise", noise), ("rule_noise", rule_noise)):
@@ -139,9 +151,11 @@ class Salmon(Improvement):
         self.judge, self.temperature, self.shortest = judge, temperature, shortest
         self.passes, self.most, self.stop_share, self.noise = passes, most, stop_share, noise
         self.rules, self.rule_noise, self.held_out, self.reward_epochs = rules, rule_noise, held_out, reward_epochs
+        self.preferences, self.preference_epochs = preferences, preference_epochs
         self.always, self.prevent, self.drawn, self.length_bonus = always, prevent, drawn, length_bonus
         self.policy = {
             "estimator": estimator,
+            "value": value,
             "group": group,
             "beta": beta,
             "temperature": temperature,
@@ -164,6 +178,8 @@ class Salmon(Improvement):
             judge = site.open_lm(self.judge)
             judge.need(type(self).__name__, "choose")
         seed = site.settings.seed
+        # Read before anything is asked or learned, so that a file that is none costs nothing.
+        public = read_preferences(self.preferences) if self.preferences else None
 
         def pairs(_: Mapping[str, Any]) -> Store:
             store = site.store("pairs", input=Field("text"), first=Field("text"), second=Field("text"))
@@ -181,11 +197,16 @@ class Salmon(Improvement):
             return store
 
         @training
+        def preferred(_: Mapping[str, Any]) -> Model:
+            assert public is not None
+            return self.pretrained(site, student, task, *public)
+
+        @training
         def reward(results: Mapping[str, Any]) -> Model:
             learned, tested, said = self.examples(task, results["pairs"], results["judged"], seed)
             if not learned:
                 raise ValueError(f"the judge prefers no answer to another under any principle: {said[0]}")
-            return self.rewarded(site, student, task, learned, tested, said)
+            return self.rewarded(site, student, task, learned, tested, said, results.get("preferred"))
 
         @training
         def policy(results: Mapping[str, Any]) -> Model:
@@ -194,7 +215,8 @@ class Salmon(Improvement):
         return [
             Stage("pairs", pairs),
             Stage("judged", judged, ("pairs",)),
-            Stage("reward", reward, ("pairs", "judged")),
+            *([] if public is None else [Stage("preferred", preferred)]),
+            Stage("reward", reward, ("pairs", "judged", *(() if public is None else ("preferred",)))),
             Stage("policy", policy, ("reward",)),
         ]
 
@@ -305,6 +327,40 @@ class Salmon(Improvement):
         flip = rng.random() < (self.rule_noise if ruled else self.noise)
         return texts, bool(wins != (flip and not measured))
 
+    def pretrained(
+        self, site: Site, student: LocalLM, task: Task, pairs: Sequence[Pair], bad: Mapping[str, int]
+    ) -> RewardModel:
+        """Train the reward model on public preferences, without principles; `bad` lines are told of."""
+        made = RewardModel(copy.deepcopy(student), task, self.active(task))
+        order = np.random.default_rng((site.settings.seed, len(pairs))).permutation(len(pairs))
+        rows: list[Example] = [(*pairs[k], []) for k in order]
+        # One or more are learned, whatever share is held out.
+        tested = rows[: min(round(self.held_out * len(rows)), len(rows) - 1)]
+        learned = rows[len(tested) :]
+        said = f"{len(learned)} public preferences are learned first, {len(tested)} are held out"
+        said += "".join(f"; {count} left out: {why}" for why, count in Counter(bad).most_common())
+        source = preference_source(made, learned)
+        cut = f"{made.shortened} of {2 * len(learned)} texts were shortened to fit the reward model's context"
+        said_of_length = [cut] if made.shortened else []
+        site.note("preferred", said, *said_of_length)
+        settings = replace(
+            site.settings,
+            epochs=self.preference_epochs,
+            steps=None,
+            tokens=None,
+            batch_size=min(site.settings.batch_size, len(source)),
+        )
+        found = site.train("preferred", BradleyTerry(made), source, settings)
+        assert isinstance(found, RewardModel)
+        if tested:
+            met = f"{accuracy(found, tested):.1%} of {len(tested)} public preferences that were held out are met"
+            site.note("preferred", said, *said_of_length, met)
+        return found
+
+    def active(self, task: Task) -> tuple[str, ...]:
+        """The principles by which the reward model scores where no others are named."""
+        return self.always or tuple(task.principles)[: self.most]
+
     def rewarded(
         self,
         site: Site,
@@ -313,10 +369,12 @@ class Salmon(Improvement):
         learned: Sequence[Example],
         tested: Sequence[Example],
         said: Sequence[str] = (),
+        start: RewardModel | None = None,
     ) -> RewardModel:
-        """Train the reward model, and measure it on what was held out; `said` is noted with what was shortened."""
-        active = self.always or tuple(task.principles)[: self.most]
-        made = RewardModel(copy.deepcopy(student), task, active)
+        """Train the reward model, from `start` where there is one, and measure it on what was held out; `said` is noted
+        with what was shortened."""
+        made = RewardModel(copy.deepcopy(student), task, self.active(task)) if start is None else copy.deepcopy(start)
+        made.shortened = 0
         source = preference_source(made, learned)
         cut = f"{made.shortened} of {2 * len(learned)} texts were shortened to fit the reward model's context"
         site.note("reward", *said, *([cut] if made.shortened else []))

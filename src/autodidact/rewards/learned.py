@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from autodidact.data.batch import Batch
+from autodidact.lm.reward_model import RewardModel
 from autodidact.model import Model, load_model
 from autodidact.rewards.reward import Answered, Reward
 
@@ -35,6 +36,11 @@ class Learned(Reward):
     def load(cls, run: str | Path) -> Learned:
         """From a run folder or a model folder."""
         return cls(load_model(run))
+
+    @property
+    def model(self) -> RewardModel | None:
+        asked = self._model[0]
+        return asked if isinstance(asked, RewardModel) else None
 
     @torch.no_grad()
     def judge(self, answers: Sequence[Answered]) -> list[float]:

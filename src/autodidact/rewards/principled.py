@@ -49,7 +49,7 @@ class Principled(Reward):
     ) -> None:
         super().__init__()
         # In a tuple its weights are not this module's own, so that they enter no checkpoint.
-        self._model = (model.eval().requires_grad_(False),)
+        self._model = (model.eval(),)
         self.fixed = [*principle_texts(model.asked, always), *prevent]
         named = {name.removeprefix("-") for name in always}
         self.free = [one for name, one in model.asked.principles.items() if name not in named]
@@ -61,8 +61,12 @@ class Principled(Reward):
         self.drawn, self.length_bonus, self.seed = drawn, length_bonus, seed
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 
+    @property
+    def model(self) -> RewardModel:
+        return self._model[0]
+
     def judge(self, answers: Sequence[Answered]) -> list[float]:
-        model = self._model[0]
+        model = self.model
         sets = {text: self._set(k) for k, text in enumerate(dict.fromkeys(one.input for one in answers))}
         self.calls += 1
         inputs, said = [one.input for one in answers], [one.answer for one in answers]

@@ -13,6 +13,8 @@ import numpy as np
 from jaxtyping import Float64
 from torch import nn
 
+from autodidact.lm.reward_model import RewardModel
+
 
 @dataclass(frozen=True)
 class Answered:
@@ -55,6 +57,11 @@ class Reward(nn.Module, ABC):
     @abstractmethod
     def judge(self, answers: Sequence[Answered]) -> Sequence[float | Unrewarded]:
         """The reward of each answer, in their order."""
+
+    @property
+    def model(self) -> RewardModel | None:
+        """The reward model that it asks itself, not one of its parts; None where it asks none."""
+        return None
 
     @property
     def wants_outputs(self) -> bool:

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from autodidact.catalog import Card, unknown
 from autodidact.data.batch import Batch
-from autodidact.heads import projector
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
 from autodidact.lm.tokenised import Tokenised
@@ -36,6 +35,7 @@ from autodidact.rewards import Reward
 from autodidact.rollouts import Divergence, Policy, Question, advantages, judged, of_siblings, paid
 from autodidact.rollouts.mixing import Begun, begun
 from autodidact.rollouts.policy import check_divergence
+from autodidact.rollouts.valuing import HeadValues, Values, reward_values
 
 CARD = Card(
     name="policy_gradient",
@@ -56,8 +56,6 @@ CARD = Card(
 Estimator = Literal["reinforce", "self_critical", "rloo", "grpo", "ppo", "raml"]
 SIBLINGS = ("rloo", "grpo")
 """Estimators that compare the answers to one question with each other."""
-VALUE_RATE = 10.0
-"""Learning rate of the value head as a multiple of the model's."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ class Rolled:
     advantages : of each answer, or of each of its tokens.
     rewards : of each answer.
     figures : what the log shows of them.
-    valued : of a learned value: what the model knew before each token, the value then, and the return that came.
+    valued : of a learned value: what it follows from, the value before each token, and the return that came.
     idle : whether there is nothing to learn, since no answer has a reward; one answer stands in, and weighs nothing.
     given : beginnings of wanted answers that are learned by likelihood beside; None for none.
     """
@@ -82,7 +80,7 @@ class Rolled:
     advantages: Float[Tensor, " n"] | Float[Tensor, "n t"]
     rewards: Float[Tensor, " n"]
     figures: dict[str, Tensor]
-    valued: tuple[Float[Tensor, "n t d"], Float[Tensor, "n t"], Float[Tensor, "n t"]] | None = None
+    valued: tuple[Tensor | Tokenised, Float[Tensor, "n t"], Float[Tensor, "n t"]] | None = None
     idle: bool = False
     given: Tokenised | None = None
 
@@ -128,6 +126,9 @@ class PolicyGradient(OnTask):
     tau : of "raml", in units of the reward, 0 or more.
     gamma, lam : discount, and decay of GAE, of "ppo", in [0, 1].
     value_clip : how far a value may move in an update of "ppo", in units of the reward.
+    value : what the value of "ppo" begins as: "fresh", a small network on the model's own last layer; "reward", a copy
+        of the reward model, trunk and head, which learns at the model's own rate (SALMON, 2310.05910, section 3.4). The
+        latter needs the run of a reward model as reward, made from a model with the same tokens.
     entropy : added to what is climbed for each nat of the next token's entropy, against narrowing; 0 or more.
     mixed : share of the training, in [0, 1], in which the beginnings of wanted outputs are still learned by likelihood,
         and only what follows them is drawn; the beginnings shrink from the whole output to nothing (MIXER, 1511.06732).
@@ -165,6 +166,7 @@ class PolicyGradient(OnTask):
         gamma: float = 1.0,
         lam: float = 0.95,
         value_clip: float = 0.2,
+        value: Literal["fresh", "reward"] = "fresh",
         entropy: float = 0.0,
         mixed: float = 0.0,
         lr_scale: float = 0.1,
@@ -172,17 +174,18 @@ class PolicyGradient(OnTask):
         if estimator not in get_args(Estimator):
             raise unknown("estimator", estimator, get_args(Estimator))
         check_divergence(kl)
+        check_value(value, estimator)
         least = 2 if estimator in SIBLINGS else 1
         if group < least:
             raise ValueError(f"'{estimator}' needs {least} or more answers to a question (group), got {group}")
-        for name, value in (
+        for name, number in (
             ("beta", beta),
             ("kl_target", kl_target),
             ("tau", tau),
             ("entropy", entropy),
         ):
-            if not value >= 0:
-                raise ValueError(f"{name} is 0 or more, got {value}")
+            if not number >= 0:
+                raise ValueError(f"{name} is 0 or more, got {number}")
         if inner < 1 or not min(clip, value_clip) > 0:
             raise ValueError(
                 f"inner is at least 1, and clip and value_clip are above 0; got {inner}, {clip} and {value_clip}"
@@ -199,8 +202,9 @@ class PolicyGradient(OnTask):
         self.clip, self.value_clip, self.entropy, self.mixed = clip, value_clip, entropy, mixed
         self.normaliser: Normaliser = float(task.max_tokens) if normaliser == "constant" else normaliser
         self.std, self.momentum, self.tau, self.gamma, self.lam = std, momentum, tau, gamma, lam
-        width = int(lm.causal.config.get_text_config().hidden_size)
-        self.value = projector(width, width, 1, norm=None) if estimator == "ppo" else None
+        self.value: Values | None = None
+        if estimator == "ppo":
+            self.value = reward_values(self.reward, lm) if value == "reward" else HeadValues(lm)
         self.register_buffer("beta", torch.tensor(beta, dtype=torch.float64))
         self.register_buffer("baseline", torch.zeros((), dtype=torch.float64))
 
@@ -255,11 +259,11 @@ class PolicyGradient(OnTask):
         }
         ahead, rewards, valued = found.flatten()[rows], rewards[rows].nan_to_num(), None
         if self.value is not None:
-            features = self._features(kept)
-            values = self.value(features)[..., 0]
+            seen = self.value.seen(self.lm, kept)
+            values = self.value(seen)
             by_token = reward_with_kl(rewards, old, ref, kept.answer, self._price)
             ahead = gae(by_token, values, kept.answer, self.gamma, self.lam)
-            valued = (features, values, ahead + values)
+            valued = (seen, values, ahead + values)
             ahead = whitened(ahead, kept.answer)
         return Rolled(kept, old, ref, ahead, rewards, figures, valued, idle, self._given(questions))
 
@@ -285,17 +289,18 @@ class PolicyGradient(OnTask):
         return Loss(total, figures)
 
     def value_loss_of(self, rolled: Rolled) -> Loss:
-        """What the value head descends; no gradient of it reaches the model."""
+        """What the value descends; no gradient of it reaches the model."""
         assert self.value is not None
         assert rolled.valued is not None
-        features, old, returns = rolled.valued
-        total = value_loss(self.value(features)[..., 0], old, returns, rolled.tokens.answer, self.value_clip)
+        seen, old, returns = rolled.valued
+        total = value_loss(self.value(seen), old, returns, rolled.tokens.answer, self.value_clip)
         return Loss(total * 0 if rolled.idle else total)
 
     def groups(self) -> list[Group]:
         found = super().groups()
         if self.value is not None:
-            found.append(Group("value", self.value.parameters(), lr_scale=self.lr_scale * VALUE_RATE))
+            learned = [weight for weight in self.value.parameters() if weight.requires_grad]
+            found.append(Group("value", learned, lr_scale=self.lr_scale * self.value.rate))
         return found
 
     @property
@@ -339,8 +344,10 @@ class PolicyGradient(OnTask):
         shares = raml_weights(rewards, self.tau) if self.tau else best / best.sum(dim=1, keepdim=True)
         return shares * rewards.shape[1]
 
-    def _features(self, tokens: Tokenised) -> Float[Tensor, "n t d"]:
-        """What the model knew before each token: its last layer at the token before."""
-        layer = int(self.lm.causal.config.get_text_config().num_hidden_layers)
-        known = self.lm.hidden(tokens, [layer])[layer].float()
-        return torch.cat([torch.zeros_like(known[:, :1]), known[:, :-1]], dim=1)
+
+def check_value(value: str, estimator: str) -> None:
+    """Raise ValueError for what a value cannot start from, or where there is none."""
+    if value not in ("fresh", "reward"):
+        raise unknown("start of the value", value, ("fresh", "reward"))
+    if value == "reward" and estimator != "ppo":
+        raise ValueError(f"'{estimator}' learns no value that could start from the reward model; 'ppo' does")

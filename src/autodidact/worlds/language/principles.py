@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import pstdev
+from statistics import fmean, pstdev
 from types import MappingProxyType
 
 from autodidact.catalog import unknown
@@ -101,8 +101,13 @@ class Principles(LanguageWorld):
     those of a judge who errs (`noise`) and has a liking for the first answer (`bias`), which two orders average out.
     Nuisance: what the answers are about, and "!", which means nothing and goes with relevant answers.
 
-    Two kinds of text: answers ``b:abbc.`` for a policy, and comparisons for a judge. The key of a comparison is its set
-    of principles; where that is a single one, the key holds the answers too, so that every principle is known alone. A
+    Three kinds of text: answers ``b:abbc.`` for a policy, comparisons for a judge, and, where `described` asks for
+    them, answers that are given with all principles that they meet behind them, ``|abbc.:b>uCxSRAP``. From these a
+    model learns what can be seen in an answer, never which answer is better under which principles. An answer meets a
+    principle where its trait lies half a `margin` or more from that of the mean answer, in the principle's direction.
+
+    The key of a comparison is its set of principles; where that is a single one, the key holds the answers too, so that
+    every principle is known alone. A
     comparison with the same answers in the other order has the same key. Difficulty counts the principles, which
     `families` names.
 
@@ -120,6 +125,7 @@ class Principles(LanguageWorld):
     hype : probability of "!" in a relevant answer, 0 to 1; it is `idle_hype` in others.
     idle_hype : see hype.
     judging : share of the texts of the mix that are comparisons, 0 to 1.
+    described : share of them that are answers with the principles that they meet, 0 to 1 - `judging`.
     held_out : share of the sets of principles that is for tests only, in (0, 1).
     """
 
@@ -138,6 +144,7 @@ class Principles(LanguageWorld):
         hype: float = 0.5,
         idle_hype: float = 0.1,
         judging: float = 0.5,
+        described: float = 0.0,
         held_out: float = 0.2,
     ) -> None:
         check_range("the length of an answer", shortest, longest, least=4, most=64)
@@ -146,15 +153,18 @@ class Principles(LanguageWorld):
         check_share("noise", noise, most=0.5)
         for name, share in (("bias", bias), ("hype", hype), ("idle_hype", idle_hype), ("judging", judging)):
             check_share(name, share)
+        check_share("described", described, most=1 - judging)
         check_held_out(held_out)
         self.shortest, self.longest, self.margin = shortest, longest, margin
         self.noise, self.bias, self.hype, self.idle_hype, self.judging = noise, bias, hype, idle_hype, judging
-        self.held_out = held_out
+        self.described, self.held_out = described, held_out
         self.families = tuple(str(number) for number in range(1, most + 1))
         rng = self._rng("spread of traits", 0)
         drawn = [(symbol, self.answer(rng, symbol)) for symbol in rng.choices(LETTERS, k=1000)]
         # A dial may leave a trait without any spread; then it never decides anything, whatever it is divided by.
-        self._spread = {code: pstdev(trait.value(*one) for one in drawn) or 1.0 for code, trait in TRAITS.items()}
+        values = {code: [trait.value(*one) for one in drawn] for code, trait in TRAITS.items()}
+        self._mean = {code: fmean(some) for code, some in values.items()}
+        self._spread = {code: pstdev(some) or 1.0 for code, some in values.items()}
 
     @staticmethod
     def principles() -> dict[str, Principle]:
@@ -171,7 +181,7 @@ class Principles(LanguageWorld):
             judge=JudgeForm(
                 comparison="{principle}|{input}:{first}|{second}>",
                 choices=(FIRST, SECOND),
-                reward="{principles}|{input}:{answer}>",
+                reward="{principles}|{answer}:{input}>",
                 principle="{principle}",
             ),
             max_tokens=self.longest + 1,
@@ -215,6 +225,12 @@ class Principles(LanguageWorld):
             sign = -1.0 if principle.startswith(NOT) else 1.0
             total += sign * self.trait(code, symbol, answer) / self._spread[code]
         return total
+
+    def met(self, symbol: str, answer: str) -> list[str]:
+        """The principles that an answer meets, by code, see the class."""
+        ahead = {code: (self.trait(code, symbol, answer) - self._mean[code]) / self._spread[code] for code in TRAITS}
+        clear = max(self.margin / 2, 1e-9)
+        return [code if value > 0 else NOT + code for code, value in ahead.items() if abs(value) >= clear]
 
     def answer(self, rng: random.Random, symbol: str) -> str:
         """An answer as the mix has them: of any length, with a liking of its own for letters, order and endings."""
@@ -260,11 +276,15 @@ class Principles(LanguageWorld):
         return (SECOND if item.answer == FIRST else FIRST) if mistaken else item.answer
 
     def documents(self, n: int, seed: int) -> list[Document]:
-        """Answers and judged comparisons, see the class. The family of an answer's text is "answer"."""
+        """The kinds of text of the class. The family of an answer alone is "answer", with principles "described"."""
         rng = self._rng("documents", seed)
         made = []
         for _ in range(n):
-            if rng.random() >= self.judging:
+            kind = rng.random()
+            if self.judging <= kind < self.judging + self.described:
+                made.append(self._description(rng))
+                continue
+            if kind >= self.judging:
                 symbol = rng.choice(LETTERS)
                 made.append(Document(f"{symbol}:{self.answer(rng, symbol)}", "answer", (), ()))
                 continue
@@ -272,6 +292,17 @@ class Principles(LanguageWorld):
             said = self.verdict(item, rng)
             made.append(Document(item.prompt + said, item.family, (item.key,), (said != item.answer,)))
         return made
+
+    def _description(self, rng: random.Random) -> Document:
+        for _ in range(TRIES):
+            symbol = rng.choice(LETTERS)
+            answer = self.answer(rng, symbol)
+            met = self.told(self.met(symbol, answer))
+            if met:
+                rng.shuffle(met)
+                given = f"|{answer}:{symbol}>"
+                return Document(given + "".join(met), "described", (), (), given)
+        raise ValueError("no answer differs clearly from the mean one; widen the dials, such as shortest and longest")
 
     def _item(self, rng: random.Random, family: str, split: Split) -> Item:
         principles = self._set(rng, int(family))

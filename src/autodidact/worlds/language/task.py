@@ -47,12 +47,14 @@ class Document:
     keys : of the items that are in it, with right or wrong answers; empty where none is.
     wrong : for each statement in it, whether it is false. Statements and keys are not the same number where a text
         states something that no item asks.
+    given : beginning of the text that is read and not learned; empty for its first symbol alone.
     """
 
     text: str
     family: str
     keys: tuple[str, ...]
     wrong: tuple[bool, ...]
+    given: str = ""
 
 
 class LanguageWorld(ABC):
