@@ -239,7 +239,7 @@ CLAIM = Claim(
                 "idle_hype": 0.1,
             },
             "base": {
-                "documents": 20_000,
+                "documents": 40_000,
                 "steps": 2_000,
                 "batch": 64,
                 "lr": 3e-3,
