@@ -311,9 +311,9 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "It was run first with bases of 500 updates, the third of which was right one time in eight, and with a student"
-        " that learned so fast that even true answers made it worse: consensus was ahead of the best single model by"
-        " 4.1 [-5.2, 13.4] points (results/earlier/ensemble_instruct_500_updates.json). Now bases have 1,000 updates and"
-        " the student a tenth of the rate, both chosen on the tuning seed, and the seeds are new.",
+        "It was run first with bases of 500 updates, the third of which was right one time in eight, and with a "
+        "student that learned so fast that even true answers made it worse: consensus was ahead of the best single "
+        "model by 4.1 [-5.2, 13.4] points (results/earlier/ensemble_instruct_500_updates.json). Now bases have "
+        "1,000 updates and the student a tenth of the rate, both chosen on the tuning seed, and the seeds are new.",
     ),
 )

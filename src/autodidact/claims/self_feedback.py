@@ -506,8 +506,9 @@ CLAIM = Claim(
     notes=(
         "How to look again, to pick and to hear others is asked for by signs that no text ever taught, so refining, "
         "picking and debate say what happens where a model has not learned to judge itself, and nothing more.",
-        "Bases of 3,000 updates each left no room on four of five seeds: their likeliest answers were right to 95 to 98"
-        " percent, on the fifth to 44 (results/earlier/self_feedback_3000_updates.json). So a base is trained here until"
-        " it is right every other time on inputs that nothing is reported on, and the claim was run again on new seeds.",
+        "Bases of 3,000 updates each left no room on four of five seeds: their likeliest answers were right to 95 "
+        "to 98 percent, on the fifth to 44 (results/earlier/self_feedback_3000_updates.json). So a base is trained "
+        "here until it is right every other time on inputs that nothing is reported on, and the claim was run "
+        "again on new seeds.",
     ),
 )
