@@ -49,8 +49,9 @@ CARD = Card(
     summary="A language model is trained by rewards of the answers that it draws itself: REINFORCE, RLOO, GRPO, PPO.",
     needs=(("input", "text"), ("prompt", "text")),
     abilities=("generate", "score", "choose"),
-    arguments=("reward", "estimator", "group", "beta", "kl"),
+    arguments=("reward", "estimator", "group", "completions", "beta", "kl"),
     claim="policy_gradient",
+    further=("seqgan", "modes"),
     extra="language",
 )
 
