@@ -67,7 +67,7 @@ def run(
     target = target - target.logsumexp(0)
     if way != "base":
         reward = Programmed(planted.reward)
-        shared: dict[str, Any] = {"reward": reward, "group": group, "missing_end": 0.0, "lr_scale": 1.0}
+        shared: dict[str, Any] = {"reward": reward, "group": group, "missing_end": 1.0, "lr_scale": 1.0}
         method: OnTask = (
             TrajectoryBalance(lm, task, tau=tau, temperature=hotter, **shared)
             if way == "balance"

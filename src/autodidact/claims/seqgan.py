@@ -77,7 +77,7 @@ def run(
             group=group,
             completions=completions,
             beta=0.0,
-            missing_end=0.0,
+            missing_end=1.0,
             lr_scale=1.0,
         )
         asked = question_source("questions", task, method.questions)

@@ -128,7 +128,7 @@ class OnTask(Method):
                 answers = self.said(questions, self.seed(step.progress))
                 for _ in range(pupil.lessons.passes):
                     total = pupil.learning(answers, step.progress.generator)
-                    found = step.descend(Loss(total, {"reward_loss": total}), only=name)
+                    found = step.descend(Loss(total, {"reward_loss": total.detach()}), only=name)
         return found
 
     def said(self, questions: Sequence[Question], seed: int) -> list[Answered]:

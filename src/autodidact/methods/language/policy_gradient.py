@@ -126,7 +126,7 @@ class PolicyGradient(OnTask):
     temperature : of drawing, above 0. Other than 1, the distribution at it is what is trained.
     completions : answers that are drawn from each token on to see what it is worth, for "reinforce", "self_critical"
         and "rloo"; 0 credits every token with the whole answer's reward. SeqGAN: 16. An answer of T tokens then costs
-        about T / 2 times as many more.
+        about completions T / 2 further ones.
     beta : price of a nat of divergence from the reference, 0 or more.
     kl : how it is paid: "reward" takes it off the reward; "k2", "k3" and "exact" stand in the loss.
     kl_target : divergence in nats an answer that beta is adapted towards; 0 leaves beta as it is.
