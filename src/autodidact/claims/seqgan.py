@@ -68,7 +68,8 @@ def run(
     elif way == "adversarial":
         torch.manual_seed(seed)
         task = oracle.task(known)
-        reward = Discriminator(lm, task, width=width, lessons=Lessons(**lessons))
+        timing = Lessons(**lessons)
+        reward = Discriminator(lm, task, width=width, lessons=timing)
         method = PolicyGradient(
             lm,
             task,
@@ -81,7 +82,7 @@ def run(
             lr_scale=1.0,
         )
         asked = question_source("questions", task, method.questions)
-        lm = taught(method, asked, steps=steps + reward.lessons.alone, batch=1, lr=lr, seed=seed)
+        lm = taught(method, asked, steps=steps + timing.alone, batch=1, lr=lr, seed=seed)
     found = _figures(lm, oracle, test, seed, 1.0)
     fresh = oracle.texts(test, seed + 2)
     found["unforeseen"] = -float(np.mean([one.mean for one in lm.score([START] * test, fresh)]))
