@@ -97,6 +97,22 @@ def test_the_method_table_shows_the_verdict_of_claims_that_were_run(checkout):
     assert next(line for line in lines if line.startswith("| 28 |")).endswith("|  |")
 
 
+def test_a_card_with_several_claims_shows_the_result_and_the_verdict_of_each(checkout):
+    names = cards()["policy_gradient"].claims
+    assert names[0] == cards()["policy_gradient"].claim
+    assert len(names) > 1
+    for name, verdict in zip(names[:2], ("held", "open"), strict=True):
+        result = RESULT | {"name": name, "number": 61, "verdict": verdict}
+        (checkout / "results" / f"{name}.json").write_text(json.dumps(result))
+    found = generated(checkout)
+    text = found[checkout / "docs/methods/policy_gradient.md"]
+    for name in names[:2]:
+        assert f"## Claim `{name}`" in text
+        assert f"`autodidact claim {name}` runs it again." in text
+    lines = found[checkout / "README.md"].splitlines()
+    assert next(line for line in lines if line.startswith("| 61 | [`policy_gradient`]")).endswith("| held, open |")
+
+
 def test_a_readme_without_markers_is_an_error():
     with pytest.raises(ValueError, match="markers <!-- methods -->"):
         replaced("nothing", "methods", "x")

@@ -234,6 +234,7 @@ FAST = Settings(steps=6, batch_size=3, lr=1e-2, weight_decay=0.0, deterministic=
     [
         {"estimator": "ppo", "inner": 2, "kl_target": 0.05, "reward": "checker + 0.2*novelty"},
         {"estimator": "reinforce", "kl": "k3"},
+        {"reward": "discriminator?width=8&alone=1&every=2 + 0.1*novelty", "completions": 2},
     ],
 )
 def test_a_training_that_was_cut_off_draws_what_it_would_have_drawn_and_ends_with_the_same_weights(

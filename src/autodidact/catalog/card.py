@@ -30,6 +30,7 @@ class Card:
     search : options that `autodidact choose` varies, each with its range in the form of `compare.space`; only methods
         that have some are tried where none are named.
     claim : name of the claim that proves it, empty where there is none.
+    further : names of further claims, each of another sentence of the paper; only beside a `claim`.
     extra : name of the optional dependencies that it needs, empty where the core suffices.
     encoder : the encoder that is used when none is named.
     members : names of the variants, for a suite.
@@ -49,10 +50,16 @@ class Card:
     arguments: tuple[str, ...] = ()
     search: tuple[tuple[str, str], ...] = ()
     claim: str = ""
+    further: tuple[str, ...] = ()
     extra: str = ""
     encoder: str = ""
     members: tuple[str, ...] = ()
     module: str = ""
+
+    @property
+    def claims(self) -> tuple[str, ...]:
+        """The names of all its claims, that which proves it first."""
+        return (self.claim, *self.further) if self.claim else ()
 
     @property
     def taught_by_labels(self) -> bool:

@@ -43,7 +43,7 @@ def generated(root: Path) -> dict[Path, str]:
     readme = (root / "README.md").read_text()
     readme = replaced(readme, "methods", method_table(results))
     readme = replaced(readme, "claims", claim_table(list(results.values())))
-    pages = {root / PAGES / f"{card.name}.md": page(card, results.get(card.claim)) for card in cards().values()}
+    pages = {root / PAGES / f"{card.name}.md": page(card, results) for card in cards().values()}
     return {root / "README.md": readme, root / "docs/speed.md": speed_page(root / "benchmarks"), **pages}
 
 
@@ -63,7 +63,7 @@ def write(root: Path) -> list[Path]:
 def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     """The results of the cards' claims that have been run, by name, in the order of the papers' numbers."""
     found = {}
-    for name in dict.fromkeys(card.claim for card in cards().values() if card.claim):
+    for name in dict.fromkeys(name for card in cards().values() for name in card.claims):
         path = folder / f"{name}.json"
         if not path.exists():
             continue
@@ -89,7 +89,7 @@ def method_table(results: Mapping[str, Mapping[str, Any]]) -> str:
             f"[`{card.name}`]({PAGES / card.name}.md)",
             card.kind,
             card.summary,
-            results[card.claim]["verdict"] if card.claim in results else "",
+            ", ".join(results[name]["verdict"] for name in card.claims if name in results),
         )
         for card in cards().values()
     ]
@@ -116,8 +116,8 @@ def claim_table(results: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def page(card: Card, result: Mapping[str, Any] | None) -> str:
-    """The page of one method."""
+def page(card: Card, results: Mapping[str, Mapping[str, Any]]) -> str:
+    """The page of one method, with the results of its claims among those by name."""
     facts = [("kind", card.kind), ("paper", card.paper + (f" (no. {card.number})" if card.number else ""))]
     facts += [("data", ", ".join(f"`{field}` ({kind})" for field, kind in card.needs))] if card.needs else []
     facts += [("gives", ", ".join(card.abilities))] if card.abilities else []
@@ -135,8 +135,9 @@ def page(card: Card, result: Mapping[str, Any] | None) -> str:
             for name, option in known.items()
         ]
         parts += ["## Options" if prefix else "## Arguments", _table(("", "type", "default", ""), rows)]
-    if result is not None:
-        parts += ["## Claim", _result(result)]
+    found = [results[name] for name in card.claims if name in results]
+    for result in found:
+        parts += [f"## Claim `{result['name']}`" if len(card.claims) > 1 else "## Claim", _result(result)]
     parts.append("*Generated from the source by `make readme`.*")
     return "\n\n".join(part for part in parts if part) + "\n"
 

@@ -34,7 +34,7 @@ from autodidact.evaluation.curves import Curves
 from autodidact.measures import mean_interval
 from autodidact.model.model import write_aside
 
-NAMES = tuple(sorted(card.claim for card in cards().values() if card.claim))
+NAMES = tuple(sorted(name for card in cards().values() for name in card.claims))
 FROZEN = Path(__file__).parent / "frozen"
 ORIGIN = ("seeds", "machine", "accelerator", "versions", "known")
 """What stays of a result that is extended: of which seeds, made where, and what that had extended in turn."""

@@ -18,7 +18,7 @@ def run(argv: Sequence[str]) -> None:
     """Parse, run, print arms, interval and verdict."""
     own = options_of(MODULE, "run_claim")
     parser = Parser("claim", "NAME[,NAME...] [options]", summary_of(MODULE, "run_claim"))
-    claims = sorted(card.claim for card in cards().values() if card.claim)
+    claims = sorted(name for card in cards().values() for name in card.claims)
     parser.positional(
         "name", f"of the claim, or of several with commas, which share the processes: {', '.join(claims)}"
     )

@@ -96,7 +96,7 @@ def page(of: Card) -> str:
         "choose": ", ".join(f"{name}={drawn}" for name, drawn in of.search),
         "variants": ", ".join(of.members),
         "install": of.extra and f"pip install 'autodidact[{of.extra}]'",
-        "claim": of.claim and f"autodidact claim {of.claim}",
+        "claim": of.claim and f"autodidact claim {','.join(of.claims)}",
         "source": of.module,
     }
     lines = [of.title, *textwrap.wrap(of.summary, width), ""]

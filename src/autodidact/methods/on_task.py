@@ -15,11 +15,11 @@ from autodidact.lm import Asked
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
-from autodidact.methods.method import Group, Method, Progress
+from autodidact.methods.method import Group, Loss, Method, Progress, Step
 from autodidact.model import Model
-from autodidact.rewards import Reward, named
+from autodidact.rewards import Answered, Reward, named
 from autodidact.rollouts import Drawn, Policy, Question, judged
-from autodidact.rollouts.judging import counted, learned_from
+from autodidact.rollouts.judging import answered, counted, learned_from
 
 
 class OnTask(Method):
@@ -27,7 +27,8 @@ class OnTask(Method):
 
     A constructor of these takes both by position and keyword arguments after them; only the latter are options of the
     command line. It is trained on the fields "input" and "prompt" of `questions`. What it draws follows from the
-    weights and the seed of the step alone.
+    weights and the seed of the step alone. A reward that learns does so here, before the policy's update, from answers
+    that are drawn for it; what else happens in an update is `improved`.
 
     Parameters
     ----------
@@ -40,6 +41,7 @@ class OnTask(Method):
 
     Attributes
     ----------
+    group : answers to each question of an update.
     dropped : answers that were left out since this process began, by reason.
 
     Raises
@@ -49,6 +51,7 @@ class OnTask(Method):
 
     needs: ClassVar = {"input": "text", "prompt": "text"}
     slots = ("lm",)
+    group = 1
 
     def __init__(
         self, policy: Policy, task: Task, *, reward: str | Reward, seconds: float, missing_end: float, lr_scale: float
@@ -57,7 +60,7 @@ class OnTask(Method):
         if not missing_end >= 0 or not lr_scale > 0:
             raise ValueError(f"missing_end is 0 or more and lr_scale above 0, got {missing_end} and {lr_scale}")
         self.policy, self.task = policy, task
-        self.reward = named(reward, task, seconds=seconds) if isinstance(reward, str) else reward
+        self.reward = named(reward, task, seconds=seconds, lm=policy.lm) if isinstance(reward, str) else reward
         self.missing_end, self.lr_scale = missing_end, lr_scale
         self._questions = {one.input: one for one in Question.of(task, learned_from(task, self.reward))}
         self.dropped = Counter[str]()
@@ -103,9 +106,53 @@ class OnTask(Method):
         self.dropped = counted(self.dropped, reasons, rewards)
         return rewards
 
+    def update(self, batch: Batch, step: Step) -> Loss:
+        taught = self.taught(self.asked(batch), step)
+        if taught is not None and step.progress.step < self._alone:
+            return taught
+        loss = self.improved(batch, step)
+        return loss if taught is None else Loss(loss.total, {**loss.terms, **taught.terms})
+
+    def improved(self, batch: Batch, step: Step) -> Loss:
+        """The policy's part of an update."""
+        with torch.no_grad(), torch.autocast(batch.ids.device.type, enabled=False):
+            views = self.views(batch, step.progress)
+        return step.descend(self.loss(views, step.progress), only="policy")
+
+    def taught(self, questions: Sequence[Question], step: Step) -> Loss | None:
+        """Let those rewards learn that are due; None where none is. Of several the log shows the last one's loss."""
+        found = None
+        for name, pupil in self._pupils:
+            assert pupil.lessons is not None
+            for _ in range(pupil.lessons.rounds if pupil.lessons.due(step.progress.step) else 0):
+                answers = self.said(questions, self.seed(step.progress))
+                for _ in range(pupil.lessons.passes):
+                    total = pupil.learning(answers, step.progress.generator)
+                    found = step.descend(Loss(total, {"reward_loss": total.detach()}), only=name)
+        return found
+
+    def said(self, questions: Sequence[Question], seed: int) -> list[Answered]:
+        """Answers of the policy that a reward learns from: such as it judges in an update."""
+        drawn = self.draw([one.asked for one in questions], group=self.group, seed=seed)
+        return answered(drawn, questions)
+
+    @property
+    def _pupils(self) -> list[tuple[str, Reward]]:
+        """The rewards that learn, by the name of their parameter group."""
+        return [(f"reward {number}", one) for number, one in enumerate(self.reward.learners)]
+
+    @property
+    def _alone(self) -> int:
+        """Updates in which nothing but the rewards learns."""
+        return max((one.lessons.alone for _, one in self._pupils if one.lessons is not None), default=0)
+
     def groups(self) -> list[Group]:
         learned = [p for p in self.lm.parameters() if p.requires_grad]
-        return [Group("policy", learned, lr_scale=self.lr_scale)]
+        found = [Group("policy", learned, lr_scale=self.lr_scale)]
+        for name, pupil in self._pupils:
+            assert pupil.lessons is not None
+            found.append(Group(name, pupil.parameters(), lr_scale=pupil.lessons.rate))
+        return found
 
     def kept(self) -> Model:
         return LanguageModel(self.lm, self.task)

@@ -74,6 +74,12 @@ PANELS = (
         "reward",
     ),
     Panel(
+        {"loss/reward_loss": "discriminator"},
+        "What the reward learns",
+        "Its own loss: 0.69 where it cannot tell answers from wanted ones, near 0 where it sees through all of them.",
+        "nats",
+    ),
+    Panel(
         {"loss/first": "first answers", "loss/second": "second answers"},
         "Reward of both answers",
         "Means over the answers drawn. The gap is what the second look is worth.",

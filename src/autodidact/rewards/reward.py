@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Float64
-from torch import nn
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor, nn
 
 from autodidact.lm.reward_model import RewardModel
 
@@ -41,22 +42,74 @@ class Unrewarded:
     why: str
 
 
+@dataclass(frozen=True)
+class Lessons:
+    """How a reward learns from the answers of the policy that learns from it.
+
+    Attributes
+    ----------
+    every : updates of the policy from one time it learns to the next, from 1.
+    rounds : sets of answers that are drawn anew each time, from 1.
+    passes : descents on each of these sets, from 1.
+    alone : updates at the start of the training in which it alone learns and the policy stays as it is, 0 or more.
+    rate : its learning rate as a multiple of the run's, above 0.
+
+    Raises
+    ------
+    ValueError : a number out of its range.
+    """
+
+    every: int = 1
+    rounds: int = 1
+    passes: int = 3
+    alone: int = 0
+    rate: float = 10.0
+
+    def __post_init__(self) -> None:
+        if min(self.every, self.rounds, self.passes) < 1 or self.alone < 0 or not self.rate > 0:
+            raise ValueError(
+                "a reward that learns has every, rounds and passes of 1 or more, alone of 0 or more and a rate above "
+                f"0; got {self.every}, {self.rounds}, {self.passes}, {self.alone} and {self.rate}"
+            )
+
+    def due(self, step: int) -> bool:
+        """Whether it learns before the policy's update of this number, from 0."""
+        return step < self.alone or (step - self.alone) % self.every == 0
+
+
 class Reward(nn.Module, ABC):
     """Says how good answers are, in units of its own; more is better.
 
-    It is a module so that what it remembers of earlier answers (as a buffer) is part of checkpoints. Nothing of it is
-    trained.
+    It is a module so that what it remembers of earlier answers (as a buffer), and what it learns from them (as
+    parameters), is part of checkpoints. One with `lessons` learns while the policy does: what trains the policy draws
+    answers, and descends `learning` of them as often as these say, on the reward's parameters alone.
 
     Attributes
     ----------
     needs_wanted : whether it can judge only answers to inputs whose output is known.
+    lessons : how it learns; None where it does not.
     """
 
     needs_wanted: ClassVar[bool] = False
+    lessons: Lessons | None = None
 
     @abstractmethod
     def judge(self, answers: Sequence[Answered]) -> Sequence[float | Unrewarded]:
-        """The reward of each answer, in their order."""
+        """The reward of each answer, in their order. Without gradient."""
+
+    def learning(self, answers: Sequence[Answered], generator: torch.Generator) -> Float[Tensor, ""]:
+        """What a reward with `lessons` descends, given answers that the policy drew just now.
+
+        Parameters
+        ----------
+        generator : on the CPU, of whatever it draws itself.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has lessons, and does not say what it learns")
+
+    @property
+    def learners(self) -> list[Reward]:
+        """Those of it and its parts that learn, in order."""
+        return [part for part in self.modules() if isinstance(part, Reward) and part.lessons is not None]
 
     @property
     def model(self) -> RewardModel | None:

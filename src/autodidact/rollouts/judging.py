@@ -63,6 +63,12 @@ def learned_from(task: Task, reward: Reward) -> list[str]:
     return found
 
 
+def answered(drawn: Drawn, questions: Sequence[Question]) -> list[Answered]:
+    """Questions with the answers that were drawn to each."""
+    asked = [question for question in questions for _ in range(drawn.group)]
+    return [question.answered(one.text) for question, one in zip(asked, drawn.completions, strict=True)]
+
+
 def judged(
     drawn: Drawn, questions: Sequence[Question], reward: Reward, *, missing_end: float = 0.0
 ) -> tuple[Float64[Tensor, " n"], Counter[str]]:
@@ -73,9 +79,7 @@ def judged(
     questions : what was asked, one a group of answers.
     missing_end : taken off the reward of an answer that was cut off, 0 or more.
     """
-    asked = [question for question in questions for _ in range(drawn.group)]
-    answers = [question.answered(one.text) for question, one in zip(asked, drawn.completions, strict=True)]
-    found, reasons = rewarded(reward, answers)
+    found, reasons = rewarded(reward, answered(drawn, questions))
     return torch.from_numpy(found) - missing_end * (~drawn.ended).double(), reasons
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
 from autodidact.catalog import Card, unknown
@@ -32,7 +32,8 @@ from autodidact.objectives import (
 from autodidact.objectives.likelihood import Normaliser
 from autodidact.objectives.shards import mean_over_processes
 from autodidact.rewards import Reward
-from autodidact.rollouts import Divergence, Policy, Question, advantages, judged, of_siblings, paid
+from autodidact.rollouts import Divergence, Drawn, Policy, Question, advantages, judged, of_siblings, paid
+from autodidact.rollouts.completing import worth_of_tokens
 from autodidact.rollouts.mixing import Begun, begun
 from autodidact.rollouts.policy import check_divergence
 from autodidact.rollouts.valuing import HeadValues, Values, reward_values
@@ -48,14 +49,17 @@ CARD = Card(
     summary="A language model is trained by rewards of the answers that it draws itself: REINFORCE, RLOO, GRPO, PPO.",
     needs=(("input", "text"), ("prompt", "text")),
     abilities=("generate", "score", "choose"),
-    arguments=("reward", "estimator", "group", "beta", "kl"),
+    arguments=("reward", "estimator", "group", "completions", "beta", "kl"),
     claim="policy_gradient",
+    further=("seqgan", "modes"),
     extra="language",
 )
 
 Estimator = Literal["reinforce", "self_critical", "rloo", "grpo", "ppo", "raml"]
 SIBLINGS = ("rloo", "grpo")
 """Estimators that compare the answers to one question with each other."""
+PLAIN = ("reinforce", "self_critical", "rloo")
+"""Estimators that only take something off the reward."""
 
 
 @dataclass(frozen=True)
@@ -102,17 +106,25 @@ class PolicyGradient(OnTask):
     spread, "ppo" a learned value of what has been written so far (GAE). "raml" is likelihood of the answers with
     weights proportional to exp(R / tau), with tau 0 of the best answers alone.
 
+    All tokens of an answer are credited with its reward. With `completions` each is credited with what answers that
+    begin up to it are worth (SeqGAN, 1609.05473), less what the estimator takes off: the first tokens no longer pay for
+    what the last ones did. With the reward "discriminator" that is SeqGAN.
+
     Parameters
     ----------
     lm : with weights that can be changed; where it has an adapter, only that is trained.
     task : what it is to become better at.
     reward : "checker" (the task's checker against outputs of examples), "rouge", "label", "length:N", "matches:REGEX",
-        "json", "novelty", "different", ``file.py:function`` (of input, answer, and wanted output or None), or the
-        folder of a run whose model can score; or a sum such as "checker + 0.2*length:40".
+        "json", "novelty", "different", "discriminator" (a network that learns to tell its answers from the wanted
+        outputs), ``file.py:function`` (of input, answer, and wanted output or None), or the folder of a run whose model
+        can score; or a sum such as "checker + 0.2*length:40".
     seconds : that a function of one's own may take for one answer.
     estimator : "reinforce", "self_critical", "rloo", "grpo", "ppo" or "raml", as above.
     group : answers to each question, from 1; 2 or more for "rloo" and "grpo".
     temperature : of drawing, above 0. Other than 1, the distribution at it is what is trained.
+    completions : answers that are drawn from each token on to see what it is worth, for "reinforce", "self_critical"
+        and "rloo"; 0 credits every token with the whole answer's reward. SeqGAN: 16. An answer of T tokens then costs
+        about completions T / 2 further ones.
     beta : price of a nat of divergence from the reference, 0 or more.
     kl : how it is paid: "reward" takes it off the reward; "k2", "k3" and "exact" stand in the loss.
     kl_target : divergence in nats an answer that beta is adapted towards; 0 leaves beta as it is.
@@ -153,6 +165,7 @@ class PolicyGradient(OnTask):
         estimator: Estimator = "rloo",
         group: int = 4,
         temperature: float = 1.0,
+        completions: int = 0,
         beta: float = 0.05,
         kl: Divergence = "reward",
         kl_target: float = 0.0,
@@ -178,6 +191,11 @@ class PolicyGradient(OnTask):
         least = 2 if estimator in SIBLINGS else 1
         if group < least:
             raise ValueError(f"'{estimator}' needs {least} or more answers to a question (group), got {group}")
+        if completions < 0 or (completions and estimator not in PLAIN):
+            raise ValueError(
+                f"completions are 0 or more, and above 0 for {', '.join(PLAIN)} only; got {completions} for "
+                f"'{estimator}'"
+            )
         for name, number in (
             ("beta", beta),
             ("kl_target", kl_target),
@@ -197,7 +215,7 @@ class PolicyGradient(OnTask):
             )
         policy = Policy(lm, temperature=temperature)
         super().__init__(policy, task, reward=reward, seconds=seconds, missing_end=missing_end, lr_scale=lr_scale)
-        self.estimator, self.group, self.inner = estimator, group, inner
+        self.estimator, self.group, self.inner, self.completions = estimator, group, inner, completions
         self.kl, self.kl_target = kl, kl_target
         self.clip, self.value_clip, self.entropy, self.mixed = clip, value_clip, entropy, mixed
         self.normaliser: Normaliser = float(task.max_tokens) if normaliser == "constant" else normaliser
@@ -216,7 +234,7 @@ class PolicyGradient(OnTask):
     def loss(self, views: Views, progress: Progress) -> Loss:
         return self.loss_of(self.rolled(views["questions"], views["seed"]))
 
-    def update(self, batch: Batch, step: Step) -> Loss:
+    def improved(self, batch: Batch, step: Step) -> Loss:
         views = self.views(batch, step.progress)
         rolled = self.rolled(views["questions"], views["seed"])
         for _ in range(self.inner):
@@ -237,6 +255,7 @@ class PolicyGradient(OnTask):
         """
         drawn = self.draw([one.asked for one in questions], group=self.group, seed=seed)
         rewards = self.judge(drawn, questions)
+        further = self._further(drawn, questions, rewards, seed) if self.completions else None
         tokens = drawn.tokens
         passed = self.policy.passed(tokens, "reward")
         old, ref = passed.logprobs, passed.logprobs - passed.kl
@@ -258,6 +277,8 @@ class PolicyGradient(OnTask):
             "beta": self.beta.to(old),
         }
         ahead, rewards, valued = found.flatten()[rows], rewards[rows].nan_to_num(), None
+        if further is not None:
+            ahead = ahead[:, None] + further[rows, : kept.ids.shape[1]].to(ahead)
         if self.value is not None:
             seen = self.value.seen(self.lm, kept)
             values = self.value(seen)
@@ -302,6 +323,25 @@ class PolicyGradient(OnTask):
             learned = [weight for weight in self.value.parameters() if weight.requires_grad]
             found.append(Group("value", learned, lr_scale=self.lr_scale * self.value.rate))
         return found
+
+    def _further(
+        self, drawn: Drawn, questions: Sequence[Question], rewards: Float64[Tensor, " n"], seed: int
+    ) -> Float64[Tensor, "n t"]:
+        """By how much more each token is worth than the answer it stands in; 0 outside of answers that count."""
+        worth, reasons = worth_of_tokens(
+            self.policy,
+            drawn,
+            questions,
+            self.reward,
+            rewards,
+            completions=self.completions,
+            max_tokens=self.task.max_tokens,
+            stop=self.task.style.stop,
+            seed=seed,
+            missing_end=self.missing_end,
+        )
+        self.dropped = self.dropped + reasons
+        return (worth - rewards[:, None]).where(drawn.tokens.answer.cpu(), 0.0).nan_to_num()
 
     @property
     def _price(self) -> float:

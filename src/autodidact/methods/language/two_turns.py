@@ -22,8 +22,9 @@ from autodidact.methods.method import Loss, Progress, Views
 from autodidact.methods.on_task import OnTask
 from autodidact.model import Model
 from autodidact.objectives import mean_over_tokens, reinforce_loss, rloo
-from autodidact.rewards import Reward
-from autodidact.rollouts import Policy, Question, advantages
+from autodidact.rewards import Answered, Reward
+from autodidact.rollouts import Drawn, Policy, Question, advantages
+from autodidact.rollouts.judging import answered
 
 Credit = Literal["instant", "return"]
 InLoss = Literal["exact", "k3"]
@@ -149,13 +150,7 @@ class TwoTurns(OnTask):
         ------
         ValueError : not one second answer of the first update has a reward, with the reasons.
         """
-        first = self.draw([one.prompt for one in questions], group=self.firsts, seed=seed)
-        asked = [question for question in questions for _ in range(self.firsts)]
-        again = [
-            asked_again(self.lm, one.prompt, said, self.request)
-            for one, said in zip(asked, first.completions, strict=True)
-        ]
-        second = self.draw(again, group=self.follow, seed=seed + 1)
+        first, asked, second = self._drawn(questions, seed)
         r1, r2 = self.judge(first, questions), self.judge(second, asked)
         r1 = first.groups(r1)
         r2 = r2.reshape(*r1.shape, self.follow)
@@ -183,6 +178,20 @@ class TwoTurns(OnTask):
             a2.flatten().to(self.lm.device, torch.float32),
             {name: value.to(self.lm.device, torch.float32).nan_to_num() for name, value in figures.items()},
         )
+
+    def said(self, questions: Sequence[Question], seed: int) -> list[Answered]:
+        first, asked, second = self._drawn(questions, seed)
+        return [*answered(first, questions), *answered(second, asked)]
+
+    def _drawn(self, questions: Sequence[Question], seed: int) -> tuple[Drawn, list[Question], Drawn]:
+        """First answers, the question that each is to, and the second answers after each."""
+        first = self.draw([one.prompt for one in questions], group=self.firsts, seed=seed)
+        asked = [question for question in questions for _ in range(self.firsts)]
+        again = [
+            asked_again(self.lm, one.prompt, said, self.request)
+            for one, said in zip(asked, first.completions, strict=True)
+        ]
+        return first, asked, self.draw(again, group=self.follow, seed=seed + 1)
 
     def loss_of(self, attempts: Attempts) -> Loss:
         """What the policy descends on drawn attempts; its value means nothing but its gradient.

@@ -5,6 +5,8 @@ from autodidact.worlds.language.arithmetic import ModularSums, TwoTurnSums
 from autodidact.worlds.language.commands import Commands
 from autodidact.worlds.language.docstrings import Docstrings
 from autodidact.worlds.language.facts import Facts
+from autodidact.worlds.language.modes import PlantedModes
+from autodidact.worlds.language.oracle import Oracle
 from autodidact.worlds.language.principles import Principles
 from autodidact.worlds.language.ratings import RatedSums
 from autodidact.worlds.language.strings import Strings
@@ -18,6 +20,8 @@ __all__ = [
     "Item",
     "LanguageWorld",
     "ModularSums",
+    "Oracle",
+    "PlantedModes",
     "Principles",
     "RatedSums",
     "Split",

@@ -1,0 +1,214 @@
+"""Reinforcement Learning for Generative AI (2308.14328): a policy gradient drops modes that trajectory balance covers,
+tried on a reward of eight equal modes whose distribution is summed up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from autodidact.claims.bases import kept_base, taught
+from autodidact.claims.claim import Claim, Figures, Statement
+from autodidact.claims.engine import default_cache
+from autodidact.lm.kept import LanguageModel
+from autodidact.lm.local import LocalLM
+from autodidact.lm.tiny import tiny_lm
+from autodidact.methods.language.policy_gradient import PolicyGradient
+from autodidact.methods.language.sft import SFT
+from autodidact.methods.language.trajectory_balance import TrajectoryBalance
+from autodidact.methods.on_task import OnTask
+from autodidact.model import Model
+from autodidact.recipes.improving import example_source, question_source
+from autodidact.rewards.programs import Programmed
+from autodidact.worlds.language.modes import START, PlantedModes
+
+Way = Literal["base", "gradient", "balance"]
+FOUND = 0.25
+"""A mode counts as found from this share of the probability that it is to have."""
+
+
+def run(
+    *,
+    way: Way,
+    price: float,
+    entropy: float,
+    seed: int,
+    world: Mapping[str, Any],
+    model: Mapping[str, Any],
+    base: Mapping[str, Any],
+    steps: int,
+    lr: float,
+    group: int,
+    tau: float,
+    hotter: float,
+) -> dict[str, float]:
+    """What one way makes of a model that writes all texts about as often. `price` is that of a nat of divergence, in
+    units of tau: at 1, what is climbed is highest at the distribution that is asked for.
+
+    The distribution that is asked for is ref(y) exp(R(y) / tau), over all texts of the right length. ``modes`` is how
+    many of the planted ones the model gives at least a quarter of the probability that they have there. ``missed`` is
+    the divergence of the model from it, KL(target || model), in nats, and ``strayed`` that of the target from the
+    model, KL(model || target) among texts of the right length. ``reward`` is the expected reward, ``wrong`` the
+    probability of texts of another length, in percent.
+    """
+    planted = PlantedModes(**world, seed=seed)
+    task = planted.task()
+    source = example_source("texts", [(START, text) for text in planted.texts])
+
+    def make() -> Model:
+        lm = tiny_lm([*planted.alphabet, START], context=2 * planted.length + 2, seed=seed, **model)
+        return LanguageModel(taught(SFT(lm), source, seed=seed, **base))
+
+    key = {"world": "modes", **world, "seed": seed, "model": dict(model), "base": dict(base)}
+    lm = kept_base(default_cache().parent / "bases", key, make)
+    target = _log_probabilities(lm, planted) + planted.worth / tau
+    target = target - target.logsumexp(0)
+    if way != "base":
+        reward = Programmed(planted.reward)
+        shared: dict[str, Any] = {"reward": reward, "group": group, "missing_end": 1.0, "lr_scale": 1.0}
+        method: OnTask = (
+            TrajectoryBalance(lm, task, tau=tau, temperature=hotter, **shared)
+            if way == "balance"
+            else PolicyGradient(lm, task, estimator="reinforce", beta=price * tau, entropy=entropy, **shared)
+        )
+        asked = question_source("questions", task, method.questions)
+        lm = taught(method, asked, steps=steps, batch=1, lr=lr, seed=seed)
+    return _figures(_log_probabilities(lm, planted), target, planted)
+
+
+@torch.no_grad()
+def _log_probabilities(lm: LocalLM, planted: PlantedModes) -> Float64[Tensor, " n"]:
+    """Of all texts, with their end."""
+    return torch.tensor([one.total for one in lm.score([START] * len(planted.texts), planted.texts)]).double()
+
+
+def _figures(found: Float64[Tensor, " n"], target: Float64[Tensor, " n"], planted: PlantedModes) -> dict[str, float]:
+    mass = found.logsumexp(0)
+    among = found - mass
+    places = [planted.texts.index(mode) for mode in planted.modes]
+    return {
+        "modes": float(sum(float(found[k]) > float(target[k]) + torch.tensor(FOUND).log().item() for k in places)),
+        "missed": float((target.exp() * (target - found)).sum()),
+        "strayed": float((among.exp() * (among - target)).sum()),
+        "reward": float((found.exp() * planted.worth).sum()),
+        "wrong": 100 * (1 - float(mass.exp())),
+        "mass": 100 * float(found[places].exp().sum()),
+    }
+
+
+def _over(f: Figures, other: str, figure: str = "modes") -> float:
+    return f["balance"][figure] - f[other][figure]
+
+
+CLAIM = Claim(
+    name="modes",
+    number=61,
+    statement="Of eight equal modes of a reward, trajectory balance finds at least 2 more than REINFORCE.",
+    run=run,
+    arms={
+        "base": {"way": "base", "price": 0.0, "entropy": 0.0},
+        "reinforce": {"way": "gradient", "price": 0.0, "entropy": 0.0},
+        "+ entropy": {"way": "gradient", "price": 0.0, "entropy": 0.05},
+        "+ divergence": {"way": "gradient", "price": 1.0, "entropy": 0.0},
+        "balance": {"way": "balance", "price": 0.0, "entropy": 0.0},
+    },
+    scales={
+        "laptop": {
+            "world": {"letters": 4, "length": 4, "modes": 8, "reach": 1, "decoys": 4},
+            "model": {"width": 32, "depth": 1, "heads": 2},
+            "base": {"steps": 150, "batch": 128, "lr": 3e-3},
+            "steps": 400,
+            "lr": 1e-3,
+            "group": 64,
+            "tau": 0.2,
+            "hotter": 1.0,
+        },
+        "gpu": {
+            "world": {"letters": 6, "length": 6, "modes": 8, "reach": 2, "decoys": 32},
+            "model": {"width": 64, "depth": 2, "heads": 2},
+            "base": {"steps": 500, "batch": 256, "lr": 3e-3},
+            "steps": 1_000,
+            "lr": 1e-3,
+            "group": 256,
+            "tau": 0.2,
+            "hotter": 1.0,
+        },
+        "tiny": {
+            "world": {"letters": 2, "length": 4, "modes": 2, "reach": 1, "decoys": 1},
+            "model": {"width": 8, "depth": 1, "heads": 2},
+            "base": {"steps": 2, "batch": 8, "lr": 3e-3},
+            "steps": 2,
+            "lr": 2e-3,
+            "group": 4,
+            "tau": 0.2,
+            "hotter": 1.0,
+        },
+    },
+    metric="modes",
+    budget="{steps} updates of {group} texts each",
+    tuning_seeds=(1000,),
+    statements=(
+        Statement(
+            "modes",
+            "modes found by trajectory balance minus by REINFORCE",
+            lambda f: _over(f, "reinforce"),
+            margin=2.0,
+            role="main",
+            unit="modes",
+        ),
+        Statement(
+            "modes against entropy",
+            "the same against REINFORCE with a bonus for entropy",
+            lambda f: _over(f, "+ entropy"),
+            unit="modes",
+        ),
+        Statement(
+            "modes against a divergence",
+            "the same against REINFORCE with a price of the divergence, whose optimum is the same distribution",
+            lambda f: _over(f, "+ divergence"),
+            unit="modes",
+        ),
+        Statement(
+            "nearer the distribution",
+            "divergence of the model from the distribution that is asked for, after REINFORCE minus after trajectory "
+            "balance",
+            lambda f: -_over(f, "reinforce", "missed"),
+            unit="nats",
+        ),
+        Statement(
+            "the reward can be climbed",
+            "expected reward after REINFORCE",
+            lambda f: f["reinforce"]["reward"],
+            margin=0.7,
+            role="premise",
+        ),
+        Statement(
+            "no mode is found before",
+            "modes that the model gives their share before it is trained by rewards",
+            lambda f: f["base"]["modes"],
+            margin=0.5,
+            direction="below",
+            role="premise",
+            unit="modes",
+        ),
+        Statement(
+            "it is the reward that is learned",
+            "expected reward after trajectory balance minus before",
+            lambda f: _over(f, "base", "reward"),
+            margin=0.15,
+            role="guard",
+        ),
+        Statement(
+            "texts stay texts",
+            "probability of texts of another length after trajectory balance",
+            lambda f: f["balance"]["wrong"],
+            margin=5.0,
+            direction="below",
+            role="guard",
+            unit="percent",
+        ),
+    ),
+)
