@@ -79,11 +79,14 @@ def _preference(line: str) -> Pair | str:
         return "not JSON"
     if not isinstance(row, dict):
         return "not an object"
-    texts = [row.get("prompt", row.get("input")), row.get("chosen"), row.get("rejected")]
-    for name, text in zip(("prompt", "chosen", "rejected"), texts, strict=True):
+    texts: dict[str, Any] = {
+        "prompt": row.get("prompt", row.get("input")),
+        **{name: row.get(name) for name in ("chosen", "rejected")},
+    }
+    for name, text in texts.items():
         if not isinstance(text, str):
             return f"without a text '{name}'"
-    prompt, chosen, rejected = texts[0], texts[1].strip(), texts[2].strip()
+    prompt, chosen, rejected = texts["prompt"], texts["chosen"].strip(), texts["rejected"].strip()
     if not chosen or not rejected:
         return "with an empty answer"
     return "with the same answer twice" if chosen == rejected else (prompt, chosen, rejected)
