@@ -211,4 +211,11 @@ CLAIM = Claim(
             unit="percent",
         ),
     ),
+    notes=(
+        "Tried on the tuning seed alone. Of 4,096 texts neither trajectory balance nor REINFORCE, with a price of "
+        "divergence or without, found a mode in 200 updates, and at rates of 0.002 and 0.003 plain REINFORCE ended at "
+        "texts that are worth nothing. With the settings here it ends at 1 mode of 8 (expected reward 0.99, 10.9 nats "
+        "from the distribution that is asked for), trajectory balance at 5 (0.49 and 0.77 nats); at tau 0.1 and 250 "
+        "updates at 2. The bonus for entropy, and the price of divergence at these settings, were not tried.",
+    ),
 )

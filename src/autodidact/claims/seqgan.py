@@ -78,7 +78,7 @@ def run(
             group=group,
             completions=completions,
             beta=0.0,
-            missing_end=1.0,
+            missing_end=0.0,
             lr_scale=1.0,
         )
         asked = question_source("questions", task, method.questions)
@@ -139,10 +139,10 @@ CLAIM = Claim(
             "base": {"steps": 300, "batch": 64, "lr": 3e-3},
             "texts": 2_000,
             "test": 500,
-            "steps": 60,
+            "steps": 50,
             "lr": 1e-3,
             "group": 64,
-            "lessons": {"every": 1, "rounds": 1, "passes": 3, "alone": 40, "rate": 3.0},
+            "lessons": {"every": 1, "rounds": 1, "passes": 3, "alone": 20, "rate": 3.0},
             "width": 32,
         },
         "gpu": {
@@ -226,5 +226,11 @@ CLAIM = Claim(
             direction="below",
             unit="nats",
         ),
+    ),
+    notes=(
+        "Tried on the tuning seed alone, with 25 updates at 4 completions: 3.44 nats a symbol against 3.67 after "
+        "likelihood, 3.65 after a longer one of 40 updates and 2.37 of the oracle's own texts; at the same entropy the "
+        "longer likelihood has 3.43, and texts of the right length fell from 95 to 76 percent, more than the guard "
+        "allows. A penalty of 1 for texts that were cut off made the lengths worse (35 percent), so there is none.",
     ),
 )
