@@ -4,9 +4,11 @@ from autodidact.worlds.language.arithmetic import ModularSums, TwoTurnSums
 from autodidact.worlds.language.commands import Commands
 from autodidact.worlds.language.facts import Facts
 from autodidact.worlds.language.principles import Principles
+from autodidact.worlds.language.puzzles import TwoTurnPuzzles
 from autodidact.worlds.language.ratings import RatedSums
 from autodidact.worlds.language.strings import Strings
 from autodidact.worlds.language.task import Document, Item, LanguageWorld, Split
+from autodidact.worlds.language.two_turns import TwoTurnWorld
 
 __all__ = [
     "Commands",
@@ -19,5 +21,7 @@ __all__ = [
     "RatedSums",
     "Split",
     "Strings",
+    "TwoTurnPuzzles",
     "TwoTurnSums",
+    "TwoTurnWorld",
 ]
