@@ -16,11 +16,13 @@ from autodidact.evaluation.table import Table
 from autodidact.evaluation.two_turns import transitions
 from autodidact.lm.adapters import adapter_off, add_adapter
 from autodidact.lm.kept import LanguageModel
+from autodidact.lm.lm import Prompt, Sampling
 from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.task import Demonstration, Style, Task
 from autodidact.lm.tiny import tiny_lm
+from autodidact.lm.turns import asked_again, two_answers
 from autodidact.measures.editing import edit_ratio
-from autodidact.methods.language.two_turns import TwoTurns, credited, shaped
+from autodidact.methods.language.two_turns import TwoTurns, credited, mixed_in, shaped
 from autodidact.model import load_model
 from autodidact.recipes.self_correct import SelfCorrect
 from autodidact.rewards.programs import Programmed
@@ -152,6 +154,59 @@ def test_attempts_are_compared_with_their_siblings_by_a_loop(lm, credit):
         assert before[: len(said)] == said
 
 
+@pytest.mark.parametrize("credit", ["instant", "return"])
+def test_first_answers_of_the_reference_are_mixed_in_for_second_answers_alone_by_a_loop(lm, credit):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        without, made = method(lm, credit=credit), method(lm, credit=credit, mixed=1.0)
+    moved(lm)
+    plain, found = attempted(without), attempted(made)
+    # The policy's own attempts, and what they weigh, are what they are without.
+    assert len(plain.second) == 24
+    assert len(found.second) == 32
+    assert torch.equal(found.first.ids, plain.first.ids)
+    torch.testing.assert_close(found.first_advantages, plain.first_advantages)
+    torch.testing.assert_close(found.second_advantages[:24], plain.second_advantages, atol=1e-5, rtol=0)
+    alone, mixed = (
+        [row[mask].tolist() for row, mask in zip(one.ids, one.attention, strict=True)]
+        for one in (plain.second, found.second)
+    )
+    assert mixed[:24] == alone
+    # What the others follow from was drawn by what the model was before it was moved.
+    start = made.policy.start
+    assert start is not None
+    drawn = start.generate(["ab>", "cc>"], Sampling(1, TASK.max_tokens, stop=STYLE.stop, seed=1 + 2))
+    r2 = rewards_of(made, found.second)[24:]
+    for place, (asked, (before,)) in enumerate(zip(("ab>", "cc>"), drawn, strict=True)):
+        r1 = letters("", before.text.strip(), None)
+        worth = [r + 2.0 * (r - r1) for r in r2[4 * place : 4 * place + 4]]
+        expected = [w - (sum(worth) - w) / 3 for w in worth]
+        assert found.second_advantages[24 + 4 * place :][:4].tolist() == pytest.approx(expected, abs=1e-5)
+        (prompt,) = lm.wording.prompt_ids([Prompt.of(asked)])
+        begun = [*prompt, *(token for token in before.tokens if token not in lm.ends)]
+        assert all(row[: len(begun)] == begun for row in mixed[24 + 4 * place :][:4])
+    assert {name: float(found.figures[name]) for name in ("first", "second", "edited")} == pytest.approx(
+        {name: float(plain.figures[name]) for name in ("first", "second", "edited")}
+    )
+    assert float(found.figures["mixed"]) == pytest.approx(2 / 8)
+    # Second answers all count alike.
+    each = made.lm.logprobs(found.second).sum(dim=1)
+    bare = replace(found, first_advantages=torch.zeros_like(found.first_advantages))
+    made.beta_first = made.beta_second = 0.0
+    alone = -(each * found.second_advantages).mean() / TASK.max_tokens
+    torch.testing.assert_close(gradient(made, made.loss_of(bare).total), gradient(made, alone), atol=1e-6, rtol=1e-4)
+
+
+def test_the_reference_answers_as_large_a_share_of_the_questions_as_was_asked_for(lm):
+    questions = list(range(4000))
+    third, half = (mixed_in(questions, share, 5) for share in (1 / 3, 0.5))  # type: ignore[arg-type]
+    assert set(third) < set(half)
+    assert abs(len(half) / 4000 - 0.5) < 0.04
+    assert half == mixed_in(questions, 0.5, 5) != mixed_in(questions, 0.5, 6)  # type: ignore[arg-type]
+    assert mixed_in(questions, 0.0, 5) == []  # type: ignore[arg-type]
+    assert mixed_in(questions, 1.0, 5) == questions  # type: ignore[arg-type]
+
+
 def test_the_first_stage_has_no_policy_gradient_on_first_answers_only_the_divergence(lm):
     made = method(lm, rewarded_first=False, alpha=0.0, beta_first=0.7, beta_second=0.0)
     found = attempted(made)
@@ -234,6 +289,26 @@ def test_delta_is_what_was_fixed_less_what_was_broken():
         transitions(task, [("a", "a")])
 
 
+def test_where_several_answers_are_right_a_judge_of_ones_own_says_so():
+    task = replace(TASK, test=tuple(Demonstration(w, w[0]) for w in ("abc", "bca")))
+    found = transitions(task, [("c", "b"), ("x", "c")], lambda one, said: said in one.input)
+    assert (found["first"], found["second"], found["fixed"], found["broken"]) == (0.5, 1.0, 0.5, 0.0)
+
+
+def test_two_answers_are_drawn_as_asked_or_are_the_likeliest(lm):
+    sampling = Sampling(1, TASK.max_tokens, stop=STYLE.stop, seed=7)
+    words = ["ab", "cc", "ba", "ca"]
+    for how in (sampling, None):
+        asked = how or replace(sampling, temperature=0.0)
+        expected = []
+        for word in words:
+            first = lm.generate([f"{word}>"], asked)[0][0]
+            second = lm.generate([asked_again(lm, f"{word}>", first, "!")], asked)[0][0]
+            expected.append((first.text.strip(), second.text.strip()))
+        assert two_answers(lm, TASK, words, "!", how) == expected
+    assert two_answers(lm, TASK, words, "!", sampling) != two_answers(lm, TASK, words, "!")
+
+
 @pytest.mark.parametrize(
     ("a", "b", "ratio"),
     [("", "", 0), ("abc", "abc", 0), ("abc", "", 1), ("kitten", "sitting", 3 / 7), ("131", "132", 1 / 3)],
@@ -242,11 +317,11 @@ def test_the_edit_ratio_is_levenshteins_distance_over_the_longer(a, b, ratio):
     assert edit_ratio(a, b) == edit_ratio(b, a) == pytest.approx(ratio)
 
 
-QUICK = Settings(steps=3, batch_size=4, lr=1e-2, weight_decay=0.0, deterministic=True)
-OPTIONS = {"request": "!", "firsts": 2, "follow": 2, "lr_scale": 1.0, "alpha": 5.0}
+QUICK = Settings(steps=3, batch_size=4, lr=1e-2, weight_decay=0.0, deterministic=True, checkpoint_steps=1)
+OPTIONS = {"request": "!", "firsts": 2, "follow": 2, "lr_scale": 1.0, "alpha": 5.0, "mixed": 0.5}
 
 
-def test_a_run_of_both_stages_goes_on_after_a_kill_and_ends_as_if_it_had_not_been(lm, tmp_path, monkeypatch):
+def test_a_run_of_both_stages_goes_on_after_two_kills_and_ends_as_if_there_had_been_none(lm, tmp_path, monkeypatch):
     def go(out, model):
         return improve("self_correct", model, TASK, out=out, settings=QUICK, method_arguments=OPTIONS, quiet=True)
 
@@ -254,6 +329,11 @@ def test_a_run_of_both_stages_goes_on_after_a_kill_and_ends_as_if_it_had_not_bee
     with monkeypatch.context() as patched:
         patched.setattr(SelfCorrect, "second", _killed)
         with pytest.raises(KeyboardInterrupt):
+            go(tmp_path / "cut", lm.frozen().requires_grad_())
+    with monkeypatch.context() as patched:
+        # In the second update of the second stage, in which first answers of the reference are mixed in.
+        patched.setattr(TwoTurns, "attempted", _killed_at(TwoTurns.attempted, 2))
+        with pytest.raises(MemoryError):
             go(tmp_path / "cut", lm.frozen().requires_grad_())
     back = go(tmp_path / "cut", lm.frozen().requires_grad_())
     assert isinstance(back, LanguageModel)
@@ -289,11 +369,31 @@ def test_an_adapter_switched_off_is_the_reference_of_both_stages(lm):
     with adapter_off(lm), torch.no_grad():
         expected = lm.logprobs(found.first)
     torch.testing.assert_close(second.policy.reference(found.first), expected)
+    mixing = SelfCorrect(request="!", mixed=1.0).second(lm, TASK, "base")
+    with adapter_off(lm):
+        theirs = lm.generate(["ab>"], Sampling(1, TASK.max_tokens, stop=STYLE.stop, seed=0 + 2))[0][0]
+    read = mixing.attempted([mixing._questions["ab"]], 0).second
+    before = read.ids[-1][read.attention[-1] & ~read.answer[-1]].tolist()
+    (prompt,) = lm.wording.prompt_ids([Prompt.of("ab>")])
+    begun = [*prompt, *(token for token in theirs.tokens if token not in lm.ends)]
+    assert before[: len(begun)] == begun
     assert recipe.second(lm, TASK, "now").policy.start is not None
 
 
 def _killed(*_, **__):
     raise KeyboardInterrupt
+
+
+def _killed_at(attempted, number):
+    """The method until it is called for that time."""
+    calls = itertools.count(1)
+
+    def called(*given):
+        if next(calls) == number:
+            raise MemoryError
+        return attempted(*given)
+
+    return called
 
 
 @pytest.mark.parametrize(
@@ -305,6 +405,7 @@ def _killed(*_, **__):
         ({"credit": "retrun"}, "did you mean 'return'"),
         ({"kl": "k1"}, "unknown divergence in the loss 'k1'"),
         ({"beta": -0.1}, "are 0 or more"),
+        ({"mixed": 1.5}, r"is in \[0, 1\], got 1.5"),
     ],
 )
 def test_options_that_make_no_sense_are_refused_at_once(options, said):

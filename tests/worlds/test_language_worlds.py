@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import re
 from collections import Counter
-from itertools import pairwise
 from statistics import mean
 from time import process_time
 
@@ -22,14 +22,24 @@ from autodidact.worlds.language import (
     ModularSums,
     Principles,
     Strings,
+    TwoTurnPuzzles,
     TwoTurnSums,
+    TwoTurnWorld,
 )
-from autodidact.worlds.language.arithmetic import FIX, KEEP
 from autodidact.worlds.language.facts import SAYINGS, VERBS
 from autodidact.worlds.language.principles import TRAITS
 from autodidact.worlds.language.strings import GREETING, OPERATIONS, balanced
+from autodidact.worlds.language.two_turns import FIX, KEEP, plain
 
-WORLDS: tuple[LanguageWorld, ...] = (Strings(), ModularSums(), TwoTurnSums(), Principles(), Facts(), Docstrings())
+WORLDS: tuple[LanguageWorld, ...] = (
+    Strings(),
+    ModularSums(),
+    TwoTurnSums(),
+    TwoTurnPuzzles(),
+    Principles(),
+    Facts(),
+    Docstrings(),
+)
 every_world = pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
 shares = st.integers(0, 20).map(lambda twentieths: twentieths / 20)
 words = st.text("abcdefghij", min_size=1, max_size=12)
@@ -51,9 +61,10 @@ def test_the_oracle_accepts_the_truth_and_no_corruption_of_it(world: LanguageWor
         assert world.check(item, right)
         assert world.check(item, f" {right} ")
         assert world.credit(item, right) == 1.0
-        place = rng.randrange(len(right) - len(item.answer), len(right))
-        changed = right[:place] + rng.choice([s for s in world.alphabet if s not in right + " 0"]) + right[place + 1 :]
-        # Zeros before a number change nothing, so it is not its own digit that runs on.
+        place, held = rng.randrange(len(right) - len(item.answer), len(right)), right + right.swapcase() + " 0"
+        changed = right[:place] + rng.choice([s for s in world.alphabet if s not in held]) + right[place + 1 :]
+        # Zeros before a number change nothing, so it is not its own digit that runs on. Nor is the value of a puzzle
+        # changed to its other one, for there may be several right answers.
         longer = right + ("1" if isinstance(world, ModularSums) else right[-1])
         for false in (changed, longer, right[:-1], ""):
             assert not world.check(item, false), (item, false)
@@ -156,7 +167,7 @@ def test_a_family_that_is_used_up_is_left_to_the_others():
 def test_operations_on_strings_do_what_they_say(word: str):
     done = {name: operation.apply(word) for name, operation in OPERATIONS.items()}
     assert done["reverse"] == "".join(word[i] for i in range(len(word) - 1, -1, -1))
-    assert all(a <= b for a, b in pairwise(done["sort"]))
+    assert all(a <= b for a, b in itertools.pairwise(done["sort"]))
     assert done["sort_down"] == done["sort"][::-1]
     assert Counter(done["sort"]) == Counter(word) == Counter(done["rotate_1"]) == Counter(done["rotate_2"])
     assert all(done["rotate_1"][i] == word[(i + 1) % len(word)] for i in range(len(word)))
@@ -384,6 +395,140 @@ def test_a_second_attempt_is_judged_without_its_token():
     assert world.check(item, KEEP + "132")
     assert not world.check(item, KEEP + "131")
     assert world.credit(item, KEEP + "131") == pytest.approx(2 / 3)
+
+
+# Puzzles with two attempts.
+
+
+def solved(prompt: str, values: str) -> bool:
+    """Whether every clause holds, read letter by letter."""
+    true = {name.lower(): name.islower() for name in values}
+    return all(
+        any(true[literal.lower()] == literal.islower() for literal in clause)
+        for clause in prompt.removesuffix("=").split(",")
+    )
+
+
+def every_assignment(variables: int) -> list[str]:
+    return [
+        "".join(values) for values in itertools.product(*("Pp", "Qq", "Rr", "Ss", "Tt", "Uu", "Vv", "Ww")[:variables])
+    ]
+
+
+@settings(max_examples=12, deadline=None)
+@given(st.integers(3, 8), st.integers(2, 6), st.integers(0, 10**6))
+def test_every_puzzle_is_as_asked_and_its_answers_are_those_that_a_search_finds(
+    variables: int, clauses: int, seed: int
+):
+    world = TwoTurnPuzzles(variables=variables, clauses=clauses)
+    for item in world.items(15, seed):
+        read = re.findall("[a-z]{2}", item.prompt, flags=re.IGNORECASE)
+        assert item.prompt == ",".join(read) + "="
+        assert len({frozenset(clause) for clause in read}) == clauses
+        assert all(clause[0].lower() != clause[1].lower() for clause in read)
+        assert {frozenset(clause) for clause in item.key.split(",")} == {frozenset(clause) for clause in read}
+        found = [values for values in every_assignment(variables) if solved(item.prompt, values)]
+        assert found
+        assert found == world.answers(item.prompt)
+        assert item.answer == found[0]
+        for values in every_assignment(variables):
+            assert world.check(item, values) == (values in found)
+            assert world.check(item, KEEP + values) == world.right(item.prompt, FIX + values) == (values in found)
+            assert (world.credit(item, FIX + values) == 1) == (values in found)
+        for broken in (
+            "",
+            found[0][:-1],
+            found[0] + found[0][-1],
+            "x" + found[0][1:],
+            found[0][::-1],
+            KEEP + FIX,
+            FIX + KEEP + found[0],
+        ):
+            assert not world.check(item, broken)
+            assert world.credit(item, broken) == 0
+        both = {name for clause in read for name in clause if name.islower() and name.upper() in item.prompt}
+        assert item.difficulty == 1 + len(both)
+
+
+def test_a_wrong_answer_earns_the_share_of_clauses_that_hold():
+    world = TwoTurnPuzzles()
+    item = Item("pQ,qr,Ps,St=", "PQrST", "puzzle", 2, "")
+    assert world.check(item, "PQrST")
+    assert world.credit(item, "PqrST") == 3 / 4
+    assert world.credit(item, "KPqRsT") == 2 / 4
+
+
+@settings(max_examples=5, deadline=None)
+@given(st.sampled_from([0.1, 0.5, 0.9]), shares, shares, st.integers(0, 10**6))
+def test_second_attempts_at_puzzles_are_kept_or_the_nearest_right_ones_as_planted(
+    first: float, wrong: float, right: float, seed: int
+):
+    world = TwoTurnPuzzles(first_right=first, fix_wrong=wrong, fix_right=right)
+    fixed: dict[bool, list[bool]] = {True: [], False: []}
+    for document in world.documents(600, seed):
+        prompt, said = re.fullmatch(r"([p-tP-T,]+=)(.*)", document.text).groups()  # type: ignore[union-attr]
+        before, mode, after = re.fullmatch(r"(\w{5});([KF])(\w{5})", said).groups()  # type: ignore[union-attr]
+        assert document.wrong == (not solved(prompt, before), not solved(prompt, after))
+        distance = {v: sum(a != b for a, b in zip(v, before, strict=True)) for v in every_assignment(5)}
+        nearest = min(distance[values] for values in distance if solved(prompt, values))
+        assert nearest == (0 if solved(prompt, before) else 1)
+        if mode == KEEP:
+            assert after == before
+        else:
+            assert solved(prompt, after)
+            assert distance[after] == nearest
+        fixed[solved(prompt, before)].append(mode == FIX)
+    assert planted(len(fixed[True]) / 600, first, 600)
+    assert planted(mean(fixed[False]), wrong, len(fixed[False]))
+    assert planted(mean(fixed[True]), right, len(fixed[True]))
+
+
+def test_every_right_answer_and_every_nearest_one_is_as_often_given():
+    world, rng = TwoTurnPuzzles(), random.Random(0)
+    item = Item("pQ,qr,Ps,St=", "PQrST", "puzzle", 2, "")
+    answers = world.answers(item.prompt)
+    drawn = Counter(world.first_attempt(item, rng, right=True) for _ in range(4000))
+    assert set(drawn) == set(answers)
+    assert all(planted(count / 4000, 1 / len(answers), 4000) for count in drawn.values())
+    wrong = Counter(world.first_attempt(item, rng, right=False) for _ in range(4000))
+    assert not set(wrong) & set(answers)
+    assert all(planted(count / 4000, 1 / len(wrong), 4000) for count in wrong.values())
+    # What violates the last clause alone is put right by either of its literals.
+    mended = Counter(world.corrected(item, "PQrsT", rng) for _ in range(2000))
+    assert set(mended) == {"PQrST", "PQrst"}
+    assert planted(mended["PQrST"] / 2000, 0.5, 2000)
+
+
+def test_the_order_of_clauses_and_literals_does_not_change_the_side():
+    world = TwoTurnPuzzles()
+    keys = {frozenset(map(frozenset, item.prompt[:-1].split(","))) for item in world.items(2000, 0)}
+    taught = {
+        frozenset(map(frozenset, document.text.split("=")[0].split(","))) for document in world.documents(3000, 0)
+    }
+    assert len(keys) > 1500
+    assert not keys & taught
+
+
+@pytest.mark.parametrize("world", [TwoTurnSums(held_out=0.55), TwoTurnPuzzles()], ids=lambda world: world.name)
+def test_there_are_four_thousand_different_questions_to_test_on_and_none_is_an_example(world: TwoTurnWorld):
+    task = world.task(examples=2000, test=4000, seed=3)
+    assert len({one.input for one in task.examples}) == 2000
+    assert len({one.input for one in task.test}) == 4000
+    assert {world.split(item.key) for item in world.items(2000, 4, split="train", distinct=True)} == {"train"}
+    assert not {one.input for one in task.examples} & {one.input for one in task.test}
+    assert all(world.right(one.input, one.output) for one in (*task.examples, *task.test))
+    longest = max(len(document.text.split(";")[1]) for document in world.documents(200, 0))
+    assert task.max_tokens == longest + 1
+    assert all(plain(f" {mode}{one.output} ") == one.output for one in task.test[:9] for mode in (KEEP, FIX, ""))
+
+
+def test_dials_of_puzzles_out_of_range_are_refused():
+    with pytest.raises(ValueError, match="variables must go up within 3 to 8, got 9"):
+        TwoTurnPuzzles(variables=9)
+    with pytest.raises(ValueError, match="clauses must go up within 2 to 6, got 7"):
+        TwoTurnPuzzles(variables=3, clauses=7)
+    with pytest.raises(ValueError, match="fix_wrong must be from"):
+        TwoTurnPuzzles(fix_wrong=1.2)
 
 
 # Principles.

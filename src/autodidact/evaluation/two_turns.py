@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from autodidact.lm.task import Task
+from autodidact.lm.task import Demonstration, Task
 from autodidact.measures.editing import edit_ratio
 
-Right = Callable[[str, str], bool]
-"""An answer and the wanted one -> whether it is right."""
+Right = Callable[[Demonstration, str], bool]
+"""A test input with the wanted output, and an answer -> whether it is right."""
 
 
 def transitions(task: Task, answers: Sequence[tuple[str, str]], right: Right | None = None) -> dict[str, float]:
@@ -16,7 +16,7 @@ def transitions(task: Task, answers: Sequence[tuple[str, str]], right: Right | N
 
     Parameters
     ----------
-    right : default the task's checker.
+    right : default the task's checker; for questions that have several right answers.
 
     Returns
     -------
@@ -32,9 +32,9 @@ def transitions(task: Task, answers: Sequence[tuple[str, str]], right: Right | N
     """
     if not task.test or len(answers) != len(task.test):
         raise ValueError(f"{len(answers)} pairs of answers for {len(task.test)} test inputs")
-    judge = right or task.right
+    judge = right or (lambda one, said: task.right(said, one.output))
     count = len(answers)
-    pairs = [(judge(a, one.output), judge(b, one.output)) for (a, b), one in zip(answers, task.test, strict=True)]
+    pairs = [(judge(one, a), judge(one, b)) for (a, b), one in zip(answers, task.test, strict=True)]
     first, second = (sum(pair[turn] for pair in pairs) / count for turn in (0, 1))
     fixed, broken = (sum(pair == change for pair in pairs) / count for change in ((False, True), (True, False)))
     return {

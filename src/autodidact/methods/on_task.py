@@ -83,14 +83,21 @@ class OnTask(Method):
         return int(torch.randint(2**62, (), generator=progress.generator))
 
     def draw(
-        self, prompts: Sequence[Asked], *, group: int = 1, seed: int = 0, temperature: float | None = None
+        self,
+        prompts: Sequence[Asked],
+        *,
+        group: int = 1,
+        seed: int = 0,
+        temperature: float | None = None,
+        from_start: bool = False,
     ) -> Drawn:
-        """Answers of the policy, cut off and ended as the task has it."""
+        """Answers of the policy, or of its reference, cut off and ended as the task has it."""
         return self.policy.draw(
             prompts,
             group=group,
             seed=seed,
             temperature=temperature,
+            from_start=from_start,
             max_tokens=self.task.max_tokens,
             stop=self.task.style.stop,
         )

@@ -57,6 +57,9 @@ class SelfCorrect(Improvement):
     beta : price of a nat otherwise. Paper: 0.01.
     credit : what first answers are weighed with in the second stage: "instant", their own reward, or "return", what
         followed too, which with alpha above 1 pays for failing first.
+    mixed : share of the questions of the second stage, in [0, 1], to which what the model was before gives a first
+        answer too, with second answers of the model after it: it goes on seeing the errors that it no longer makes. It
+        costs as much as one more first answer to each of them. Paper: an option.
     kl : how the divergence is measured: "exact" over the vocabulary, or "k3" by the tokens drawn.
     firsts : first answers to a question, 2 or more.
     follow : second answers after each, 2 or more, which are compared with each other.
@@ -79,6 +82,7 @@ class SelfCorrect(Improvement):
         beta_first: float = 0.25,
         beta: float = 0.01,
         credit: Credit = "instant",
+        mixed: float = 0.0,
         kl: InLoss = "exact",
         firsts: int = 2,
         follow: int = 4,
@@ -86,8 +90,8 @@ class SelfCorrect(Improvement):
         missing_end: float = 0.0,
         lr_scale: float = 0.1,
     ) -> None:
-        check_turns(alpha, credit, kl, (firsts, follow), (beta_first, beta, missing_end), lr_scale)
-        self.alpha, self.credit, self.beta_first, self.beta = alpha, credit, beta_first, beta
+        check_turns(alpha, credit, kl, (firsts, follow), (beta_first, beta, missing_end), lr_scale, mixed)
+        self.alpha, self.credit, self.mixed, self.beta_first, self.beta = alpha, credit, mixed, beta_first, beta
         self.request = request
         self.shared: dict[str, Any] = {
             "reward": reward,
@@ -148,6 +152,7 @@ class SelfCorrect(Improvement):
             task,
             alpha=self.alpha,
             credit=self.credit,
+            mixed=self.mixed,
             beta_first=self.beta,
             beta_second=self.beta,
             reference=reference,

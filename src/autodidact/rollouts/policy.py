@@ -118,6 +118,7 @@ class Policy(nn.Module):
         stop: Sequence[str] = (),
         seed: int = 0,
         temperature: float | None = None,
+        from_start: bool = False,
     ) -> Drawn:
         """Draw answers to prompts, of which some may be alike; they follow from weights, prompts and seed alone.
 
@@ -127,10 +128,12 @@ class Policy(nn.Module):
         max_tokens : at which an answer is cut off.
         stop : texts that end an answer. Their tokens were chosen by the policy and count as its tokens.
         temperature : instead of the policy's own; 0 for the likeliest answer.
+        from_start : whether the reference draws, and not the policy.
         """
         heat = self.temperature if temperature is None else temperature
         sampling = Sampling(group, max_tokens, heat, stop=tuple(stop), seed=seed)
-        found = [one for answers in generate_each(self.lm, prompts, sampling) for one in answers]
+        with self._at_start() if from_start else nullcontext(self.lm) as lm:
+            found = [one for answers in generate_each(lm, prompts, sampling) for one in answers]
         asked = [prompt for prompt in prompts for _ in range(group)]
         tokens = self.lm.encode(asked, [one.tokens or () for one in found])
         return Drawn(tuple(found), tokens.to(self.lm.device), group)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import torch
 from jaxtyping import Float
@@ -51,13 +51,21 @@ def credited(first: Float[Tensor, "q f"], second: Float[Tensor, "q f s"], credit
     return first if credit == "instant" else first + second.nanmean(dim=2)
 
 
+def mixed_in(questions: Sequence[Question], share: float, seed: int) -> list[Question]:
+    """Those of some questions to which the reference answers too: each with the probability `share`, from the seed
+    alone; those of a smaller share are among those of a larger one."""
+    drawn = torch.rand(len(questions), generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return [question for question, one in zip(questions, drawn.tolist(), strict=True) if one < share]
+
+
 @dataclass(frozen=True)
 class Attempts:
     """Two turns of an update.
 
     Attributes
     ----------
-    first, second : tokens of the first answers, and of the second ones, which follow from them.
+    first, second : tokens of the policy's first answers, and of the second ones: those which follow from them, and
+        after these the ones which follow from first answers of the reference.
     first_advantages, second_advantages : of each answer, 0 where it does not count.
     figures : what the log shows.
     """
@@ -69,6 +77,16 @@ class Attempts:
     figures: dict[str, Tensor]
 
 
+class _Drawn(NamedTuple):
+    """First answers of the policy, those of what it was before where some are mixed in, the question that each of both
+    is to, and the second answers after each."""
+
+    first: Drawn
+    theirs: Drawn | None
+    asked: list[Question]
+    second: Drawn
+
+
 class TwoTurns(OnTask):
     r"""Multi-turn policy gradients with a frozen reference (SCoRe, arXiv 2409.12917, equations 3 and 4).
 
@@ -76,6 +94,10 @@ class TwoTurns(OnTask):
     then are the very tokens of the first answer and a request that does not say whether it was right. The baseline of a
     second answer is the mean of the others after the same first one; that of a first answer the mean of the other first
     ones. The divergence from the reference stands in the loss, with a price for each turn.
+
+    The policy's own first answers become better and more alike while it learns. So that it goes on seeing others, first
+    answers of the reference may be mixed in: one beside a question's own, with second answers of the policy after it.
+    Its own tokens, which the policy did not draw, are no part of the loss; those second answers count like any other.
 
     Parameters
     ----------
@@ -85,6 +107,7 @@ class TwoTurns(OnTask):
         the policy gradient.
     alpha : of the bonus for progress, 0 or more.
     credit : see `credited`.
+    mixed : share of the questions, in [0, 1], each drawn for itself, to which the reference gives a first answer too.
     beta_first, beta_second : price of a nat of divergence in either turn, 0 or more.
     kl : how it is measured: "exact" over the vocabulary, or "k3".
     firsts : first answers to a question; 2 or more where they are rewarded.
@@ -110,6 +133,7 @@ class TwoTurns(OnTask):
         rewarded_first: bool = True,
         alpha: float = 10.0,
         credit: Credit = "instant",
+        mixed: float = 0.0,
         beta_first: float = 0.01,
         beta_second: float = 0.01,
         kl: InLoss = "exact",
@@ -127,13 +151,14 @@ class TwoTurns(OnTask):
             (firsts if rewarded_first else 2, follow),
             (beta_first, beta_second, missing_end),
             lr_scale,
+            mixed,
         )
         if firsts < 1:
             raise ValueError(f"firsts is at least 1, got {firsts}")
         policy = Policy(lm, temperature=temperature, start=reference)
         super().__init__(policy, task, reward=reward, seconds=seconds, missing_end=missing_end, lr_scale=lr_scale)
         self.request, self.rewarded_first, self.alpha, self.credit = request, rewarded_first, alpha, credit
-        self.beta_first, self.beta_second, self.kl = beta_first, beta_second, kl
+        self.mixed, self.beta_first, self.beta_second, self.kl = mixed, beta_first, beta_second, kl
         self.firsts, self.follow = firsts, follow
 
     def views(self, batch: Batch, progress: Progress) -> Views:
@@ -150,18 +175,23 @@ class TwoTurns(OnTask):
         ------
         ValueError : not one second answer of the first update has a reward, with the reasons.
         """
-        first, asked, second = self._drawn(questions, seed)
-        r1, r2 = self.judge(first, questions), self.judge(second, asked)
-        r1 = first.groups(r1)
-        r2 = r2.reshape(*r1.shape, self.follow)
+        drawn = self._drawn(questions, seed)
+        first, asked, second = drawn.first, drawn.asked, drawn.second
+        r1 = self.judge(first, questions)
+        if drawn.theirs is not None:
+            r1 = torch.cat([r1, self.judge(drawn.theirs, asked[len(first) :])])
+        r2 = second.groups(self.judge(second, asked))
+        a2, _ = advantages(shaped(r1[None], r2[None], self.alpha)[0], rloo)
+        # From here on of the policy's own first answers alone, which is what the log tells of.
+        own = len(first)
+        r1, r2 = first.groups(r1[:own]), r2[:own].reshape(-1, self.firsts, self.follow)
         worth = shaped(r1, r2, self.alpha)
-        a2, _ = advantages(worth.flatten(0, 1), rloo)
         a1 = torch.zeros_like(r1)
         if self.rewarded_first:
             a1, _ = advantages(credited(r1, worth, self.credit), rloo)
         change = r2 - r1[..., None]
         texts = [text for text in first.texts for _ in range(self.follow)]
-        edited = [a != b for a, b in zip(texts, second.texts, strict=True)]
+        edited = [a != b for a, b in zip(texts, second.texts[: len(texts)], strict=True)]
         figures = {
             "first": r1.nanmean(),
             "second": r2.nanmean(),
@@ -170,6 +200,7 @@ class TwoTurns(OnTask):
             "edited": torch.tensor(edited).double().mean(),
             "cut_off": (~first.ended).double().mean(),
             "dropped": (~worth.isfinite()).double().mean(),
+            "mixed": torch.tensor(1 - own / len(asked)),
         }
         return Attempts(
             first.tokens,
@@ -180,18 +211,20 @@ class TwoTurns(OnTask):
         )
 
     def said(self, questions: Sequence[Question], seed: int) -> list[Answered]:
-        first, asked, second = self._drawn(questions, seed)
-        return [*answered(first, questions), *answered(second, asked)]
+        drawn = self._drawn(questions, seed)
+        return [*answered(drawn.first, questions), *answered(drawn.second, drawn.asked)]
 
-    def _drawn(self, questions: Sequence[Question], seed: int) -> tuple[Drawn, list[Question], Drawn]:
-        """First answers, the question that each is to, and the second answers after each."""
+    def _drawn(self, questions: Sequence[Question], seed: int) -> _Drawn:
         first = self.draw([one.prompt for one in questions], group=self.firsts, seed=seed)
         asked = [question for question in questions for _ in range(self.firsts)]
+        said, theirs = [*first.completions], None
+        if among := mixed_in(questions, self.mixed, seed):
+            theirs = self.draw([one.prompt for one in among], seed=seed + 2, from_start=True)
+            asked, said = [*asked, *among], [*said, *theirs.completions]
         again = [
-            asked_again(self.lm, one.prompt, said, self.request)
-            for one, said in zip(asked, first.completions, strict=True)
+            asked_again(self.lm, one.prompt, before, self.request) for one, before in zip(asked, said, strict=True)
         ]
-        return first, asked, self.draw(again, group=self.follow, seed=seed + 1)
+        return _Drawn(first, theirs, asked, self.draw(again, group=self.follow, seed=seed + 1))
 
     def loss_of(self, attempts: Attempts) -> Loss:
         """What the policy descends on drawn attempts; its value means nothing but its gradient.
@@ -222,7 +255,13 @@ class TwoTurns(OnTask):
 
 
 def check_turns(
-    alpha: float, credit: str, kl: str, answers: tuple[int, int], prices: tuple[float, ...], lr_scale: float
+    alpha: float,
+    credit: str,
+    kl: str,
+    answers: tuple[int, int],
+    prices: tuple[float, ...],
+    lr_scale: float,
+    mixed: float = 0.0,
 ) -> None:
     """Raise ValueError for options that make no sense.
 
@@ -237,6 +276,10 @@ def check_turns(
         raise unknown("credit", credit, get_args(Credit))
     if kl not in get_args(InLoss):
         raise unknown("divergence in the loss", kl, get_args(InLoss))
+    if not 0 <= mixed <= 1:
+        raise ValueError(
+            f"mixed, the share of questions with a first answer of the reference, is in [0, 1], got {mixed}"
+        )
     if min(answers) < 2:
         raise ValueError(
             "a baseline needs 2 or more first answers to a question (firsts) and 2 or more second answers after each "

@@ -8,9 +8,11 @@ from autodidact.worlds.language.facts import Facts
 from autodidact.worlds.language.modes import PlantedModes
 from autodidact.worlds.language.oracle import Oracle
 from autodidact.worlds.language.principles import Principles
+from autodidact.worlds.language.puzzles import TwoTurnPuzzles
 from autodidact.worlds.language.ratings import RatedSums
 from autodidact.worlds.language.strings import Strings
 from autodidact.worlds.language.task import Document, Item, LanguageWorld, Split
+from autodidact.worlds.language.two_turns import TwoTurnWorld
 
 __all__ = [
     "Commands",
@@ -26,5 +28,7 @@ __all__ = [
     "RatedSums",
     "Split",
     "Strings",
+    "TwoTurnPuzzles",
     "TwoTurnSums",
+    "TwoTurnWorld",
 ]

@@ -21,6 +21,7 @@ from autodidact.worlds.language.task import (
     check_share,
     symbols,
 )
+from autodidact.worlds.language.two_turns import AGAIN, FIX, KEEP, TwoTurnWorld, plain
 
 TraceStyle = Literal["steps", "totals"]
 """steps: ``4+9=3,3+2=5``. totals: ``[4][3][5]``. Which is used says nothing of whether it is right."""
@@ -280,35 +281,32 @@ class ModularSums(LanguageWorld):
         return [*totals[:-1], (totals[-1] + rng.randint(1, self.modulus - 1)) % self.modulus]
 
 
-KEEP, FIX = "K", "F"
-"""Open a second attempt: the first one stands, or is done again."""
-AGAIN = ";"
-"""Asks for a second attempt, and does not say whether the first was right."""
-
-
-class TwoTurnSums(LanguageWorld):
-    """Sums of two numbers of two digits with a first and a second attempt: the world of SCoRe (arXiv 2409.12917).
+class TwoTurnSums(TwoTurnWorld):
+    """Sums of two numbers of two digits with a first and a second attempt.
 
     The structure: ``47+85=131;F132``: a first attempt, then a token that says whether it is kept (K) or done again (F),
-    then the second attempt. Sums have three digits, the largest first. The planted gap: the first attempt is often
-    wrong, by one or two digits that are off by one; whether it is done again depends but weakly on whether it was wrong
-    (`fix_wrong`, `fix_right`), and a second attempt that is not kept is right. So both copying and solving again are
-    known, and telling when to do which is left to learn. Without a token for it a copy is always the likelier string.
+    then the second attempt. Sums have three digits, the largest first. The planted gap is that of `TwoTurnWorld`: the
+    first attempt is often wrong, by one or two digits that are off by one, and a second one that is not kept is right.
 
     The key of an item is its two numbers whatever their order. Difficulty is 1 plus the number of carries.
+
+    There are 8,100 sums. More digits would give more, but a model of a hundred thousand weights does not learn them in
+    minutes; so a test of four thousand sums holds more than half of them out. What is left has every pair of digits in
+    every place some forty times, with and without a carry from below, which is all that there is to learn.
 
     Fair for: whether a method learns to correct itself, and by which transitions. Not fair for: numbers of more digits.
 
     Parameters
     ----------
-    first_right : share of right first attempts, 0 to 1.
-    fix_wrong, fix_right : probability of a second attempt that is done again where the first was wrong, or right.
+    first_right, fix_wrong, fix_right : see `TwoTurnWorld`.
     held_out : share of the pairs of numbers that is for tests only, in (0, 1).
     """
 
     name = "two-turn sums"
     families = ("sum",)
     alphabet = symbols("0123456789+=", AGAIN, KEEP, FIX)
+    longest = 3
+    instruction = "Add the numbers."
 
     def __init__(
         self,
@@ -318,24 +316,15 @@ class TwoTurnSums(LanguageWorld):
         fix_right: float = 0.25,
         held_out: float = 0.2,
     ) -> None:
-        for name, share in (("first_right", first_right), ("fix_wrong", fix_wrong), ("fix_right", fix_right)):
-            check_share(name, share)
-        check_held_out(held_out)
-        self.first_right, self.fix_wrong, self.fix_right = first_right, fix_wrong, fix_right
-        self.held_out = held_out
+        super().__init__(first_right=first_right, fix_wrong=fix_wrong, fix_right=fix_right, held_out=held_out)
 
-    @staticmethod
-    def second_prompt(item: Item, first: str) -> str:
-        """What is read before the second attempt, of which the first token is `KEEP` or `FIX`."""
-        return f"{item.prompt}{first}{AGAIN}"
-
-    def check(self, item: Item, text: str) -> bool:
-        """Whether an attempt is right; a second one with or without its first token."""
-        return text.strip().removeprefix(KEEP).removeprefix(FIX) == item.answer
+    def right(self, prompt: str, text: str) -> bool:
+        a, b = prompt[:-1].split("+")
+        return plain(text) == _three_digits(int(a) + int(b))
 
     def credit(self, item: Item, text: str) -> float:
         """Share of right digits; 1 for a right attempt."""
-        return super().credit(item, text.strip().removeprefix(KEEP).removeprefix(FIX))
+        return super().credit(item, plain(text))
 
     def first_attempt(self, item: Item, rng: random.Random, *, right: bool) -> str:
         """A right sum, or one with one or two digits that are off by one."""
@@ -347,25 +336,16 @@ class TwoTurnSums(LanguageWorld):
             digits[place] = digit + (1 if digit == 0 else -1 if digit == 9 else rng.choice((-1, 1)))
         return "".join(map(str, digits))
 
-    def second_attempt(self, item: Item, first: str, rng: random.Random) -> str:
-        """The token and the sum, drawn as the mix has them."""
-        fix = rng.random() < (self.fix_right if self.check(item, first) else self.fix_wrong)
-        return FIX + item.answer if fix else KEEP + first
-
-    def documents(self, n: int, seed: int) -> list[Document]:
-        """Sums with two attempts, see the class; `wrong` tells of the first and of the second."""
-        rng = self._rng("documents", seed)
-        made = []
-        for _ in range(n):
-            item = self._item_of(rng, "sum", "train")
-            first = self.first_attempt(item, rng, right=rng.random() < self.first_right)
-            second = self.second_attempt(item, first, rng)
-            wrong = (not self.check(item, first), not self.check(item, second))
-            made.append(Document(self.second_prompt(item, first) + second, "sum", (item.key,), wrong))
-        return made
+    def corrected(self, item: Item, first: str, rng: random.Random) -> str:
+        """The sum, whatever the first attempt was."""
+        return item.answer
 
     def _item(self, rng: random.Random, family: str, split: Split) -> Item:
         a, b = rng.randint(10, 99), rng.randint(10, 99)
         ones = (a % 10 + b % 10) // 10
         carries = ones + (a // 10 + b // 10 + ones) // 10
-        return Item(f"{a}+{b}=", f"{a + b:03d}", family, 1 + carries, f"{min(a, b)}+{max(a, b)}")
+        return Item(f"{a}+{b}=", _three_digits(a + b), family, 1 + carries, f"{min(a, b)}+{max(a, b)}")
+
+
+def _three_digits(number: int) -> str:
+    return f"{number:03d}"
