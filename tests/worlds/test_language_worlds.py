@@ -35,9 +35,9 @@ WORLDS: tuple[LanguageWorld, ...] = (
     Strings(),
     ModularSums(),
     TwoTurnSums(),
-    TwoTurnPuzzles(),
     Principles(),
     Facts(),
+    TwoTurnPuzzles(),
     Docstrings(),
 )
 every_world = pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)

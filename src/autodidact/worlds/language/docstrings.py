@@ -278,7 +278,7 @@ class Docstrings(LanguageWorld):
 
     def check(self, item: Item, text: str) -> bool:
         """Whether an answer is right; blanks between arguments do not matter, their order does."""
-        said, wanted = (re.sub(r"\s*,\s*", ", ", one.strip()) for one in (text, item.answer))
+        said, wanted = (re.sub(r" *, *", ", ", one.strip()) for one in (text, item.answer))
         return said == wanted
 
     def _item(self, rng: random.Random, family: str, split: Split) -> Item:
