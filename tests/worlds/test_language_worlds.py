@@ -52,10 +52,10 @@ def test_the_oracle_accepts_the_truth_and_no_corruption_of_it(world: LanguageWor
         assert world.check(item, right)
         assert world.check(item, f" {right} ")
         assert world.credit(item, right) == 1.0
-        place = rng.randrange(len(right) - len(item.answer), len(right))
-        changed = right[:place] + rng.choice([s for s in world.alphabet if s not in right + " 01"]) + right[place + 1 :]
-        # Zeros before a number change nothing, so it is not its own digit that runs on. Nor is a symbol changed to a
-        # value of a puzzle, which may have several right answers.
+        place, held = rng.randrange(len(right) - len(item.answer), len(right)), right + right.swapcase() + " 0"
+        changed = right[:place] + rng.choice([s for s in world.alphabet if s not in held]) + right[place + 1 :]
+        # Zeros before a number change nothing, so it is not its own digit that runs on. Nor is the value of a puzzle
+        # changed to its other one, for there may be several right answers.
         longer = right + ("1" if isinstance(world, ModularSums) else right[-1])
         for false in (changed, longer, right[:-1], ""):
             assert not world.check(item, false), (item, false)
@@ -393,13 +393,17 @@ def test_a_second_attempt_is_judged_without_its_token():
 
 def solved(prompt: str, values: str) -> bool:
     """Whether every clause holds, read letter by letter."""
-    held = {name: value == "1" for name, value in zip("pqrstuvw", values, strict=False)}
-    held |= {name.upper(): not value for name, value in held.items()}
-    return all(held[clause[0]] or held[clause[1]] for clause in prompt.removesuffix("=").split(","))
+    true = {name.lower(): name.islower() for name in values}
+    return all(
+        any(true[literal.lower()] == literal.islower() for literal in clause)
+        for clause in prompt.removesuffix("=").split(",")
+    )
 
 
 def every_assignment(variables: int) -> list[str]:
-    return ["".join(values) for values in itertools.product("01", repeat=variables)]
+    return [
+        "".join(values) for values in itertools.product(*("Pp", "Qq", "Rr", "Ss", "Tt", "Uu", "Vv", "Ww")[:variables])
+    ]
 
 
 @settings(max_examples=12, deadline=None)
@@ -422,7 +426,15 @@ def test_every_puzzle_is_as_asked_and_its_answers_are_those_that_a_search_finds(
             assert world.check(item, values) == (values in found)
             assert world.check(item, KEEP + values) == world.right(item.prompt, FIX + values) == (values in found)
             assert (world.credit(item, FIX + values) == 1) == (values in found)
-        for broken in ("", found[0][:-1], found[0] + "0", "2" + found[0][1:], KEEP + FIX, FIX + KEEP + found[0]):
+        for broken in (
+            "",
+            found[0][:-1],
+            found[0] + found[0][-1],
+            "x" + found[0][1:],
+            found[0][::-1],
+            KEEP + FIX,
+            FIX + KEEP + found[0],
+        ):
             assert not world.check(item, broken)
             assert world.credit(item, broken) == 0
         both = {name for clause in read for name in clause if name.islower() and name.upper() in item.prompt}
@@ -431,10 +443,10 @@ def test_every_puzzle_is_as_asked_and_its_answers_are_those_that_a_search_finds(
 
 def test_a_wrong_answer_earns_the_share_of_clauses_that_hold():
     world = TwoTurnPuzzles()
-    item = Item("pQ,qr,Ps,St=", "00100", "puzzle", 2, "")
-    assert world.check(item, "00100")
-    assert world.credit(item, "01100") == 3 / 4
-    assert world.credit(item, "K01010") == 2 / 4
+    item = Item("pQ,qr,Ps,St=", "PQrST", "puzzle", 2, "")
+    assert world.check(item, "PQrST")
+    assert world.credit(item, "PqrST") == 3 / 4
+    assert world.credit(item, "KPqRsT") == 2 / 4
 
 
 @settings(max_examples=5, deadline=None)
@@ -446,7 +458,7 @@ def test_second_attempts_at_puzzles_are_kept_or_the_nearest_right_ones_as_plante
     fixed: dict[bool, list[bool]] = {True: [], False: []}
     for document in world.documents(600, seed):
         prompt, said = re.fullmatch(r"([p-tP-T,]+=)(.*)", document.text).groups()  # type: ignore[union-attr]
-        before, mode, after = re.fullmatch(r"([01]{5});([KF])([01]{5})", said).groups()  # type: ignore[union-attr]
+        before, mode, after = re.fullmatch(r"(\w{5});([KF])(\w{5})", said).groups()  # type: ignore[union-attr]
         assert document.wrong == (not solved(prompt, before), not solved(prompt, after))
         distance = {v: sum(a != b for a, b in zip(v, before, strict=True)) for v in every_assignment(5)}
         nearest = min(distance[values] for values in distance if solved(prompt, values))
@@ -464,7 +476,7 @@ def test_second_attempts_at_puzzles_are_kept_or_the_nearest_right_ones_as_plante
 
 def test_every_right_answer_and_every_nearest_one_is_as_often_given():
     world, rng = TwoTurnPuzzles(), random.Random(0)
-    item = Item("pQ,qr,Ps,St=", "00100", "puzzle", 2, "")
+    item = Item("pQ,qr,Ps,St=", "PQrST", "puzzle", 2, "")
     answers = world.answers(item.prompt)
     drawn = Counter(world.first_attempt(item, rng, right=True) for _ in range(4000))
     assert set(drawn) == set(answers)
@@ -473,9 +485,9 @@ def test_every_right_answer_and_every_nearest_one_is_as_often_given():
     assert not set(wrong) & set(answers)
     assert all(planted(count / 4000, 1 / len(wrong), 4000) for count in wrong.values())
     # What violates the last clause alone is put right by either of its literals.
-    mended = Counter(world.corrected(item, "00110", rng) for _ in range(2000))
-    assert set(mended) == {"00100", "00111"}
-    assert planted(mended["00100"] / 2000, 0.5, 2000)
+    mended = Counter(world.corrected(item, "PQrsT", rng) for _ in range(2000))
+    assert set(mended) == {"PQrST", "PQrst"}
+    assert planted(mended["PQrST"] / 2000, 0.5, 2000)
 
 
 def test_the_order_of_clauses_and_literals_does_not_change_the_side():

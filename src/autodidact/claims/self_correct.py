@@ -3,8 +3,9 @@ not."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -12,12 +13,13 @@ import numpy as np
 from autodidact.claims.bases import kept_base, mix_source
 from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.engine import default_cache
+from autodidact.compare.arms import digest
 from autodidact.evaluation.two_turns import transitions
 from autodidact.lm import Sampling
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.repeated import generate_each
-from autodidact.lm.task import Demonstration, Style, Task
+from autodidact.lm.task import Demonstration, Task
 from autodidact.lm.tiny import tiny_lm
 from autodidact.lm.turns import asked_again, two_answers
 from autodidact.methods.language.sft import SFT
@@ -26,25 +28,35 @@ from autodidact.model import Model
 from autodidact.recipes.improving import example_source, question_source
 from autodidact.rewards.programs import Programmed
 from autodidact.training import Settings, train
-from autodidact.worlds.language.arithmetic import AGAIN, FIX, KEEP, TwoTurnSums
+from autodidact.worlds.language import TwoTurnPuzzles, TwoTurnSums, TwoTurnWorld
+from autodidact.worlds.language.two_turns import AGAIN, plain
 
 Way = Literal["base", "traces", "pairs", "rewards", "random"]
+Family = Literal["sums", "puzzles"]
+WORLDS: Mapping[Family, type[TwoTurnSums] | type[TwoTurnPuzzles]] = MappingProxyType(
+    {"sums": TwoTurnSums, "puzzles": TwoTurnPuzzles}
+)
 CHUNK = 50
 """Updates of the base between looks at how many first answers are right."""
+LOOKED_AT = 200
+"""Questions of each look."""
 
 
 def run(
     *,
+    family: Family,
     way: Way,
     first_stage: float,
     bonus: bool,
     length: float,
+    mixed: float,
     lr: float,
     seed: int,
-    world: Mapping[str, Any],
-    base: Mapping[str, Any],
+    worlds: Mapping[str, Mapping[str, Any]],
+    bases: Mapping[str, Mapping[str, Any]],
     questions: int,
     test: int,
+    drawn: int,
     steps: int,
     batch: int,
     firsts: int,
@@ -53,24 +65,23 @@ def run(
     beta_first: float,
     beta: float,
 ) -> dict[str, float]:
-    """What one way makes of a model that knows first and second attempts at sums, many of them wrong.
+    """What one way makes of a model that knows first and second attempts at sums or at puzzles, many of them wrong.
 
-    Of the likeliest answers to sums that no text holds, in percent: ``first`` and ``second``, right in either turn;
-    ``delta``, second less first; ``fixed``, wrong then right; ``broken``, right then wrong; ``edited``, second ones
-    that differ from the first; ``edit_ratio``, of their symbols. ``delta_drawn`` is ``delta`` of answers drawn at
-    temperature 1. ``validation`` is ``second`` of other such sums.
+    Of the likeliest answers to `test` questions that no text holds, in percent: ``first`` and ``second``, right in
+    either turn; ``delta``, second less first; ``fixed``, wrong then right; ``broken``, right then wrong; ``edited``,
+    second ones that differ from the first; ``edit_ratio``, of their symbols. Of answers drawn at temperature 1 to the
+    first `drawn` of these questions: ``first_drawn``, ``delta_drawn``, ``edited_drawn``.
     """
-    sums = TwoTurnSums(**world)
-    lm = _base(sums, seed, world, **base)
-    task = task_of(sums, questions, 2 * test, seed)
-    halves = [replace(task, test=task.test[:test]), replace(task, test=task.test[test:])]
-    learning = Learning(lr, seed, batch, firsts, follow)
+    world = WORLDS[family](**worlds[family])
+    lm = _base(world, seed, worlds[family], **bases[family])
+    task = world.task(examples=questions, test=test, seed=seed)
+    learning = Learning(world, lr, seed, batch, firsts, follow)
     updates = max(1, round(steps * length))
     if way == "traces" or way == "pairs":
         lm = learning.from_own(lm, task, updates, pairs=way == "pairs")
     elif way != "base":
         shared = {
-            "reward": Programmed(_rewarded if way == "rewards" else _unrelated(seed)),
+            "reward": Programmed(_rewarded(world) if way == "rewards" else _unrelated(seed)),
             "firsts": firsts,
             "follow": follow,
         }
@@ -78,38 +89,15 @@ def run(
         if early:
             held = {"rewarded_first": False, "alpha": 0.0, "beta_first": beta_first, "beta_second": beta}
             lm = learning.by_rewards(lm, task, early, "first", **held, **shared, reference=start)
-        both = {"alpha": alpha if bonus else 0.0, "beta_first": beta, "beta_second": beta}
+        both = {"alpha": alpha if bonus else 0.0, "mixed": mixed, "beta_first": beta, "beta_second": beta}
         lm = learning.by_rewards(lm, task, updates - early, "second", **both, **shared, reference=start)
-    found = [_figures(lm, half) for half in halves]
-    return {**found[0], "validation": found[1]["second"], "delta_drawn": _drawn_delta(lm, halves[0], seed)}
+    some = replace(task, test=task.test[:drawn])
+    at_random = _figures(world, lm, some, Sampling(1, task.max_tokens, stop=task.style.stop, seed=seed))
+    return _figures(world, lm, task) | {f"{name}_drawn": at_random[name] for name in ("first", "delta", "edited")}
 
 
-def task_of(sums: TwoTurnSums, questions: int, test: int, seed: int) -> Task:
-    """Sums as a task, whose answers end where a second attempt is asked for."""
-    known = sums.items(questions, seed + 1, split="train", distinct=True)
-    tested = sums.items(test, seed, distinct=True)
-    return Task(
-        "Add the numbers.",
-        examples=tuple(Demonstration(item.prompt, item.answer) for item in known),
-        test=tuple(Demonstration(item.prompt, item.answer) for item in tested),
-        style=Style(opening="", demonstration="{input}{output}", question="{input}", stop=(AGAIN,)),
-        # Three digits with the token before them, and the end.
-        max_tokens=5,
-    )
-
-
-def right(said: str, wanted: str) -> bool:
-    """Whether an attempt is right, with or without the token that opens a second one."""
-    return plain(said) == wanted
-
-
-def plain(said: str) -> str:
-    """An attempt without the token that opens it."""
-    return said.removeprefix(KEEP).removeprefix(FIX)
-
-
-def _rewarded(given: str, said: str, wanted: str | None) -> float:
-    return float(right(said, wanted or ""))
+def _rewarded(world: TwoTurnWorld) -> Any:
+    return lambda given, said, wanted: float(world.right(given, said))
 
 
 def _unrelated(seed: int) -> Any:
@@ -121,8 +109,9 @@ def _unrelated(seed: int) -> Any:
 class Learning:
     """How a model is trained further, for as many draws whatever the way."""
 
-    def __init__(self, lr: float, seed: int, batch: int, firsts: int, follow: int) -> None:
-        self.lr, self.seed, self.batch, self.firsts, self.follow = lr, seed, batch, firsts, follow
+    def __init__(self, world: TwoTurnWorld, lr: float, seed: int, batch: int, firsts: int, follow: int) -> None:
+        self.world, self.lr, self.seed = world, lr, seed
+        self.batch, self.firsts, self.follow = batch, firsts, follow
 
     def by_rewards(self, lm: LocalLM, task: Task, steps: int, stage: str, **options: Any) -> LocalLM:
         """One stage of policy gradients of both turns."""
@@ -140,10 +129,10 @@ class Learning:
         first = [one[0] for one in generate_each(lm, [one.input for one in asked], once)]
         again = [asked_again(lm, one.input, said, "") for one, said in zip(asked, first, strict=True)]
         second = generate_each(lm, again, replace(once, n=self.follow))
-        kept = []
+        kept, judge = [], self.world.right
         for one, before, attempts in zip(asked, first, second, strict=True):
             for after in attempts:
-                if right(after.text, one.output) and not (pairs and right(before.text, one.output)):
+                if judge(one.input, after.text) and not (pairs and judge(one.input, before.text)):
                     begun = f"{one.input}{before.text}{AGAIN}" if pairs else one.input
                     said = after.text if pairs else f"{before.text}{AGAIN}{after.text}"
                     kept.append((begun, said))
@@ -172,7 +161,7 @@ def _trained(method: SFT | TwoTurns, source: Any, settings: Settings) -> LocalLM
 
 
 def _base(
-    sums: TwoTurnSums,
+    world: TwoTurnWorld,
     seed: int,
     dials: Mapping[str, Any],
     *,
@@ -189,55 +178,42 @@ def _base(
     """
 
     def make() -> Model:
-        lm = tiny_lm(sums.alphabet, seed=seed, **sizes)
-        source, looked_at = mix_source(sums, documents, seed), task_of(sums, 1, 200, seed + 1)
+        lm = tiny_lm(world.alphabet, seed=seed, **sizes)
+        source, looked_at = mix_source(world, documents, seed), world.task(examples=0, test=LOOKED_AT, seed=seed + 1)
         settings = Settings(
             steps=CHUNK, batch_size=batch, lr=lr, weight_decay=0.01, schedule="constant", warmup=0.0, clip_norm=1.0
         )
         for number in range(max(1, most // CHUNK)):
             lm = _trained(SFT(lm), source, replace(settings, seed=1000 * seed + number))
-            if _figures(lm, looked_at)["first"] > 100 * enough:
+            if _figures(world, lm, looked_at)["first"] > 100 * enough:
                 break
         return LanguageModel(lm)
 
-    key = {"documents": documents, "enough": enough, "most": most, "batch": batch, "lr": lr, "chunk": CHUNK, **sizes}
+    key = {"documents": documents, "enough": enough, "most": most, "batch": batch, "lr": lr, **sizes}
+    looks = {"chunk": CHUNK, "looked_at": LOOKED_AT}
+    # What the texts say is part of it too: a world that is changed makes another base.
+    said = digest({"texts": [document.text for document in world.documents(min(documents, 100), seed)]})
     folder = default_cache().parent / "bases"
-    return kept_base(folder, {"world": sums.name, "dials": dict(dials), "seed": seed, **key}, make)
+    return kept_base(
+        folder, {"world": world.name, "dials": dict(dials), "seed": seed, **key, **looks, "texts": said}, make
+    )
 
 
-def _figures(lm: LocalLM, task: Task) -> dict[str, float]:
-    """In percent."""
-    said = two_answers(lm, task, [one.input for one in task.test], "")
-    found = transitions(task, [(first, plain(second)) for first, second in said])
+def _figures(world: TwoTurnWorld, lm: LocalLM, task: Task, sampling: Sampling | None = None) -> dict[str, float]:
+    """Of the likeliest answers to the test questions, or of drawn ones, in percent."""
+    said = two_answers(lm, task, [one.input for one in task.test], "", sampling)
+
+    def right(one: Demonstration, attempt: str) -> bool:
+        return world.right(one.input, attempt)
+
+    found = transitions(task, [(first, plain(second)) for first, second in said], right)
     return {name: 100 * value for name, value in found.items()}
 
 
-def _drawn_delta(lm: LocalLM, task: Task, seed: int) -> float:
-    """`delta` at temperature 1, in percent."""
-    sampling = Sampling(1, task.max_tokens, stop=task.style.stop, seed=seed)
-    first = [found[0] for found in lm.generate([one.input for one in task.test], sampling)]
-    again = [asked_again(lm, one.input, said, "") for one, said in zip(task.test, first, strict=True)]
-    second = [found[0] for found in lm.generate(again, sampling)]
-    shares = [
-        np.mean([right(said.text, one.output) for said, one in zip(turn, task.test, strict=True)])
-        for turn in (first, second)
-    ]
-    return 100 * float(shares[1] - shares[0])
-
-
-def _over(f: Figures, arm: str, other: str, figure: str = "delta") -> float:
-    return f[arm][figure] - f[other][figure]
-
-
-WHOLE = {"first_stage": 0.0, "bonus": False, "length": 1.0}
-SCORE = {"way": "rewards", "first_stage": 0.5, "bonus": True, "length": 1.0}
-CLAIM = Claim(
-    name="self_correct",
-    number=64,
-    statement="Trained in two stages with a bonus for progress, a language model gains more from its first answer to "
-    "its second than after plain rewards of both.",
-    run=run,
-    arms={
+WHOLE = {"first_stage": 0.0, "bonus": False, "length": 1.0, "mixed": 0.0}
+SCORE = {"way": "rewards", "first_stage": 0.5, "bonus": True, "length": 1.0, "mixed": 0.0}
+WAYS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
         "base": {"way": "base", **WHOLE},
         "traces": {"way": "traces", **WHOLE},
         "pairs": {"way": "pairs", **WHOLE},
@@ -246,181 +222,221 @@ CLAIM = Claim(
         "score": SCORE,
         "one stage": {**SCORE, "first_stage": 0.0},
         "no bonus": {**SCORE, "bonus": False},
+        "mixed": {**SCORE, "mixed": 0.5},
         "random": {**SCORE, "way": "random"},
-    },
-    scales={
-        "laptop": {
-            "world": {"held_out": 0.25},
-            "base": {
-                "documents": 100_000,
-                "enough": 0.45,
-                "most": 6_000,
-                "batch": 64,
-                "lr": 3e-3,
-                "width": 64,
-                "depth": 2,
-                "heads": 2,
-                "context": 24,
-            },
-            "questions": 2_000,
-            "test": 900,
-            "steps": 240,
-            "lr": 1e-3,
-            "batch": 16,
-            "firsts": 2,
-            "follow": 4,
-            "alpha": 5.0,
-            "beta_first": 1.0,
-            "beta": 0.01,
-        },
-        "gpu": {
-            "world": {"held_out": 0.25},
-            "base": {
-                "documents": 1_000_000,
-                "enough": 0.45,
-                "most": 20_000,
-                "batch": 256,
-                "lr": 1e-3,
-                "width": 128,
-                "depth": 4,
-                "heads": 4,
-                "context": 24,
-            },
-            "questions": 5_000,
-            "test": 900,
-            "steps": 2_000,
-            "lr": 3e-4,
-            "batch": 32,
-            "firsts": 2,
-            "follow": 4,
-            "alpha": 5.0,
-            "beta_first": 1.0,
-            "beta": 0.01,
-        },
-        "tiny": {
-            "world": {"held_out": 0.25},
-            "base": {
-                "documents": 100,
-                "enough": 0.45,
-                "most": 1,
-                "batch": 4,
-                "lr": 3e-3,
-                "width": 16,
-                "depth": 1,
-                "heads": 2,
-                "context": 24,
-            },
-            "questions": 4,
-            "test": 2,
-            "steps": 2,
-            "lr": 1e-3,
-            "batch": 2,
-            "firsts": 2,
-            "follow": 2,
-            "alpha": 5.0,
-            "beta_first": 1.0,
-            "beta": 0.01,
-        },
-    },
-    metric="delta",
-    budget="{steps} updates of {batch} questions, {firsts} first answers to each and {follow} second ones after each",
-    tuning_seeds=(1000,),
-    statements=(
-        Statement(
+    }
+)
+BESIDE = ("traces", "pairs", "one stage", "no bonus", "mixed", "random")
+"""Arms beside the main question."""
+FAMILIES: tuple[Family, ...] = ("sums", "puzzles")
+AIMS: Mapping[Family, float] = MappingProxyType({"sums": 1.0, "puzzles": 2.0})
+"""Points of progress that SCoRe is to be ahead of plain rewards."""
+
+
+def _arm(way: str, family: Family) -> str:
+    return f"{way}, {family}"
+
+
+def _over(f: Figures, family: Family, other: str, figure: str = "delta") -> float:
+    return f[_arm("score", family)][figure] - f[_arm(other, family)][figure]
+
+
+def _ahead(f: Figures) -> float:
+    """Progress ahead of plain rewards, as a share of what is aimed at, in the family where that is less."""
+    return min(_over(f, family, "plain") / aim for family, aim in AIMS.items())
+
+
+def _statements(family: Family) -> tuple[Statement, ...]:
+    """What is said of each family."""
+
+    def said(name: str, text: str, value: Callable[[Figures], float], **options: Any) -> Statement:
+        return Statement(f"{name}, {family}", text, value, **{"unit": "points", **options})
+
+    def of(way: str, figure: str) -> Callable[[Figures], float]:
+        return lambda f: f[_arm(way, family)][figure]
+
+    def over(other: str, figure: str = "delta") -> Callable[[Figures], float]:
+        return lambda f: _over(f, family, other, figure)
+
+    return (
+        said(
             "progress",
             "points by which second answers are better than first ones, after SCoRe minus after plain rewards",
-            lambda f: _over(f, "score", "plain"),
-            role="main",
-            unit="points",
+            over("plain"),
+            margin=AIMS[family],
         ),
-        Statement(
+        said(
             "it corrects itself",
             "points by which second answers are better than first ones after SCoRe",
-            lambda f: f["score"]["delta"],
-            unit="points",
+            of("score", "delta"),
         ),
-        Statement(
+        said(
             "it does not copy",
             "percent of second answers that differ from the first after SCoRe, minus three times that after plain "
             "rewards",
-            lambda f: f["score"]["edited"] - 3 * f["plain"]["edited"],
-            unit="points",
+            lambda f: f[_arm("score", family)]["edited"] - 3 * f[_arm("plain", family)]["edited"],
         ),
-        Statement(
+        said(
             "progress over the base",
             "points by which second answers are better than first ones, after SCoRe minus before",
-            lambda f: _over(f, "score", "base"),
-            unit="points",
+            over("base"),
         ),
-        Statement(
+        said(
             "right in the end",
             "percent of second answers that are right, after SCoRe minus after plain rewards of as many draws",
-            lambda f: _over(f, "score", "plain", "second"),
-            unit="points",
+            over("plain", "second"),
         ),
-        Statement(
+        said(
             "right in the end, by the second stage",
             "the same minus after as many updates of plain rewards as the second stage has",
-            lambda f: _over(f, "score", "plain, half", "second"),
-            unit="points",
+            over("plain, half", "second"),
         ),
-        Statement(
+        said(
             "by the first stage",
             "progress after SCoRe minus after the second stage alone, for as long as both",
-            lambda f: _over(f, "score", "one stage"),
-            unit="points",
+            over("one stage"),
         ),
-        Statement(
-            "by the bonus",
-            "progress after SCoRe minus after both stages without the bonus",
-            lambda f: _over(f, "score", "no bonus"),
-            unit="points",
+        said("by the bonus", "progress after SCoRe minus after both stages without the bonus", over("no bonus")),
+        said(
+            "by mixing",
+            "progress after SCoRe with first answers of the base to half of the questions of the second stage, minus "
+            "after SCoRe",
+            lambda f: -_over(f, family, "mixed"),
         ),
-        Statement(
+        said(
             "over own traces",
             "progress after SCoRe minus after likelihood of own attempts that end right (STaR)",
-            lambda f: _over(f, "score", "traces"),
-            unit="points",
+            over("traces"),
         ),
-        Statement(
+        said(
             "over pairs",
             "progress after SCoRe minus after likelihood of own right second answers to wrong first ones (Pair-SFT)",
-            lambda f: _over(f, "score", "pairs"),
-            unit="points",
+            over("pairs"),
         ),
-        Statement(
-            "room",
+        said(
+            "enough is right",
             "percent of first answers that are right before",
-            lambda f: f["base"]["first"],
+            of("base", "first"),
             margin=30.0,
             role="premise",
             unit="percent",
         ),
-        Statement(
-            "not there yet",
+        said(
+            "enough is wrong",
             "the same",
-            lambda f: f["base"]["first"],
+            of("base", "first"),
             margin=85.0,
             direction="below",
             role="premise",
             unit="percent",
         ),
-        Statement(
+        said(
+            "second answers are drawn",
+            "percent of second answers that differ from the first before, both drawn at temperature 1",
+            of("base", "edited_drawn"),
+            margin=2.0,
+            role="premise",
+            unit="percent",
+        ),
+        said(
             "random rewards do not teach",
             "percent of second answers that are right, after SCoRe with rewards at random minus before",
-            lambda f: _over(f, "random", "base", "second"),
+            lambda f: f[_arm("random", family)]["second"] - f[_arm("base", family)]["second"],
             margin=2.0,
             direction="below",
             role="control",
-            unit="points",
         ),
-        Statement(
+        said(
             "no failing first",
             "percent of first answers that are right, after SCoRe minus before",
-            lambda f: _over(f, "score", "base", "first"),
+            over("base", "first"),
             role="guard",
             margin=-2.0,
+        ),
+    )
+
+
+BASE = {
+    "documents": 100_000,
+    "enough": 0.45,
+    "most": 6_000,
+    "batch": 64,
+    "lr": 3e-3,
+    "width": 64,
+    "depth": 2,
+    "heads": 2,
+}
+LARGE = {**BASE, "documents": 1_000_000, "most": 20_000, "batch": 256, "lr": 1e-3, "width": 128, "depth": 4, "heads": 4}
+TINY = {**BASE, "documents": 100, "most": 1, "batch": 4, "width": 16, "depth": 1}
+CONTEXTS: Mapping[Family, int] = MappingProxyType({"sums": 24, "puzzles": 32})
+SHARED = {
+    "worlds": {"sums": {"held_out": 0.55}, "puzzles": {"held_out": 0.25}},
+    "firsts": 2,
+    "follow": 4,
+    "alpha": 5.0,
+    "beta_first": 1.0,
+    "beta": 0.01,
+}
+
+
+def _bases(shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {family: {**shared, "context": context} for family, context in CONTEXTS.items()}
+
+
+CLAIM = Claim(
+    name="self_correct",
+    number=64,
+    statement="Trained in two stages with a bonus for progress, a language model gains more from its first answer to "
+    "its second than after plain rewards of both: at least 1 point more on sums, and 2 on puzzles.",
+    run=run,
+    arms={_arm(way, family): {"family": family, **options} for family in FAMILIES for way, options in WAYS.items()},
+    scales={
+        "laptop": {
+            **SHARED,
+            "bases": _bases(BASE),
+            "questions": 2_000,
+            "test": 4_000,
+            "drawn": 1_000,
+            "steps": 240,
+            "lr": 1e-3,
+            "batch": 16,
+        },
+        "gpu": {
+            **SHARED,
+            "bases": _bases(LARGE),
+            "questions": 3_000,
+            "test": 4_000,
+            "drawn": 4_000,
+            "steps": 2_000,
+            "lr": 3e-4,
+            "batch": 32,
+        },
+        "tiny": {
+            **SHARED,
+            "bases": _bases(TINY),
+            "questions": 4,
+            "test": 2,
+            "drawn": 2,
+            "steps": 2,
+            "lr": 1e-3,
+            "batch": 2,
+            "follow": 2,
+        },
+    },
+    metric="delta",
+    budget="{steps} updates of {batch} questions, {firsts} first answers to each and {follow} second ones after each",
+    tuning_seeds=(1000,),
+    few={_arm(way, family): 3 for family in FAMILIES for way in BESIDE},
+    statements=(
+        Statement(
+            "progress",
+            "points by which second answers are better than first ones, after SCoRe minus after plain rewards: those "
+            "on sums, or half of those on puzzles where that is less",
+            _ahead,
+            margin=1.0,
+            role="main",
             unit="points",
         ),
+        *(statement for family in FAMILIES for statement in _statements(family)),
     ),
 )

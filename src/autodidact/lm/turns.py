@@ -30,9 +30,16 @@ def asked_again(lm: LM, prompt: Asked, first: Completion, request: str = AGAIN) 
     return begun.then(said, Message("user", request)) if request else begun.then(said)
 
 
-def two_answers(lm: LM, task: Task, inputs: Sequence[str], request: str = AGAIN) -> list[tuple[str, str]]:
-    """The likeliest first answer to each input, and the likeliest second one after it, without spaces around them."""
-    sampling = Sampling(max_tokens=task.max_tokens, temperature=0.0, stop=task.style.stop)
+def two_answers(
+    lm: LM, task: Task, inputs: Sequence[str], request: str = AGAIN, sampling: Sampling | None = None
+) -> list[tuple[str, str]]:
+    """A first answer to each input, and a second one after it, without spaces around them.
+
+    Parameters
+    ----------
+    sampling : how both are drawn, one of each; default the likeliest ones, cut off and ended as the task has it.
+    """
+    sampling = sampling or Sampling(max_tokens=task.max_tokens, temperature=0.0, stop=task.style.stop)
     prompts = [task.prompt(text) for text in inputs]
     first = [found[0] for found in lm.generate(prompts, sampling)]
     again = [asked_again(lm, prompt, one, request) for prompt, one in zip(prompts, first, strict=True)]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
-from functools import cache
+from collections.abc import Iterable
+from functools import lru_cache
+from itertools import product
 
 from autodidact.worlds.language.task import Item, Split, check_range, symbols
 from autodidact.worlds.language.two_turns import AGAIN, FIX, KEEP, TwoTurnWorld, plain
@@ -15,11 +17,11 @@ NAMES = "pqrstuvw"
 class TwoTurnPuzzles(TwoTurnWorld):
     """Satisfiability of clauses of two literals, with a first and a second attempt.
 
-    The structure: ``pQ,qr,Ps,St=01100;K01100``: clauses, of each of which a literal must hold, a small letter where its
-    variable is 1 and a capital one where it is 0; a first attempt, a value for each variable in the order of the
-    alphabet; then a token that says whether it is kept (K) or done again (F), and the second attempt. Every puzzle has
-    an answer, mostly several, and all of them are right; the one that an item names is the first of them in order. Each
-    is as often the first attempt where that is right.
+    The structure: ``pQ,qr,Ps,St=PQrsT;FPQrST``: clauses, of each of which a literal must hold, a small letter for its
+    variable and a capital one for its negation; a first attempt, which says of each variable in the order of the
+    alphabet which of both holds; then a token that says whether it is kept (K) or done again (F), and the second
+    attempt. Every puzzle has an answer, mostly several, and all of them are right; the one that an item names is the
+    first of them in order. Each is as often the first attempt where that is right.
 
     The planted gap is that of `TwoTurnWorld`. A wrong first attempt is one value away from a right one, and a second
     one that is not kept is the nearest right one, or one of the nearest: what the first attempt violates says what to
@@ -60,40 +62,43 @@ class TwoTurnPuzzles(TwoTurnWorld):
         check_range("clauses", clauses, clauses, least=2, most=2 * variables)
         self.variables, self.clauses, self.longest = variables, clauses, variables
         names = NAMES[:variables]
-        self.alphabet = symbols("01,=", AGAIN, KEEP, FIX, names, names.upper())
-        # Which of all assignments make a literal hold, as the bits of a number.
+        self.alphabet = symbols(",=", AGAIN, KEEP, FIX, names, names.upper())
+        self._texts = ["".join(values) for values in product(*((name.upper(), name) for name in names))]
+        self._numbers = {text: number for number, text in enumerate(self._texts)}
+        # Which of all assignments a literal holds in, as the bits of a number.
         self._holding = {
-            symbol: sum(1 << k for k in range(2**variables) if (_bits(k, variables)[place] == "1") == symbol.islower())
-            for place, name in enumerate(names)
-            for symbol in (name, name.upper())
+            literal: sum(1 << number for text, number in self._numbers.items() if literal in text)
+            for literal in names + names.upper()
         }
 
     def right(self, prompt: str, text: str) -> bool:
         said = plain(text)
-        return self._formed(said) and all(_holds(clause, said) for clause in _clauses(prompt))
+        return said in self._numbers and all(_holds(clause, said) for clause in _clauses(prompt))
 
     def credit(self, item: Item, text: str) -> float:
         """Share of the clauses that hold; 0 for what is no attempt."""
         said, clauses = plain(text), _clauses(item.prompt)
-        return sum(_holds(clause, said) for clause in clauses) / len(clauses) if self._formed(said) else 0.0
+        return sum(_holds(clause, said) for clause in clauses) / len(clauses) if said in self._numbers else 0.0
 
     def answers(self, prompt: str) -> list[str]:
         """All right answers to a puzzle, in order."""
-        return [_bits(k, self.variables) for k in _places(self._solved(tuple(_clauses(prompt))))]
+        return [self._texts[k] for k in _places(self._solved(_clauses(prompt)))]
 
     def first_attempt(self, item: Item, rng: random.Random, *, right: bool) -> str:
         """A right answer, or a wrong one that is one value away from a right one; each such as often."""
-        solved = self._solved(tuple(_clauses(item.prompt)))
+        solved = self._solved(_clauses(item.prompt))
         if right:
-            return _bits(rng.choice(_places(solved)), self.variables)
+            return self._texts[rng.choice(_places(solved))]
         near = {k ^ 1 << place for k in _places(solved) for place in range(self.variables)}
-        return _bits(rng.choice(sorted(k for k in near if not solved >> k & 1)), self.variables)
+        return self._texts[rng.choice(sorted(k for k in near if not solved >> k & 1))]
 
     def corrected(self, item: Item, first: str, rng: random.Random) -> str:
-        """The right answer that differs in the fewest places, one of them at random where several do."""
-        found = self.answers(item.prompt)
-        far = [sum(a != b for a, b in zip(one, first, strict=False)) for one in found]
-        return rng.choice([one for one, distance in zip(found, far, strict=True) if distance == min(far)])
+        """The right answer that differs in the fewest values, one of them at random where several do."""
+        found, before = _places(self._solved(_clauses(item.prompt))), self._numbers.get(first)
+        # To what is no attempt at all every answer is as near.
+        far = [0 if before is None else (k ^ before).bit_count() for k in found]
+        least = min(far)
+        return self._texts[rng.choice([k for k, distance in zip(found, far, strict=True) if distance == least])]
 
     def _item(self, rng: random.Random, family: str, split: Split) -> Item:
         names = NAMES[: self.variables]
@@ -102,18 +107,15 @@ class TwoTurnPuzzles(TwoTurnWorld):
             while len(drawn) < self.clauses:
                 clause = "".join(rng.choice((name, name.upper())) for name in rng.sample(names, 2))
                 drawn.setdefault("".join(sorted(clause, key=str.lower)), clause)
-            if solved := self._solved(tuple(drawn.values())):
+            if solved := self._solved(drawn.values()):
                 break
         prompt, key = ",".join(drawn.values()) + "=", ",".join(sorted(drawn))
         both = sum(name in prompt and name.upper() in prompt for name in names)
-        return Item(prompt, _bits(_places(solved)[0], self.variables), family, 1 + both, key)
+        return Item(prompt, self._texts[_places(solved)[0]], family, 1 + both, key)
 
-    def _formed(self, said: str) -> bool:
-        return len(said) == self.variables and set(said) <= set("01")
-
-    def _solved(self, clauses: tuple[str, ...]) -> int:
-        """Which of all assignments make every clause hold, as the bits of a number."""
-        found = (1 << 2**self.variables) - 1
+    def _solved(self, clauses: Iterable[str]) -> int:
+        """Which of all assignments every clause holds in, as the bits of a number."""
+        found = (1 << len(self._texts)) - 1
         for clause in clauses:
             found &= self._holding[clause[0]] | self._holding[clause[1]]
         return found
@@ -124,14 +126,10 @@ def _clauses(prompt: str) -> list[str]:
 
 
 def _holds(clause: str, said: str) -> bool:
-    return any((said[NAMES.index(literal.lower())] == "1") == literal.islower() for literal in clause)
+    return any(literal in said for literal in clause)
 
 
-@cache
-def _bits(number: int, width: int) -> str:
-    return f"{number:0{width}b}"
-
-
-def _places(number: int) -> list[int]:
+@lru_cache(maxsize=2**14)
+def _places(number: int) -> tuple[int, ...]:
     """The places of the bits that are 1, from the lowest."""
-    return [place for place in range(number.bit_length()) if number >> place & 1]
+    return tuple(place for place in range(number.bit_length()) if number >> place & 1)
