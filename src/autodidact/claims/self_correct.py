@@ -167,14 +167,17 @@ def _base(
     *,
     documents: int,
     enough: float,
+    least: int,
     most: int,
     batch: int,
     lr: float,
     **sizes: int,
 ) -> LocalLM:
-    """A model of the world's texts, trained until so large a share of its first answers is right, or that long.
+    """A model of the world's texts, trained until so large a share of its first answers is right, within `least` and
+    `most` updates.
 
-    How many updates that takes differs much from seed to seed, and the share rises within few of them.
+    How many updates that takes differs much from seed to seed, and the share rises within few of them. Copies are
+    learned before sums are, but after many puzzles are solved, which is what `least` is for.
     """
 
     def make() -> Model:
@@ -185,11 +188,13 @@ def _base(
         )
         for number in range(max(1, most // CHUNK)):
             lm = _trained(SFT(lm), source, replace(settings, seed=1000 * seed + number))
+            if CHUNK * (number + 1) < least:
+                continue
             if _figures(world, lm, looked_at)["first"] > 100 * enough:
                 break
         return LanguageModel(lm)
 
-    key = {"documents": documents, "enough": enough, "most": most, "batch": batch, "lr": lr, **sizes}
+    key = {"documents": documents, "enough": enough, "least": least, "most": most, "batch": batch, "lr": lr, **sizes}
     looks = {"chunk": CHUNK, "looked_at": LOOKED_AT}
     # What the texts say is part of it too: a world that is changed makes another base.
     said = digest({"texts": [document.text for document in world.documents(min(documents, 100), seed)]})
@@ -368,9 +373,12 @@ BASE = {
 }
 LARGE = {**BASE, "documents": 1_000_000, "most": 20_000, "batch": 256, "lr": 1e-3, "width": 128, "depth": 4, "heads": 4}
 TINY = {**BASE, "documents": 100, "most": 1, "batch": 4, "width": 16, "depth": 1}
-CONTEXTS: Mapping[Family, int] = MappingProxyType({"sums": 24, "puzzles": 32})
+OWN: Mapping[Family, Mapping[str, int]] = MappingProxyType(
+    {"sums": {"context": 24, "least": 0}, "puzzles": {"context": 32, "least": 400}}
+)
+"""What the bases of the families differ in."""
 SHARED = {
-    "worlds": {"sums": {"held_out": 0.55}, "puzzles": {"held_out": 0.25}},
+    "worlds": {"sums": {"held_out": 0.55}, "puzzles": {"clauses": 6, "held_out": 0.25}},
     "firsts": 2,
     "follow": 4,
     "alpha": 5.0,
@@ -380,7 +388,7 @@ SHARED = {
 
 
 def _bases(shared: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {family: {**shared, "context": context} for family, context in CONTEXTS.items()}
+    return {family: {**shared, **own} for family, own in OWN.items()}
 
 
 CLAIM = Claim(
