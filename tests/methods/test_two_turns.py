@@ -20,6 +20,7 @@ from autodidact.lm.lm import Prompt, Sampling
 from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.task import Demonstration, Style, Task
 from autodidact.lm.tiny import tiny_lm
+from autodidact.lm.turns import asked_again, two_answers
 from autodidact.measures.editing import edit_ratio
 from autodidact.methods.language.two_turns import TwoTurns, credited, mixed_in, shaped
 from autodidact.model import load_model
@@ -286,6 +287,26 @@ def test_delta_is_what_was_fixed_less_what_was_broken():
     assert found["delta"] == pytest.approx(found["second"] - found["first"])
     with pytest.raises(ValueError, match="1 pairs of answers for 5 test inputs"):
         transitions(task, [("a", "a")])
+
+
+def test_where_several_answers_are_right_a_judge_of_ones_own_says_so():
+    task = replace(TASK, test=tuple(Demonstration(w, w[0]) for w in ("abc", "bca")))
+    found = transitions(task, [("c", "b"), ("x", "c")], lambda one, said: said in one.input)
+    assert (found["first"], found["second"], found["fixed"], found["broken"]) == (0.5, 1.0, 0.5, 0.0)
+
+
+def test_two_answers_are_drawn_as_asked_or_are_the_likeliest(lm):
+    sampling = Sampling(1, TASK.max_tokens, stop=STYLE.stop, seed=7)
+    words = ["ab", "cc", "ba", "ca"]
+    for how in (sampling, None):
+        asked = how or replace(sampling, temperature=0.0)
+        expected = []
+        for word in words:
+            first = lm.generate([f"{word}>"], asked)[0][0]
+            second = lm.generate([asked_again(lm, f"{word}>", first, "!")], asked)[0][0]
+            expected.append((first.text.strip(), second.text.strip()))
+        assert two_answers(lm, TASK, words, "!", how) == expected
+    assert two_answers(lm, TASK, words, "!", sampling) != two_answers(lm, TASK, words, "!")
 
 
 @pytest.mark.parametrize(
