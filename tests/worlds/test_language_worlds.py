@@ -511,10 +511,10 @@ def test_the_order_of_clauses_and_literals_does_not_change_the_side():
 
 @pytest.mark.parametrize("world", [TwoTurnSums(held_out=0.55), TwoTurnPuzzles()], ids=lambda world: world.name)
 def test_there_are_four_thousand_different_questions_to_test_on_and_none_is_an_example(world: TwoTurnWorld):
-    task = world.task(examples=2000, test=4000, seed=3)
-    assert len({one.input for one in task.examples}) == 2000
+    task = world.task(examples=500, test=4000, seed=3)
+    assert len({one.input for one in task.examples}) == 500
     assert len({one.input for one in task.test}) == 4000
-    assert {world.split(item.key) for item in world.items(2000, 4, split="train", distinct=True)} == {"train"}
+    assert {world.split(item.key) for item in world.items(100, 4, split="train", distinct=True)} == {"train"}
     assert not {one.input for one in task.examples} & {one.input for one in task.test}
     assert all(world.right(one.input, one.output) for one in (*task.examples, *task.test))
     longest = max(len(document.text.split(";")[1]) for document in world.documents(200, 0))
