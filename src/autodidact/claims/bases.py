@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from filelock import FileLock
@@ -74,6 +75,7 @@ def learning_lm(
     most: int,
     least: int = 0,
     every: int = 100,
+    goes_on: bool = False,
     documents: int,
     batch: int,
     lr: float,
@@ -96,23 +98,37 @@ def learning_lm(
     enough : the share that ends the training.
     least, most : updates.
     every : updates between two looks.
+    goes_on : whether the optimiser goes on from one look to the next, which is much faster where `every` is small, or
+        starts anew.
     others : see `base_lm`. The rate stays as it is.
     """
     sizes = {"width": width, "depth": depth, "heads": heads, "context": context}
-    ends = {"enough": enough, "least": least, "most": most, "every": every}
+    ends = {"enough": enough, "least": least, "most": most, "every": every} | ({"goes_on": True} if goes_on else {})
+    settings = Settings(
+        steps=most,
+        batch_size=batch,
+        lr=lr,
+        weight_decay=0.01,
+        schedule="constant",
+        warmup=0.0,
+        clip_norm=1.0,
+        seed=seed,
+    )
 
     def make() -> Model:
         lm = tiny_lm(symbols or world.alphabet, seed=seed, **sizes)
         source = mix_source(world, documents, seed, symbols)
-        settings = Settings(
-            steps=every, batch_size=batch, lr=lr, weight_decay=0.01, schedule="constant", warmup=0.0, clip_norm=1.0
-        )
-        for number in range(max(1, most // every)):
-            kept = train(SFT(lm), source, replace(settings, seed=1000 * seed + number), quiet=True)
-            assert isinstance(kept, LanguageModel)
-            lm = kept.lm
-            if every * (number + 1) >= least and right(lm) > enough:
-                break
+        with TemporaryDirectory() as out:
+            for number, done in enumerate([*range(every, most, every), most]):
+                if goes_on:
+                    kept = train(SFT(lm), source, settings, out=out, until=done / most, quiet=True)
+                else:
+                    part = replace(settings, steps=min(every, most), seed=1000 * seed + number)
+                    kept = train(SFT(lm), source, part, quiet=True)
+                assert isinstance(kept, LanguageModel)
+                lm = kept.lm
+                if done >= least and right(lm) > enough:
+                    break
         return LanguageModel(lm)
 
     training = {"documents": documents, "batch": batch, "lr": lr, **ends}

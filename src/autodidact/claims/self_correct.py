@@ -5,27 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
 
-from autodidact.claims.bases import kept_base, mix_source
+from autodidact.claims.bases import learning_lm
 from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.engine import default_cache
-from autodidact.compare.arms import digest
 from autodidact.evaluation.two_turns import transitions
 from autodidact.lm import Sampling
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.repeated import generate_each
 from autodidact.lm.task import Demonstration, Task
-from autodidact.lm.tiny import tiny_lm
 from autodidact.lm.turns import asked_again, two_answers
 from autodidact.methods.language.sft import SFT
 from autodidact.methods.language.two_turns import TwoTurns
-from autodidact.model import Model
 from autodidact.recipes.improving import example_source, question_source
 from autodidact.rewards.programs import Programmed
 from autodidact.training import Settings, train
@@ -74,7 +70,7 @@ def run(
     first `drawn` of these questions: ``first_drawn``, ``delta_drawn``, ``edited_drawn``.
     """
     world = WORLDS[family](**worlds[family])
-    lm = _base(world, seed, worlds[family], **bases[family])
+    lm = _base(world, seed, worlds[family], bases[family])
     task = world.task(examples=questions, test=test, seed=seed)
     learning = Learning(world, lr, seed, batch, firsts, follow)
     updates = max(1, round(steps * length))
@@ -155,61 +151,24 @@ class Learning:
         )
 
 
-def _trained(method: SFT | TwoTurns, source: Any, settings: Settings, **pausing: Any) -> LocalLM:
-    kept = train(method, source, settings, quiet=True, **pausing)
+def _trained(method: SFT | TwoTurns, source: Any, settings: Settings) -> LocalLM:
+    kept = train(method, source, settings, quiet=True)
     assert isinstance(kept, LanguageModel)
     return kept.lm
 
 
-def _base(
-    world: TwoTurnWorld,
-    seed: int,
-    dials: Mapping[str, Any],
-    *,
-    documents: int,
-    enough: float,
-    least: int,
-    most: int,
-    batch: int,
-    lr: float,
-    **sizes: int,
-) -> LocalLM:
-    """A model of the world's texts, trained until so large a share of its first answers is right, within `least` and
-    `most` updates.
+def _base(world: TwoTurnWorld, seed: int, dials: Mapping[str, Any], base: Mapping[str, Any]) -> LocalLM:
+    """A model of the world's texts that is still learning to answer at first.
 
-    How many updates that takes differs much from seed to seed, and the share rises within few of them. Copies are
-    learned before sums are, but after many puzzles are solved, which is what `least` is for.
+    Copies are learned before sums are, but after many puzzles are solved, which is what `least` is for.
     """
+    looked_at = world.task(examples=0, test=LOOKED_AT, seed=seed + 1)
 
-    def make() -> Model:
-        lm = tiny_lm(world.alphabet, seed=seed, **sizes)
-        source, looked_at = mix_source(world, documents, seed), world.task(examples=0, test=LOOKED_AT, seed=seed + 1)
-        settings = Settings(
-            steps=most,
-            batch_size=batch,
-            lr=lr,
-            weight_decay=0.01,
-            schedule="constant",
-            warmup=0.0,
-            clip_norm=1.0,
-            seed=seed,
-        )
-        with TemporaryDirectory() as out:
-            # One training that pauses to be looked at: the optimiser's state goes on, or it would learn much slower.
-            for done in [*range(max(least, CHUNK), most, CHUNK), most]:
-                lm = _trained(SFT(lm), source, settings, out=out, until=done / most)
-                if _figures(world, lm, looked_at)["first"] > 100 * enough:
-                    break
-        return LanguageModel(lm)
+    def right(lm: LocalLM) -> float:
+        return _figures(world, lm, looked_at)["first"] / 100
 
-    key = {"documents": documents, "enough": enough, "least": least, "most": most, "batch": batch, "lr": lr, **sizes}
-    looks = {"chunk": CHUNK, "looked_at": LOOKED_AT}
-    # What the texts say is part of it too: a world that is changed makes another base.
-    said = digest({"texts": [document.text for document in world.documents(min(documents, 100), seed)]})
     folder = default_cache().parent / "bases"
-    return kept_base(
-        folder, {"world": world.name, "dials": dict(dials), "seed": seed, **key, **looks, "texts": said}, make
-    )
+    return learning_lm(world, folder, right=right, every=CHUNK, goes_on=True, seed=seed, dials=dials, **base)
 
 
 def _figures(world: TwoTurnWorld, lm: LocalLM, task: Task, sampling: Sampling | None = None) -> dict[str, float]:
