@@ -35,7 +35,7 @@ WORLDS: Mapping[Family, type[TwoTurnSums] | type[TwoTurnPuzzles]] = MappingProxy
 )
 CHUNK = 50
 """Updates of the base between looks at how many first answers are right."""
-LOOKED_AT = 200
+LOOKED_AT = 500
 """Questions of each look."""
 
 
@@ -385,7 +385,7 @@ CLAIM = Claim(
             "questions": 2_000,
             "test": 4_000,
             "drawn": 1_000,
-            "steps": 240,
+            "steps": 300,
             "lr": 3e-4,
             "batch": 16,
         },
