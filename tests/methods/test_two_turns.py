@@ -22,8 +22,9 @@ from autodidact.lm.task import Demonstration, Style, Task
 from autodidact.lm.tiny import tiny_lm
 from autodidact.lm.turns import asked_again, two_answers
 from autodidact.measures.editing import edit_ratio
-from autodidact.methods.language.two_turns import TwoTurns, credited, mixed_in, shaped
+from autodidact.methods.language.two_turns import TwoTurns, mixed_in
 from autodidact.model import load_model
+from autodidact.objectives import credited, shaped
 from autodidact.recipes.self_correct import SelfCorrect
 from autodidact.rewards.programs import Programmed
 from autodidact.training import Settings

@@ -135,6 +135,35 @@ def learning_lm(
     return kept_base(folder, _key(world, documents, seed, dials, symbols) | sizes | training, make)
 
 
+def texts_lm(
+    texts: Sequence[str],
+    folder: Path,
+    *,
+    start: str,
+    symbols: str,
+    seed: int,
+    sizes: Mapping[str, Any],
+    **training: Any,
+) -> LocalLM:
+    """A base that writes texts like some that are given, each after the same symbol.
+
+    Parameters
+    ----------
+    start : that every text is written after; `symbols` are the others.
+    sizes : of the model, see `tiny_lm`.
+    training : steps, batch and lr, see `taught`.
+    """
+
+    def make() -> Model:
+        lm = tiny_lm([*symbols, start], seed=seed, **sizes)
+        source = example_source("texts", [(start, text) for text in texts])
+        return LanguageModel(taught(SFT(lm), source, seed=seed, **training))
+
+    said = digest({"texts": list(texts)})
+    key = {"texts": said, "symbols": symbols, "start": start, "seed": seed, **sizes, **training}
+    return kept_base(folder, key, make)
+
+
 def _key(
     world: LanguageWorld, documents: int, seed: int, dials: Mapping[str, Any], symbols: Sequence[str] | None
 ) -> dict[str, Any]:

@@ -317,8 +317,7 @@ CLAIM = Claim(
         "1,000 updates and the student a tenth of the rate, both chosen on the tuning seed, and the seeds are new.",
         "That leaves it open: after 1,000 updates the three models are unlike in quality, and not in what they "
         "know alone. The best of them is right to 64 to 94 percent, the worst to 23 to 53, and which is which "
-        "changes with the seed; the paper's models are about as good as each other. On the tuning seed, with 2,000 "
-        "updates, consensus was right to 96 percent and the model itself to 80. Bases that are trained until they "
-        "are right equally often are the next thing to try.",
+        "changes with the seed; the paper's models are about as good as each other. Bases that are trained until "
+        "they are right equally often are the next thing to try.",
     ),
 )

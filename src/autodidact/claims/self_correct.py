@@ -36,7 +36,7 @@ WORLDS: Mapping[Family, type[TwoTurnSums] | type[TwoTurnPuzzles]] = MappingProxy
 CHUNK = 50
 """Updates of the base between looks at how many first answers are right."""
 LOOKED_AT = 500
-"""Questions of each look."""
+"""Questions of each look; nothing is reported on them."""
 
 
 def run(
@@ -70,8 +70,9 @@ def run(
     first `drawn` of these questions: ``first_drawn``, ``delta_drawn``, ``edited_drawn``.
     """
     world = WORLDS[family](**worlds[family])
-    lm = _base(world, seed, worlds[family], bases[family])
-    task = world.task(examples=questions, test=test, seed=seed)
+    task = world.task(examples=questions, test=test + LOOKED_AT, seed=seed)
+    task, other = replace(task, test=task.test[:test]), replace(task, test=task.test[test:])
+    lm = _base(world, other, seed, worlds[family], bases[family])
     learning = Learning(world, lr, seed, batch, firsts, follow)
     updates = max(1, round(steps * length))
     if way == "traces" or way == "pairs":
@@ -157,15 +158,14 @@ def _trained(method: SFT | TwoTurns, source: Any, settings: Settings) -> LocalLM
     return kept.lm
 
 
-def _base(world: TwoTurnWorld, seed: int, dials: Mapping[str, Any], base: Mapping[str, Any]) -> LocalLM:
-    """A model of the world's texts that is still learning to answer at first.
+def _base(world: TwoTurnWorld, other: Task, seed: int, dials: Mapping[str, Any], base: Mapping[str, Any]) -> LocalLM:
+    """A model of the world's texts that is still learning to answer at first, by the test questions of `other`.
 
     Copies are learned before sums are, but after many puzzles are solved, which is what `least` is for.
     """
-    looked_at = world.task(examples=0, test=LOOKED_AT, seed=seed + 1)
 
     def right(lm: LocalLM) -> float:
-        return _figures(world, lm, looked_at)["first"] / 100
+        return _figures(world, lm, other)["first"] / 100
 
     folder = default_cache().parent / "bases"
     return learning_lm(world, folder, right=right, every=CHUNK, goes_on=True, seed=seed, dials=dials, **base)

@@ -17,7 +17,7 @@ from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
 from autodidact.methods.method import Group, Loss, Method, Progress, Step
 from autodidact.model import Model
-from autodidact.rewards import Answered, Reward, named
+from autodidact.rewards import Answered, Learner, Reward, named
 from autodidact.rollouts import Drawn, Policy, Question, judged
 from autodidact.rollouts.judging import answered, counted, learned_from
 
@@ -130,7 +130,6 @@ class OnTask(Method):
         """Let those rewards learn that are due; None where none is. Of several the log shows the last one's loss."""
         found = None
         for name, pupil in self._pupils:
-            assert pupil.lessons is not None
             for _ in range(pupil.lessons.rounds if pupil.lessons.due(step.progress.step) else 0):
                 answers = self.said(questions, self.seed(step.progress))
                 for _ in range(pupil.lessons.passes):
@@ -144,20 +143,19 @@ class OnTask(Method):
         return answered(drawn, questions)
 
     @property
-    def _pupils(self) -> list[tuple[str, Reward]]:
+    def _pupils(self) -> list[tuple[str, Learner]]:
         """The rewards that learn, by the name of their parameter group."""
         return [(f"reward {number}", one) for number, one in enumerate(self.reward.learners)]
 
     @property
     def _alone(self) -> int:
         """Updates in which nothing but the rewards learns."""
-        return max((one.lessons.alone for _, one in self._pupils if one.lessons is not None), default=0)
+        return max((one.lessons.alone for _, one in self._pupils), default=0)
 
     def groups(self) -> list[Group]:
         learned = [p for p in self.lm.parameters() if p.requires_grad]
         found = [Group("policy", learned, lr_scale=self.lr_scale)]
         for name, pupil in self._pupils:
-            assert pupil.lessons is not None
             found.append(Group(name, pupil.parameters(), lr_scale=pupil.lessons.rate))
         return found
 

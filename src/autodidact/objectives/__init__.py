@@ -40,9 +40,11 @@ from autodidact.objectives.preference import bradley_terry_loss, dpo_loss, impli
 from autodidact.objectives.reconstruction import latent_mse, latent_smooth_l1, masked_reconstruction
 from autodidact.objectives.swav import power_law, sinkhorn, swapped_prediction
 from autodidact.objectives.triplet import pair_triplets
+from autodidact.objectives.turns import Credit, credited, shaped
 from autodidact.objectives.vicreg import VICRegTerms, vicreg
 
 __all__ = [
+    "Credit",
     "VICRegTerms",
     "adapted_beta",
     "aggregated_logits",
@@ -53,6 +55,7 @@ __all__ = [
     "clipped_loss",
     "cosine_prediction",
     "coupling",
+    "credited",
     "cross_correlation",
     "cross_view_contrast",
     "dcl",
@@ -94,6 +97,7 @@ __all__ = [
     "self_critical",
     "sequence_logprobs",
     "sft_loss",
+    "shaped",
     "sinkhorn",
     "standardised",
     "swapped_prediction",

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float64
 
 from autodidact.catalog import Card
-from autodidact.data import ArraySource, Field, Store
+from autodidact.data import ArraySource, Field, Source, Store
 from autodidact.data.ids import row_ids
 from autodidact.evaluation.table import Table
 from autodidact.lm import LM, Sampling
@@ -26,13 +26,14 @@ from autodidact.lm.local import LocalLM
 from autodidact.lm.reward_model import RewardModel, principle_texts
 from autodidact.lm.task import Principle, Task
 from autodidact.methods.language.bradley_terry import BradleyTerry
-from autodidact.methods.language.policy_gradient import PolicyGradient, check_value
+from autodidact.methods.language.policy_gradient import PolicyGradient
 from autodidact.model import Model
 from autodidact.model.device import pick_device
 from autodidact.recipes.improving import Improvement, must_have, question_source, told, write_examples
 from autodidact.recipes.preferring import Pair, pair_source, read_preferences, write_pairs
 from autodidact.recipes.stages import Site, Stage, training
 from autodidact.rewards.principled import Principled
+from autodidact.rollouts.valuing import check_value
 from autodidact.selection.principles import debiased, dominant, principle_count, principle_scores
 
 CARD = Card(
@@ -340,22 +341,24 @@ class Salmon(Improvement):
         said = f"{len(learned)} public preferences are learned first, {len(tested)} are held out"
         said += "".join(f"; {count} left out: {why}" for why, count in Counter(bad).most_common())
         source = preference_source(made, learned)
-        cut = f"{made.shortened} of {2 * len(learned)} texts were shortened to fit the reward model's context"
-        said_of_length = [cut] if made.shortened else []
-        site.note("preferred", said, *said_of_length)
-        settings = replace(
-            site.settings,
-            epochs=self.preference_epochs,
-            steps=None,
-            tokens=None,
-            batch_size=min(site.settings.batch_size, len(source)),
-        )
-        found = site.train("preferred", BradleyTerry(made), source, settings)
-        assert isinstance(found, RewardModel)
+        found, notes = self._preferring(site, "preferred", made, source, self.preference_epochs, [said])
         if tested:
             met = f"{accuracy(found, tested):.1%} of {len(tested)} public preferences that were held out are met"
-            site.note("preferred", said, *said_of_length, met)
+            site.note("preferred", *notes, met)
         return found
+
+    def _preferring(
+        self, site: Site, stage: str, made: RewardModel, source: Source, epochs: int, said: Sequence[str]
+    ) -> tuple[RewardModel, list[str]]:
+        """Train a reward model on comparisons; and what was noted: `said`, and what was shortened."""
+        cut = f"{made.shortened} of {2 * len(source)} texts were shortened to fit the reward model's context"
+        notes = [*said, *([cut] if made.shortened else [])]
+        site.note(stage, *notes)
+        size = min(site.settings.batch_size, len(source))
+        settings = replace(site.settings, epochs=epochs, steps=None, tokens=None, batch_size=size)
+        found = site.train(stage, BradleyTerry(made), source, settings)
+        assert isinstance(found, RewardModel)
+        return found, notes
 
     def active(self, task: Task) -> tuple[str, ...]:
         """The principles by which the reward model scores where no others are named."""
@@ -376,19 +379,9 @@ class Salmon(Improvement):
         made = RewardModel(copy.deepcopy(student), task, self.active(task)) if start is None else copy.deepcopy(start)
         made.shortened = 0
         source = preference_source(made, learned)
-        cut = f"{made.shortened} of {2 * len(learned)} texts were shortened to fit the reward model's context"
-        site.note("reward", *said, *([cut] if made.shortened else []))
-        pairs = zip(repeat(""), source.column("chosen"), source.column("rejected"))
+        pairs = zip(repeat(""), source.column("chosen"), source.column("rejected"), strict=False)
         write_pairs(site.folder, list(pairs))
-        settings = replace(
-            site.settings,
-            epochs=self.reward_epochs,
-            steps=None,
-            tokens=None,
-            batch_size=min(site.settings.batch_size, len(source)),
-        )
-        found = site.train("reward", BradleyTerry(made), source, settings)
-        assert isinstance(found, RewardModel)
+        found, _ = self._preferring(site, "reward", made, source, self.reward_epochs, said)
         if tested:
             right = accuracy(found, tested)
             table = Table(

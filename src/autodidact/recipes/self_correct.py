@@ -12,8 +12,9 @@ from autodidact.evaluation.two_turns import transitions
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
 from autodidact.lm.turns import AGAIN, two_answers
-from autodidact.methods.language.two_turns import Credit, InLoss, TwoTurns, check_turns
+from autodidact.methods.language.two_turns import InLoss, TwoTurns, check_turns
 from autodidact.model import Model
+from autodidact.objectives import Credit
 from autodidact.recipes.improving import Improvement, question_source, write_examples
 from autodidact.recipes.stages import Site, Stage, training
 

@@ -16,14 +16,14 @@ from autodidact.catalog import unknown
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
 from autodidact.lm.tokenised import Tokenised
-from autodidact.rewards.reward import Answered, Lessons, Reward
+from autodidact.rewards.reward import Answered, Learner, Lessons
 
 NAME = "discriminator"
 ROWS = 256
 """Answers that are judged at once."""
 
 
-class Discriminator(Reward):
+class Discriminator(Learner):
     r"""How likely an answer is to be a wanted one, and not the model's, in (0, 1) (SeqGAN, Yu et al., 1609.05473).
 
     A small network D reads the tokens of the input and of the answer. As often as its lessons say, it descends

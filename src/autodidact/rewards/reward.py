@@ -81,35 +81,23 @@ class Reward(nn.Module, ABC):
     """Says how good answers are, in units of its own; more is better.
 
     It is a module so that what it remembers of earlier answers (as a buffer), and what it learns from them (as
-    parameters), is part of checkpoints. One with `lessons` learns while the policy does: what trains the policy draws
-    answers, and descends `learning` of them as often as these say, on the reward's parameters alone.
+    parameters), is part of checkpoints.
 
     Attributes
     ----------
     needs_wanted : whether it can judge only answers to inputs whose output is known.
-    lessons : how it learns; None where it does not.
     """
 
     needs_wanted: ClassVar[bool] = False
-    lessons: Lessons | None = None
 
     @abstractmethod
     def judge(self, answers: Sequence[Answered]) -> Sequence[float | Unrewarded]:
         """The reward of each answer, in their order. Without gradient."""
 
-    def learning(self, answers: Sequence[Answered], generator: torch.Generator) -> Float[Tensor, ""]:
-        """What a reward with `lessons` descends, given answers that the policy drew just now.
-
-        Parameters
-        ----------
-        generator : on the CPU, of whatever it draws itself.
-        """
-        raise NotImplementedError(f"{type(self).__name__} has lessons, and does not say what it learns")
-
     @property
-    def learners(self) -> list[Reward]:
+    def learners(self) -> list[Learner]:
         """Those of it and its parts that learn, in order."""
-        return [part for part in self.modules() if isinstance(part, Reward) and part.lessons is not None]
+        return [part for part in self.modules() if isinstance(part, Learner)]
 
     @property
     def model(self) -> RewardModel | None:
@@ -142,6 +130,29 @@ def rewarded(reward: Reward, answers: Sequence[Answered]) -> tuple[Float64[np.nd
         else:
             found[place] = one
     return found, reasons
+
+
+class Learner(Reward):
+    """A reward that learns while the policy does.
+
+    What trains the policy draws answers, and descends `learning` of them as often as the lessons say, on the reward's
+    parameters alone.
+
+    Attributes
+    ----------
+    lessons : when it learns, and how fast.
+    """
+
+    lessons: Lessons
+
+    @abstractmethod
+    def learning(self, answers: Sequence[Answered], generator: torch.Generator) -> Float[Tensor, ""]:
+        """What it descends, given answers that the policy drew just now.
+
+        Parameters
+        ----------
+        generator : on the CPU, of whatever it draws itself.
+        """
 
 
 class Weighted(Reward):

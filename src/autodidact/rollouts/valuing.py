@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from autodidact.catalog import unknown
 from autodidact.heads import projector
 from autodidact.lm.local import LocalLM
 from autodidact.lm.reward_model import RewardModel
@@ -96,6 +97,14 @@ class RewardValues(Values):
         head = self.model.head
         found: Tensor = head(_last(self.model.lm, seen).to(head.weight.dtype))
         return _before(found.float())[..., 0]
+
+
+def check_value(value: str, estimator: str) -> None:
+    """Raise ValueError for what a value cannot start from, or where there is none."""
+    if value not in ("fresh", "reward"):
+        raise unknown("start of the value", value, ("fresh", "reward"))
+    if value == "reward" and estimator != "ppo":
+        raise ValueError(f"'{estimator}' learns no value that could start from the reward model; 'ppo' does")
 
 
 def reward_values(reward: Reward, lm: LocalLM) -> RewardValues:

@@ -36,7 +36,7 @@ from autodidact.rollouts import Divergence, Drawn, Policy, Question, advantages,
 from autodidact.rollouts.completing import worth_of_tokens
 from autodidact.rollouts.mixing import Begun, begun
 from autodidact.rollouts.policy import check_divergence
-from autodidact.rollouts.valuing import HeadValues, Values, reward_values
+from autodidact.rollouts.valuing import HeadValues, Values, check_value, reward_values
 
 CARD = Card(
     name="policy_gradient",
@@ -383,11 +383,3 @@ class PolicyGradient(OnTask):
         best = (rewards == rewards.amax(dim=1, keepdim=True)).to(rewards)
         shares = raml_weights(rewards, self.tau) if self.tau else best / best.sum(dim=1, keepdim=True)
         return shares * rewards.shape[1]
-
-
-def check_value(value: str, estimator: str) -> None:
-    """Raise ValueError for what a value cannot start from, or where there is none."""
-    if value not in ("fresh", "reward"):
-        raise unknown("start of the value", value, ("fresh", "reward"))
-    if value == "reward" and estimator != "ppo":
-        raise ValueError(f"'{estimator}' learns no value that could start from the reward model; 'ppo' does")

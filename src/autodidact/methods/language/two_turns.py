@@ -21,34 +21,12 @@ from autodidact.lm.turns import AGAIN, asked_again, two_answers
 from autodidact.methods.method import Loss, Progress, Views
 from autodidact.methods.on_task import OnTask
 from autodidact.model import Model
-from autodidact.objectives import mean_over_tokens, reinforce_loss, rloo
+from autodidact.objectives import Credit, credited, mean_over_tokens, reinforce_loss, rloo, shaped
 from autodidact.rewards import Answered, Reward
 from autodidact.rollouts import Drawn, Policy, Question, advantages
 from autodidact.rollouts.judging import answered
 
-Credit = Literal["instant", "return"]
 InLoss = Literal["exact", "k3"]
-
-
-def shaped(first: Float[Tensor, "q f"], second: Float[Tensor, "q f s"], alpha: float) -> Float[Tensor, "q f s"]:
-    """Rewards of second answers with the bonus for progress: r2 + alpha (r2 - r1) (SCoRe, 2409.12917, section 5.2).
-
-    Wrong then right earns alpha extra, right then wrong loses alpha, no change gets nothing beside r2.
-    """
-    return second + alpha * (second - first[..., None])
-
-
-def credited(first: Float[Tensor, "q f"], second: Float[Tensor, "q f s"], credit: Credit) -> Float[Tensor, "q f"]:
-    """What the tokens of first answers are weighed with.
-
-    "instant": their own reward. "return": that and the mean (shaped) reward of what followed. With the bonus the
-    coefficient of r1 is then 1 - alpha, so that above 1 a policy is paid for failing first.
-
-    Parameters
-    ----------
-    second : as `shaped` gives them; NaN where there is none.
-    """
-    return first if credit == "instant" else first + second.nanmean(dim=2)
 
 
 def mixed_in(questions: Sequence[Question], share: float, seed: int) -> list[Question]:
