@@ -20,6 +20,8 @@ BENCHES ?= $(basename $(notdir $(filter-out %/common.py,$(sort $(wildcard benchm
 # uv installs several times faster than pip; pip steps in where uv does not reach the package index that pip is set up for.
 install = $(BIN)/uv pip install --python $(1)/bin/python --constraint constraints.txt --build-constraint constraints.txt --editable $(2) || \
 	$(1)/bin/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable $(2)
+# Compiled once, here: where PYTHONDONTWRITEBYTECODE is set, every process would compile all of this anew.
+compile = PYTHONDONTWRITEBYTECODE= $(1)/bin/python -W ignore -c "$(COMPILED)"
 CLAIMS = $(sort $(basename $(notdir $(shell grep -l '^CLAIM = ' src/autodidact/claims/*.py))))
 
 .PHONY: demo test lint format types claims readme bench lock clean
@@ -48,14 +50,18 @@ claims: $(READY)
 readme: $(READY)
 	$(BIN)/python -m autodidact.catalog.readme
 
-# Peers live in an environment of their own. All scripts together take hours; BENCHES="views epoch" names some.
+# Peers live in an environment of their own, which only the scripts that import one run in: a package can hook itself
+# into every training of its environment. All scripts together take hours; BENCHES="views epoch" names some.
 bench: $(BENCH)/.ready
-	set -e; for name in $(BENCHES); do echo $$name; (cd benchmarks; ../$(BENCH)/bin/python $$name.py --json $$name.json); done
+	set -e; cd benchmarks; for name in $(BENCHES); do echo $$name; \
+	if grep -qE 'from (lightly|kornia)' $$name.py; then in=$(BENCH); else in=$(VENV); fi; \
+	../$$in/bin/python $$name.py --json $$name.json; done
 	$(BIN)/python -m autodidact.catalog.readme
 
 $(BENCH)/.ready: $(READY)
 	$(BIN)/python -m venv --clear $(BENCH)
 	$(call install,$(BENCH),'.[dev]' $(PEERS))
+	$(call compile,$(BENCH))
 	touch $@
 
 $(READY): pyproject.toml constraints.txt
@@ -65,8 +71,7 @@ $(READY): pyproject.toml constraints.txt
 		echo '$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv'; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
 	$(call install,$(VENV),'.[dev]')
-	@# Compiled once, here: where PYTHONDONTWRITEBYTECODE is set, every process would compile all of this anew.
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -W ignore -c "$(COMPILED)"
+	$(call compile,$(VENV))
 	touch $@
 
 # Newest versions that pyproject.toml allows, for every platform and Python from 3.11.

@@ -22,7 +22,8 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +215,20 @@ PEERS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
 """Name -> its module, and what trains with it by method."""
 
 
+@contextmanager
+def plugins_of(contestant: str) -> Iterator[None]:
+    """Callbacks that a package adds to every Trainer (Lightning's entry points) burden its own contestant alone."""
+    from lightning.pytorch.trainer.connectors import callback_connector
+
+    load = callback_connector._load_external_callbacks
+    if contestant != "stable-pretraining":
+        callback_connector._load_external_callbacks = lambda group: []
+    try:
+        yield
+    finally:
+        callback_connector._load_external_callbacks = load
+
+
 def measured(row: tuple[str, str, int, int, int], names: list[str], options: argparse.Namespace, folder: Path) -> Any:
     """Seconds of an epoch by every contestant, and ours as a share of each."""
     method, name, side, count, batch = row
@@ -230,15 +245,17 @@ def measured(row: tuple[str, str, int, int, int], names: list[str], options: arg
             made(name, source, side), pictures, batch, epochs, folder, options.threads
         )
     seconds: dict[str, list[float]] = {contestant: [] for contestant in contestants}
-    for fit in contestants.values():
+    for contestant, fit in contestants.items():
         # Untimed: what is imported and packed once.
-        fit(SHORT)
+        with plugins_of(contestant):
+            fit(SHORT)
     for _ in range(options.rounds):
         for contestant, fit in contestants.items():
             took = []
             for epochs in (SHORT, LONG):
                 start = time.perf_counter()
-                fit(epochs)
+                with plugins_of(contestant):
+                    fit(epochs)
                 took.append(time.perf_counter() - start)
             seconds[contestant].append((took[1] - took[0]) / (LONG - SHORT))
     found = {

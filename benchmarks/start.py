@@ -1,8 +1,9 @@
 """How long a command takes to start: the help, the list of methods, and the demo's first update.
 
 Each is a process of its own, from its start to its end; of the demo to the end of its first update, in a folder and
-with a cache that are empty. Help and list must not import torch. They take turns; figures are medians. A first round is
-not counted: it reads files from the disk.
+with a cache that are empty. Help and list must not import torch. Beside them stands what the demo's libraries take to
+be imported, and nothing else: its floor. They take turns; figures are medians. A first round is not counted: it reads
+files from the disk.
 
     python benchmarks/start.py --json benchmarks/start.json
 """
@@ -21,6 +22,8 @@ from common import arguments, tell_rows
 GOALS = {"--help": 0.3, "methods": 0.3, "demo": 8.0}
 """Seconds, by what follows ``autodidact``."""
 RUN = "import sys; sys.argv[0] = 'autodidact'; from autodidact.cli.main import main; code = main(); "
+LIBRARIES = ("torch", "lightning", "sklearn.linear_model")
+"""What the demo stands on."""
 SAYS = "sys.stderr.write('torch' if 'torch' in sys.modules else ''); sys.exit(code)"
 FIRST = """
 import importlib.abc, os, sys
@@ -55,7 +58,7 @@ sys.meta_path.insert(0, Watcher())
 
 def seconds(word: str) -> tuple[float, str]:
     """From the start of the command to its end, and what it wrote to stderr."""
-    program = FIRST + RUN if word == "demo" else RUN + SAYS
+    program = {"demo": FIRST + RUN, "imports": f"import {', '.join(LIBRARIES)}"}.get(word, RUN + SAYS)
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "AUTODIDACT_CACHE": folder}
         started = time.perf_counter()
@@ -70,10 +73,10 @@ def seconds(word: str) -> tuple[float, str]:
 def main() -> None:
     options = arguments(__doc__, rounds=5, threads=1).parse_args()
     os.environ["OMP_NUM_THREADS"] = str(options.threads)
-    times: dict[str, list[float]] = {word: [] for word in GOALS}
-    imported = dict.fromkeys(GOALS, False)
+    times: dict[str, list[float]] = {word: [] for word in (*GOALS, "imports")}
+    imported = dict.fromkeys(times, False)
     for number in range(options.rounds + 1):
-        for word in GOALS:
+        for word in times:
             took, said = seconds(word)
             imported[word] |= said.endswith("torch")
             if number:
@@ -87,8 +90,10 @@ def main() -> None:
             "goal": GOALS[word],
         }
         for word, took in times.items()
+        if word in GOALS
     ]
-    tell_rows("seconds until a command has answered", options, rows, ("torch", "lightning"))
+    libraries = {"names": LIBRARIES, "seconds": statistics.median(times["imports"])}
+    tell_rows("seconds until a command has answered", options, rows, ("torch", "lightning"), libraries=libraries)
 
 
 if __name__ == "__main__":

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from autodidact.claims.bases import base_lm, taught
+from autodidact.claims.bases import learning_lm, taught
 from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.engine import default_cache
 from autodidact.data import Store
 from autodidact.evaluation.answers import answer, judged
 from autodidact.lm.instructions import Instance
 from autodidact.lm.local import LocalLM
-from autodidact.lm.task import Task
+from autodidact.lm.task import Demonstration, Task
 from autodidact.methods.language.sft import SFT
 from autodidact.recipes.ensemble_instruct import EnsembleInstruct
 from autodidact.recipes.improving import example_source, examples_of
@@ -32,6 +33,9 @@ WEAK = (
 """Operations that each of the models has seldom seen done."""
 SINGLES = ("own", "second", "third")
 FIGURES = ("right", "true", "kept", "share", "valid", "empty", "copied")
+LOOKED_AT = 300
+"""Commands by which it is seen whether a model has learned enough; texts may hold them, and nothing is reported of
+them."""
 
 
 def run(
@@ -115,14 +119,28 @@ class _Made(NamedTuple):
 def _models(
     world: Mapping[str, Any], base: Mapping[str, Any], sizes: Sequence[Mapping[str, Any]], seed: int
 ) -> list[LocalLM]:
-    """Three models of different weights, sizes, texts and, of the last one, tokens."""
+    """Three models of different weights, sizes, texts and, of the last one, tokens, each right as often as the others.
+
+    Of the commands that texts hold, which are those that the models will be asked.
+    """
     found = []
+    truth = Commands(**world)
+    task = truth.task(test=1, seed=seed)
+    shown = {task.layout.question(one) for one in task.seeds}
+    items = truth.items(LOOKED_AT, seed + 2, split="train")
+    asked = [Demonstration(item.prompt.removesuffix(">"), item.answer) for item in items]
+    looked_at = replace(task, test=tuple(one for one in asked if one.input not in shown))
+
+    def right(lm: LocalLM) -> float:
+        return _judged(looked_at, lm)["right"] / 100
+
     for number, (weak, size) in enumerate(zip(WEAK, sizes, strict=True)):
         dials = {**world, "weak": weak}
         known = Commands(**dials)
         symbols = known.tokens(pairs=number == 2)
         folder = default_cache().parent / "bases"
-        found.append(base_lm(known, folder, seed=10 * seed + number, dials=dials, symbols=symbols, **base, **size))
+        training = {**base, **size, "dials": dials, "symbols": symbols, "seed": 10 * seed + number}
+        found.append(learning_lm(known, folder, right=right, goes_on=True, **training))
     return found
 
 
@@ -178,7 +196,16 @@ CLAIM = Claim(
     scales={
         "laptop": {
             "world": {"rare": 0.05},
-            "base": {"documents": 20_000, "steps": 1_000, "batch": 32, "lr": 3e-3, "heads": 2, "context": 128},
+            "base": {
+                "documents": 20_000,
+                "enough": 0.55,
+                "every": 50,
+                "most": 4_000,
+                "batch": 32,
+                "lr": 3e-3,
+                "heads": 2,
+                "context": 128,
+            },
             "sizes": [{"width": 64, "depth": 2}, {"width": 48, "depth": 2}, {"width": 64, "depth": 2}],
             "test": 400,
             "rounds": 6,
@@ -191,7 +218,16 @@ CLAIM = Claim(
         },
         "gpu": {
             "world": {"rare": 0.05, "longest": 6},
-            "base": {"documents": 500_000, "steps": 20_000, "batch": 128, "lr": 1e-3, "heads": 4, "context": 192},
+            "base": {
+                "documents": 500_000,
+                "enough": 0.55,
+                "every": 100,
+                "most": 40_000,
+                "batch": 128,
+                "lr": 1e-3,
+                "heads": 4,
+                "context": 192,
+            },
             "sizes": [{"width": 256, "depth": 4}, {"width": 192, "depth": 4}, {"width": 256, "depth": 6}],
             "test": 1_000,
             "rounds": 30,
@@ -204,7 +240,7 @@ CLAIM = Claim(
         },
         "tiny": {
             "world": {"rare": 0.5, "broken": 0.0},
-            "base": {"documents": 100, "steps": 3, "batch": 8, "lr": 3e-3, "heads": 2, "context": 128},
+            "base": {"documents": 100, "enough": 0.5, "most": 3, "batch": 8, "lr": 3e-3, "heads": 2, "context": 128},
             "sizes": [{"width": 16, "depth": 1}] * 3,
             "test": 3,
             "rounds": 1,

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float64
 
-from autodidact.claims.bases import base_lm
+from autodidact.claims.bases import learning_lm
 from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.engine import default_cache
 from autodidact.data import ArraySource, Store
@@ -28,6 +28,11 @@ from autodidact.targets.ratings import recalibrated
 from autodidact.training import Settings, train
 from autodidact.worlds.language.ratings import RatedSums
 from autodidact.worlds.language.task import Item
+
+CHUNK = 250
+"""Updates of the base between looks at how well it rates answers beside right ones."""
+LOOKED_AT = 400
+"""Questions of each look, of the side that texts may hold."""
 
 Way = Literal["likelihood", "agreement", "untrained", "trained"]
 Labels = Literal["own", "oracle", "shuffled"]
@@ -114,6 +119,12 @@ class Prepared:
         said = zip(found.question, found.texts, strict=True)
         self.credit[part] = np.array([world.credit(items[int(k)], text) for k, text in said], dtype=np.float64)
 
+    def label(self) -> None:
+        """Let the model rate the answers to train on beside the right ones, and note how well it does."""
+        SelfJudge(least_mass=0.0).label(self.lm, self.lm, self.task, self.answers["train"], self.ratings)
+        own = np.asarray(self.ratings.column("own"), dtype=np.float64)
+        self.referenced = selective(own, self.credit["train"])["correlation"]
+
 
 @lru_cache(maxsize=2)
 def _prepared(
@@ -128,17 +139,26 @@ def _prepared(
 ) -> Prepared:
     dials = loads(settings)
     world = RatedSums(**dials["world"])
-    lm = base_lm(world, default_cache().parent / "bases", seed=seed, dials=dials["world"], **dials["base"])
-    made = Prepared(lm, world.judging(world.items(1, seed), seed))
+    task = world.judging(world.items(1, seed), seed)
+    looked_at = world.items(LOOKED_AT, seed + 5, split="train", families=known, distinct=True)
+
+    def referenced(lm: LocalLM) -> float:
+        made = Prepared(lm, task)
+        made.add(world, "train", looked_at, 1, seed)
+        made.label()
+        return made.referenced
+
+    folder = default_cache().parent / "bases"
+    lm = learning_lm(
+        world, folder, right=referenced, every=CHUNK, goes_on=True, seed=seed, dials=dials["world"], **dials["base"]
+    )
+    made = Prepared(lm, task)
     questions = world.items(train_answers + validation, seed + 1, split="train", families=known, distinct=True)
     made.add(world, "train", questions[:train_answers], 1, seed)
     made.add(world, "validation", questions[train_answers:], 1, seed + 2)
     made.add(world, "test", world.items(test, seed, families=known, distinct=True), samples, seed + 3)
     made.add(world, "unseen", world.items(test // 2, seed, families=[unseen], distinct=True), 1, seed + 4)
-    found = made.answers["train"]
-    SelfJudge(least_mass=0.0).label(lm, lm, made.task, found, made.ratings)
-    own = np.asarray(made.ratings.column("own"), dtype=np.float64)
-    made.referenced = selective(own, made.credit["train"])["correlation"]
+    made.label()
     return made
 
 
@@ -238,12 +258,13 @@ CLAIM = Claim(
     },
     scales={
         "laptop": {
-            "world": {"modulus": 10, "fewest": 3, "most": 4, "wrong": 0.4, "rated": 0.4, "noise": 0.2},
+            "world": {"modulus": 7, "fewest": 3, "most": 4, "wrong": 0.4, "rated": 0.4, "noise": 0.2},
             "base": {
                 "documents": 60_000,
-                "steps": 1_500,
+                "enough": 0.5,
+                "most": 8_000,
                 "batch": 64,
-                "lr": 3e-3,
+                "lr": 1e-3,
                 "width": 64,
                 "depth": 2,
                 "heads": 2,
@@ -262,7 +283,8 @@ CLAIM = Claim(
             "world": {"modulus": 20, "fewest": 3, "most": 6, "wrong": 0.4, "rated": 0.4, "noise": 0.2},
             "base": {
                 "documents": 600_000,
-                "steps": 20_000,
+                "enough": 0.5,
+                "most": 40_000,
                 "batch": 256,
                 "lr": 1e-3,
                 "width": 256,
@@ -283,7 +305,8 @@ CLAIM = Claim(
             "world": {"modulus": 5, "fewest": 3, "most": 3, "wrong": 0.4, "rated": 0.4, "noise": 0.2},
             "base": {
                 "documents": 120,
-                "steps": 3,
+                "enough": 0.5,
+                "most": 3,
                 "batch": 16,
                 "lr": 3e-3,
                 "width": 16,
