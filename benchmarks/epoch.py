@@ -22,13 +22,13 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from lightning.pytorch.trainer.connectors import callback_connector
 from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -215,20 +215,6 @@ PEERS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
 """Name -> its module, and what trains with it by method."""
 
 
-@contextmanager
-def plugins_of(contestant: str) -> Iterator[None]:
-    """Callbacks that a package adds to every Trainer (Lightning's entry points) burden its own contestant alone."""
-    from lightning.pytorch.trainer.connectors import callback_connector
-
-    load = callback_connector._load_external_callbacks
-    if contestant != "stable-pretraining":
-        callback_connector._load_external_callbacks = lambda group: []
-    try:
-        yield
-    finally:
-        callback_connector._load_external_callbacks = load
-
-
 def measured(row: tuple[str, str, int, int, int], names: list[str], options: argparse.Namespace, folder: Path) -> Any:
     """Seconds of an epoch by every contestant, and ours as a share of each."""
     method, name, side, count, batch = row
@@ -245,17 +231,15 @@ def measured(row: tuple[str, str, int, int, int], names: list[str], options: arg
             made(name, source, side), pictures, batch, epochs, folder, options.threads
         )
     seconds: dict[str, list[float]] = {contestant: [] for contestant in contestants}
-    for contestant, fit in contestants.items():
+    for fit in contestants.values():
         # Untimed: what is imported and packed once.
-        with plugins_of(contestant):
-            fit(SHORT)
+        fit(SHORT)
     for _ in range(options.rounds):
         for contestant, fit in contestants.items():
             took = []
             for epochs in (SHORT, LONG):
                 start = time.perf_counter()
-                with plugins_of(contestant):
-                    fit(epochs)
+                fit(epochs)
                 took.append(time.perf_counter() - start)
             seconds[contestant].append((took[1] - took[0]) / (LONG - SHORT))
     found = {
@@ -281,6 +265,8 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     for logger in ("lightning.pytorch", "stable_pretraining"):
         logging.getLogger(logger).setLevel(logging.ERROR)
+    # What a package adds to every Trainer of its environment (Lightning's entry points) would burden all contestants.
+    callback_connector._load_external_callbacks = lambda group: []
     there = [peer for peer, (module, _) in PEERS.items() if importlib.util.find_spec(module)]
     for peer in PEERS.keys() - set(there):
         print(f"{peer} is not installed here: it is left out; `make bench` installs it")

@@ -3,7 +3,9 @@
 The work of a process stays what it is, and what is added is the exchange: embeddings, statistics of batch norms,
 gradients; with `sharding` also weights. Overhead by the clock says how the exchange slows an update, where every
 process has a core of its own; overhead by processor time says what it takes of the processors, wherever. Both are
-shares of the update of one process. Counts of processes take turns; figures are medians over rounds.
+shares of the update of one process. What processes that exchange nothing cost each other, by the memory that they
+share, is measured too: as many trainings of one process side by side. Counts of processes take turns; figures are
+medians over rounds.
 
     python benchmarks/scaling.py --json benchmarks/scaling.json
 """
@@ -69,30 +71,38 @@ def update(row: int, processes: int) -> dict[str, float]:
     return {what: float(np.median(gap)) for what, gap in zip(("seconds", "processor_seconds"), gaps, strict=True)}
 
 
-def asked(row: int, processes: int, threads: int) -> dict[str, float]:
+def asked(row: int, processes: int, threads: int, *, apart: int = 1) -> dict[str, float]:
+    """Seconds of an update that processes share; the mean of several such trainings, side by side."""
     command = [sys.executable, __file__, "--row", str(row), "--processes", str(processes), "--threads", str(threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise RuntimeError(ended.stderr[-2000:])
-    return dict(json.loads(ended.stdout.splitlines()[-1]))
+    started = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(apart)
+    ]
+    found = []
+    for one in started:
+        said, complaints = one.communicate()
+        if one.returncode:
+            raise RuntimeError(complaints[-2000:])
+        found.append(json.loads(said.splitlines()[-1]))
+    return {what: statistics.fmean(one[what] for one in found) for what in found[0]}
 
 
 def measured(row: int, options: argparse.Namespace, cores: int) -> dict[str, Any]:
-    rounds: dict[int, list[dict[str, float]]] = {processes: [] for processes in PROCESSES}
+    ways = [(processes, 1) for processes in PROCESSES] + [(1, apart) for apart in PROCESSES if 1 < apart <= cores]
+    rounds: dict[tuple[int, int], list[dict[str, float]]] = {way: [] for way in ways}
     for _ in range(options.rounds):
-        for processes in PROCESSES:
-            rounds[processes].append(asked(row, processes, options.threads))
+        for processes, apart in ways:
+            rounds[processes, apart].append(asked(row, processes, options.threads, apart=apart))
     medians = {
-        processes: {what: statistics.median(one[what] for one in found) for what in found[0]}
-        for processes, found in rounds.items()
+        way: {what: statistics.median(one[what] for one in found) for what in found[0]} for way, found in rounds.items()
     }
     name, encoder, side, share, sharding = ROWS[row]
     told = {"method": name, "encoder": encoder, "side": side, "share": share, "sharding": sharding, "by_processes": []}
-    for processes, found in medians.items():
-        over = {f"{what}_overhead": found[what] / medians[1][what] - 1 for what in found}
-        enough = processes * options.threads <= cores
-        told["by_processes"].append({"processes": processes, **found, **over, "a_core_each": enough})
+    for (processes, apart), found in medians.items():
+        over = {f"{what}_overhead": found[what] / medians[1, 1][what] - 1 for what in found}
+        enough = processes * apart * options.threads <= cores
+        told["by_processes"].append({"processes": processes, "apart": apart, **found, **over, "a_core_each": enough})
     print(told, flush=True)
     return told
 

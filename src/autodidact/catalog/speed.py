@@ -260,7 +260,7 @@ def _scaling(found: Mapping[str, Any]) -> str:
     rows = [
         (
             f"{row['method']}, {row['encoder']}" + ("" if row["sharding"] == "none" else ", `--sharding full`"),
-            f"{one['processes']}",
+            f"{one['processes']}" if one["apart"] == 1 else f"{one['apart']}, each alone",
             f"{one['seconds']:.2f} s",
             f"{100 * one['seconds_overhead']:+.0f} %" if one["a_core_each"] else "fewer cores than processes",
             f"{one['processor_seconds']:.2f} s",
