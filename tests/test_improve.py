@@ -156,7 +156,7 @@ def test_a_model_behind_an_address_writes_for_a_student_here_and_nothing_is_paid
         # Three test inputs, three rounds of four, three answers to the one input that is new.
         assert server.answered == 3 + 3 * 4 + 3
     assert isinstance(model, LanguageModel)
-    assert [json.loads(line)["completion"] for line in (out / "examples.jsonl").read_text().splitlines()] == ["bcbc"]
+    assert [json.loads(line)["completion"] for line in (out / "examples.jsonl").read_text().splitlines()] == ["bcbc;"]
 
 
 def test_a_budget_that_is_reached_is_one_line_on_the_command_line(base, task, tmp_path, capsys):

@@ -41,6 +41,12 @@ def test_an_answer_stands_behind_a_prompt_as_outputs_do_in_demonstrations():
     assert task.prompt("ba", []) + task.answer("ab") + "\n\n" in task.prompt("dc")
     tight = Task("Sort.", style=Style(demonstration="{input}>{output};", question="{input}>"))
     assert tight.answer("ab") == "ab"
+    # What is trained ends as a demonstration does, where that ends an answer.
+    assert task.completion("ab") == " ab\n"
+    assert tight.completion("ab") == "ab"
+    ended = Style(demonstration="{input}>{output};", question="{input}>", stop=("\n", ";"))
+    assert [ended.completion("ab"), ended.output("ab;"), ended.output("ab")] == ["ab;", "ab", "ab"]
+    assert task.style.output(" ab\n") == "ab"
 
 
 def test_a_request_for_inputs_shows_those_that_are_known_and_names_a_label_where_one_is_wanted():

@@ -220,7 +220,7 @@ def answered(*columns: dict[int, str], missing: str = "stop", keep: str = "conse
 
 def test_answers_are_matched_by_id_and_not_by_their_order():
     kept = answered({3: "e f", 1: "a b", 2: "x"}, {2: "c d", 3: "q", 1: "p"})
-    assert dict(zip(kept.ids.tolist(), kept.column("completion"), strict=True)) == {1: "a b", 2: "c d", 3: "e f"}
+    assert dict(zip(kept.ids.tolist(), kept.column("completion"), strict=True)) == {1: "a b;", 2: "c d;", 3: "e f;"}
     assert kept.column("prompt")[0] == "do this:x>"
 
 
@@ -331,9 +331,9 @@ def test_what_is_agreed_on_is_learned_and_a_killed_run_pays_for_nothing_twice(tm
     rows = [json.loads(line) for line in (tmp_path / "examples.jsonl").read_text().splitlines()]
     # Two helpers say the same of the last one, and it is not what the model says itself.
     assert rows == [
-        {"prompt": "sort it f:dc>", "completion": "cd"},
-        {"prompt": "turn it g:de>", "completion": "ed"},
-        {"prompt": "name two d>", "completion": "e d"},
+        {"prompt": "sort it f:dc>", "completion": "cd;"},
+        {"prompt": "turn it g:de>", "completion": "ed;"},
+        {"prompt": "name two d>", "completion": "e d;"},
     ]
     notes = (tmp_path / "stages" / "instances" / "notes.txt").read_text().splitlines()
     assert notes[1] == "3 of 3 completions hold the instance that was asked for"
@@ -355,9 +355,9 @@ def test_a_model_and_a_helper_at_addresses_make_data_for_a_student_here(tmp_path
     assert isinstance(model, LanguageModel)
     # Of the last one the two say different things, of which the first is kept.
     assert [json.loads(line)["completion"] for line in (tmp_path / "examples.jsonl").read_text().splitlines()] == [
-        "cd",
-        "ed",
-        "d e",
+        "cd;",
+        "ed;",
+        "d e;",
     ]
     spent = json.loads((tmp_path / "run.json").read_text())["spent"]
     assert spent["calls"] == 2

@@ -142,13 +142,13 @@ def test_a_classification_keeps_the_label_that_an_answer_names_first():
 
 
 def test_classes_are_cut_to_the_size_of_the_rarest_in_their_order():
-    examples = [(f"{k}>", "plus" if k % 3 else "minus") for k in range(12)]
+    examples = [(f"{k}>", SIGNS.completion("plus" if k % 3 else "minus")) for k in range(12)]
     kept, told = balanced(examples, SIGNS, seed=0)
-    assert Counter(output for _, output in kept) == {"plus": 4, "minus": 4}
+    assert Counter(output for _, output in kept) == {SIGNS.completion("plus"): 4, SIGNS.completion("minus"): 4}
     assert kept == [example for example in examples if example in kept]
     assert told == ["4 of each class, of plus 8, minus 4"]
     with pytest.raises(ValueError, match=r"no example of some label \(plus 12, minus 0\)"):
-        balanced([("1>", "plus")] * 12, SIGNS, seed=0)
+        balanced([("1>", SIGNS.completion("plus"))] * 12, SIGNS, seed=0)
 
 
 def test_one_demonstration_has_no_spread_of_lengths_and_the_window_is_widened_with_a_warning():
@@ -181,10 +181,10 @@ def test_what_was_kept_is_learned_and_the_model_knows_its_task(tmp_path, student
     assert isinstance(found, LanguageModel)
     assert found.task.instruction == "Double."
     assert (tmp_path / "examples.jsonl").read_text() == (
-        '{"prompt": "ab>abab;cde>cdecde;fgh>", "completion": "fghfgh"}\n'
+        '{"prompt": "ab>abab;cde>cdecde;fgh>", "completion": "fghfgh;"}\n'
     )
     # One example thirty times: it is known by heart.
-    assert found.lm.score(["ab>abab;cde>cdecde;fgh>"], ["fghfgh"])[0].mean > -1.0
+    assert found.lm.score(["ab>abab;cde>cdecde;fgh>"], ["fghfgh;"])[0].mean > -1.0
     assert (tmp_path / "stages" / "inputs" / "notes.txt").read_text() == (
         "1 inputs are kept, 9 are dropped (9 known already)\n"
     )

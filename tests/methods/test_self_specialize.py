@@ -109,8 +109,8 @@ def test_answers_are_asked_for_with_passages_then_seeds_and_learned_without_the_
         "(acb is safe)(the dose of acb is one)name one drug>abc;find the dose of:abc>two;is acb>",
     ]
     assert list(zip(store.column("prompt"), store.column("completion"), strict=True)) == [
-        ("find the dose of:acb>", "one"),
-        ("is acb>", "one"),
+        ("find the dose of:acb>", "one;"),
+        ("is acb>", "one;"),
     ]
     assert list(store.column("passages"))[1] == "acb is safe\nthe dose of acb is one"
     assert all(request.sampling.temperature == 0 for call in lm.calls for request in call)
@@ -231,10 +231,10 @@ def test_tasks_and_seeds_are_learned_by_the_adapter_alone_and_a_rerun_asks_for_n
     assert isinstance(found, LanguageModel)
     rows = [json.loads(line) for line in (out / "examples.jsonl").read_text().splitlines()]
     assert rows[:2] == [
-        {"prompt": "find the dose of:acb>", "completion": "one"},
-        {"prompt": "is acb>", "completion": "one"},
+        {"prompt": "find the dose of:acb>", "completion": "one;"},
+        {"prompt": "is acb>", "completion": "one;"},
     ]
-    assert [row["completion"] for row in rows[2:]] == ["two", "abc", "no"]
+    assert [row["completion"] for row in rows[2:]] == ["two;", "abc;", "no;"]
     kept = {name: w for name, w in found.lm.module.named_parameters() if "lora_" not in name}
     assert all((kept[f"base_model.model.{_named(name, kept)}"] == weight).all() for name, weight in trunk.items())
     notes = (out / "stages" / "tasks" / "notes.txt").read_text().splitlines()
@@ -262,7 +262,7 @@ def test_the_tuned_model_answers_once_more_and_a_copy_of_the_first_model_learns_
     first, second = (Store(tmp_path / "stages" / name / "store") for name in ("responses", "responses.2"))
     assert set(second.ids.tolist()) <= set(first.ids.tolist())
     assert set(second.column("prompt")) <= set(first.column("prompt"))
-    said = found.lm.generate(["find the dose of:acb>"], Sampling(max_tokens=6, temperature=0.0))
+    said = found.lm.generate(["find the dose of:acb>"], Sampling(max_tokens=6, temperature=0.0, stop=STYLE.stop))
     assert said[0][0].text == "one"
 
 

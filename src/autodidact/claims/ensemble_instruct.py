@@ -91,7 +91,7 @@ def run(
     if way == "oracle":
         found = [(one, right) for (one, _), right in zip(found, wanted, strict=True) if right is not None]
     order = np.random.default_rng(seed).permutation(len(found))[:learned]
-    examples = [(task.prompt(task.layout.question(found[k][0])), task.answer(found[k][1])) for k in order]
+    examples = [(task.prompt(task.layout.question(found[k][0])), task.completion(found[k][1])) for k in order]
     student = models[0]
     if examples:
         learner = LocalLM.from_plain(student.plain())
@@ -169,7 +169,7 @@ def _chosen(method: EnsembleInstruct, task: Task, made: _Made, way: Way, seed: i
         return [(of[id_], said) for id_, said in zip(own.ids.tolist(), own.column("output"), strict=True)]
     kept = Store(name="examples")
     method.choose(task, made.store, made.answers, kept, seed)
-    said = [completion.strip() for _, completion in examples_of(kept)] if len(kept) else []
+    said = [task.style.output(completion) for _, completion in examples_of(kept)] if len(kept) else []
     return [(of[id_], text) for id_, text in zip(kept.ids.tolist(), said, strict=True)]
 
 

@@ -88,7 +88,7 @@ class Learning:
     def __call__(self, lm: LocalLM, task: Task, pairs: Sequence[tuple[str, str]]) -> LocalLM:
         learner = LocalLM.from_plain(lm.plain())
         learner.load_state_dict(lm.state_dict())
-        prompts = [(task.prompt(given), task.answer(output)) for given, output in pairs]
+        prompts = [(task.prompt(given), task.completion(output)) for given, output in pairs]
         batch = min(self.batch, len(prompts))
         settings = Settings(
             epochs=self.epochs,
@@ -152,11 +152,11 @@ def _self_made(lm: LocalLM, task: Task, seed: int, rounds: int, votes: int, *, f
     method.annotate(lm, task, inputs, outputs, seed)
     by_id = dict(zip(inputs.ids.tolist(), inputs.column("input"), strict=True))
     pairs = examples_of(outputs) if len(outputs) else []
-    found = [(by_id[id_], output) for id_, (_, output) in zip(outputs.ids.tolist(), pairs, strict=True)]
+    found = [(by_id[id_], completion) for id_, (_, completion) in zip(outputs.ids.tolist(), pairs, strict=True)]
     if task.labels and filtered:
-        counts = [sum(output == label for _, output in found) for label in task.labels]
-        return balanced(found, task, seed)[0] if min(counts, default=0) else []
-    return found
+        counts = [sum(said == task.completion(label) for _, said in found) for label in task.labels]
+        found = balanced(found, task, seed)[0] if min(counts, default=0) else []
+    return [(given, task.style.output(completion)) for given, completion in found]
 
 
 def _answers(lm: LocalLM, task: Task) -> list[str]:

@@ -97,7 +97,7 @@ def run(
         if way != "all weights":
             add_adapter(student, rank=rank, seed=seed)
         rows = [*((one, one.output) for one in task.seeds), *pairs]
-        source = example_source("tasks", [(task.prompt(one.instruction), task.answer(said)) for one, said in rows])
+        source = example_source("tasks", [(task.prompt(one.instruction), task.completion(said)) for one, said in rows])
         rate = lr_all if way == "all weights" else lr
         return taught(SFT(student), source, steps=steps, batch=batch, lr=rate, seed=seed)
 
@@ -154,7 +154,7 @@ def _answered(
         return []
     of = dict(zip(tasks.ids.tolist(), tasks.column("instruction"), strict=True))
     said = zip(store.ids.tolist(), store.column("completion"), strict=True)
-    return [(Instance(of[id_]), text.strip()) for id_, text in said]
+    return [(Instance(of[id_]), task.style.output(text)) for id_, text in said]
 
 
 def _quality(facts: Facts, pairs: Sequence[tuple[Instance, str]]) -> dict[str, float]:

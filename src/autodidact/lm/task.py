@@ -98,8 +98,25 @@ class Style:
 
     def answer(self, output: str) -> str:
         """An output as a model should write it after a prompt, with what a demonstration has before it (a space)."""
-        lead = self.demonstration.removeprefix(self.question).partition("{output}")[0]
-        return lead.format() + output
+        return self._around[0] + output
+
+    def completion(self, output: str) -> str:
+        """The same with the text that ends it, as it ends a demonstration: what a model is trained to write.
+
+        A model that has read demonstrations ends its answers like them. To be taught another end, that of a text, it
+        would first have to forget this one, and until then its answers do not end.
+        """
+        return self.answer(output) + self._around[1]
+
+    def output(self, completion: str) -> str:
+        """The output that a completion holds, without what stands around it."""
+        return completion.removeprefix(self._around[0]).removesuffix(self._around[1])
+
+    @property
+    def _around(self) -> tuple[str, str]:
+        """What a demonstration has before its output, and the text that ends it: the first of `stop` behind it."""
+        before, _, behind = self.demonstration.removeprefix(self.question).partition("{output}")
+        return before.format(), next((text for text in self.stop if behind.format(input="").startswith(text)), "")
 
     def request(self, instruction: str, inputs: Sequence[str], label: str = "") -> str:
         """The prompt that asks for an input beside those that are known."""
@@ -207,6 +224,10 @@ class Task:
     def answer(self, output: str) -> str:
         """An output as the model should write it after a prompt."""
         return self.style.answer(output)
+
+    def completion(self, output: str) -> str:
+        """The same as a model is trained to write it, with what ends it."""
+        return self.style.completion(output)
 
     def plain(self) -> dict[str, Any]:
         """JSON-ready, for `from_plain`; what was measured by is left out."""

@@ -380,7 +380,7 @@ class EnsembleInstruct(Improvement):
             if found is not None:
                 place = list(candidates)[found]
                 prompt = task.prompt(task.layout.question(one))
-                kept[id_] = prompt, task.answer(candidates[place]), place
+                kept[id_] = prompt, task.completion(candidates[place]), place
         if kept:
             columns = zip(("prompt", "completion", "candidate"), zip(*kept.values(), strict=True), strict=True)
             store.append(list(kept), **{name: list(values) for name, values in columns})

@@ -218,7 +218,7 @@ class SelfGuide(Improvement):
                 if said is None:
                     reasons[id_] = reason
                 else:
-                    kept[id_] = prompt, task.answer(said)
+                    kept[id_] = prompt, task.completion(said)
             if kept:
                 found = kept.values()
                 store.append(list(kept), prompt=[p for p, _ in found], completion=[c for _, c in found])
@@ -292,7 +292,7 @@ def balanced(examples: Sequence[tuple[str, str]], task: Task, seed: int) -> tupl
     ValueError : a label has no example at all.
     """
     by_label = {
-        label: [k for k, (_, said) in enumerate(examples) if said == task.answer(label)] for label in task.labels
+        label: [k for k, (_, said) in enumerate(examples) if said == task.completion(label)] for label in task.labels
     }
     counts = ", ".join(f"{label} {len(rows)}" for label, rows in by_label.items())
     fewest = min(map(len, by_label.values()))

@@ -160,7 +160,7 @@ class SelfReinforce(Improvement):
         judge = None if lm.name == student.name else lm
         if self.filter == "judge":
             (judge or student).need("SelfReinforce with the filter 'judge'", "choose")
-        examples = [(task.prompt(one.input), task.answer(one.output)) for one in task.examples]
+        examples = [(task.prompt(one.input), task.completion(one.output)) for one in task.examples]
         if not examples or not task.inputs:
             raise ValueError("self_reinforce needs examples (inputs with outputs) and inputs (without) in the task")
         refuse_overlap(task)

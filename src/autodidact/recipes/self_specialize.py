@@ -328,7 +328,7 @@ class SelfSpecialize(Improvement):
                     reasons[id_] = "empty" if not text else "cut off or refused"
                     continue
                 prompt = task.prompt(layout.question(one))
-                kept[id_] = {"prompt": prompt, "completion": task.answer(text), "passages": "\n".join(shown)}
+                kept[id_] = {"prompt": prompt, "completion": task.completion(text), "passages": "\n".join(shown)}
             if kept:
                 texts = {name: [row[name] for row in kept.values()] for name in ("prompt", "completion", "passages")}
                 store.append(list(kept), **texts)
@@ -368,7 +368,7 @@ class SelfSpecialize(Improvement):
     def seed_examples(self, task: Task) -> list[Example]:
         """The seeds as the student learns them; none where they are left out."""
         seeds = task.seeds if self.seeds_too else ()
-        return [(task.prompt(task.layout.question(one)), task.answer(one.output)) for one in seeds if one.output]
+        return [(task.prompt(task.layout.question(one)), task.completion(one.output)) for one in seeds if one.output]
 
 
 def embedded_passages(store: Store, texts: Sequence[str], embedder: LocalLM) -> Store:

@@ -262,7 +262,7 @@ def _on_task(
 
 def _examples_of(cls: type[Method], task: Task) -> tuple[Source, Callable[[Path], None]]:
     """A task's examples as data, and what writes them into a run folder."""
-    found = [(task.prompt(one.input), task.answer(one.output)) for one in task.examples]
+    found = [(task.prompt(one.input), task.completion(one.output)) for one in task.examples]
     if not found:
         raise ValueError(f"{cls.__name__} learns from the task's examples, and it has none: examples: FILE.jsonl")
     return example_source("examples", found), partial(write_examples, examples=found)

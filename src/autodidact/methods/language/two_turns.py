@@ -229,7 +229,9 @@ class TwoTurns(OnTask):
     def answers(self, most: int = 200) -> list[tuple[str, str]]:
         asked = self.questions[:most]
         said = two_answers(self.lm, self.task, asked, self.request)
-        return [(self.task.prompt(one), self.task.answer(second)) for one, (_, second) in zip(asked, said, strict=True)]
+        return [
+            (self.task.prompt(one), self.task.completion(second)) for one, (_, second) in zip(asked, said, strict=True)
+        ]
 
 
 def check_turns(
