@@ -347,13 +347,17 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "It was run first with bases of 500 updates, the third of which was right one time in eight, and with a "
-        "student that learned so fast that even true answers made it worse: consensus was ahead of the best single "
-        "model by 4.1 [-5.2, 13.4] points (results/earlier/ensemble_instruct_500_updates.json). Now bases have "
-        "1,000 updates and the student a tenth of the rate, both chosen on the tuning seed, and the seeds are new.",
-        "That leaves it open: after 1,000 updates the three models are unlike in quality, and not in what they "
-        "know alone. The best of them is right to 64 to 94 percent, the worst to 23 to 53, and which is which "
-        "changes with the seed; the paper's models are about as good as each other. Bases that are trained until "
-        "they are right equally often are the next thing to try.",
+        "It was run first with bases of 500 updates, the third of which was right one time in eight: consensus was "
+        "ahead of the best single model by 4.1 [-5.2, 13.4] points "
+        "(results/earlier/ensemble_instruct_500_updates.json); then with bases of 1,000 updates, some of which had "
+        "learned even what is rare in their texts while others had not learned the rest: -0.3 [-18.7, 18.2] "
+        "(results/earlier/ensemble_instruct_1000_updates.json). Now each is trained until it is right about as often "
+        "as the others, what it is weak at is rarer, and three times as many instances are written, all chosen on the "
+        "tuning seed; seeds are new.",
+        "In both earlier runs the student became worse by learning, even from true answers. It was taught to end its "
+        "answers by the end of the text and not, as it knew, by a semicolon; that is mended.",
+        "Two equal answers are right far more often than what consensus keeps, since consensus keeps an answer even "
+        "where all three differ (the paper's threshold of 0.01 drops hardly any): that is where its errors are. The "
+        "best single model is found by the truth, which no user could.",
     ),
 )
