@@ -18,8 +18,7 @@ from autodidact.objectives import kept_signal
 
 def denoiser(name: str = "small:denoiser?width=16&layers=2&steps=4", **more: object) -> Denoiser:
     torch.manual_seed(0)
-    built = denoiser_of(build(name, **{"image_size": (4, 3), "channels": 2, "statistics": ([0.4], [0.3]), **more}))
-    return built
+    return denoiser_of(build(name, **{"image_size": (4, 3), "channels": 2, "statistics": ([0.4], [0.3]), **more}))
 
 
 def shaken(one: Denoiser) -> Denoiser:
