@@ -168,7 +168,7 @@ def test_without_a_reward_to_weigh_by_it_trains_on_nothing() -> None:
 
 def test_as_many_images_are_drawn_as_asked_or_as_a_batch_has() -> None:
     assert len(walked(ddpo()).old) == IMAGES
-    assert len(walked(ddpo(samples=5)).old) == 5
+    assert len(walked(ddpo(draws=5)).old) == 5
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_as_many_images_are_drawn_as_asked_or_as_a_batch_has() -> None:
     [
         ({"beta": -0.1}, "beta is a price of 0 or more, got -0.1"),
         ({"beta": torch.nan}, "beta is a price"),
-        ({"samples": 1}, "samples is 2 or more"),
+        ({"draws": 1}, "draws is 2 or more"),
         ({"inner": 0}, "inner is 1 descent or more"),
         ({"clip": 0.0}, "above 0"),
         ({"tau": 0.0}, "above 0"),
@@ -197,7 +197,7 @@ def test_a_model_that_draws_no_images_is_refused() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"inner": 2}, {"estimator": "reward_weighted"}, {"beta": 0.01}])
 def test_the_reward_rises(options: dict[str, Any]) -> None:
-    method = ddpo(samples=64, **options)
+    method = ddpo(draws=64, **options)
     batch = digits(100).batch(np.arange(100))
     before = DiffusionModel(method.encoder).generate(batch).mean()
     settings = Settings(steps=40, batch_size=IMAGES, lr=5e-3, weight_decay=0.0, clip_norm=1.0, accelerator="cpu")

@@ -79,7 +79,7 @@ def run(
             reward=judges.reward(name if way != "random" else way, seed),
             estimator="reward_weighted" if way == "reward_weighted" else "reinforce",
             beta=beta,
-            samples=samples,
+            draws=samples,
             tau=tau,
         )
         settings = Settings(

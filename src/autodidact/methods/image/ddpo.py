@@ -43,7 +43,7 @@ CARD = Card(
     summary="A diffusion model learns by policy gradients to draw images that a reward likes, at a price for straying.",
     needs=(("image", "image"),),
     abilities=("embed", "generate"),
-    arguments=("reward", "estimator", "beta", "samples"),
+    arguments=("reward", "estimator", "beta", "draws"),
     encoder="small:denoiser",
 )
 
@@ -93,11 +93,12 @@ class DDPO(Method):
 
     with r_t the ratio of a step's density to that under which it was drawn, summed over all pixels; and KL_t the exact
     divergence of the step from that of the model that training started from, at the places where the walks came by, as
-    in DPOK (2305.16381, equation 9). Rewards are divided by their spread, so beta is in standard deviations of the
-    reward a nat. The first descent on a set of images has a ratio of exactly 1, and no bias; further ones have.
+    in DPOK (2305.16381). Rewards are divided by their spread, so beta is in standard deviations of the reward a nat.
+    The first descent on a set of images has a ratio of exactly 1, and no bias but that of dividing by the spread;
+    further ones have.
 
     "reward_weighted" (RWR, section 4.2) trains on the drawn images as DDPM does, each weighted with exp(A / tau). It
-    knows nothing of the steps, and climbs a bound of the reward.
+    knows nothing of the steps that led to an image.
 
     It starts from the weights that its encoder has: ``autodidact pretrain ddpo --data DATA --pretrained runs/ddpm``
     takes those of a run, as any method does, so that training goes on from a checkpoint without that folder. Steps,
@@ -113,7 +114,7 @@ class DDPO(Method):
         number each.
     estimator : "reinforce" or "reward_weighted".
     beta : price of a nat of divergence from the start, in standard deviations of the reward, 0 or more.
-    samples : images drawn for an update, 2 or more; 0 for as many as a batch has.
+    draws : images drawn for an update, 2 or more; 0 for as many as a batch has.
     inner : descents on each set of drawn images, 1 or more.
     clip : bound of the ratio, above 0, which counts from the second of these on. The paper's 1e-4 is of a density
         averaged over pixels.
@@ -131,7 +132,7 @@ class DDPO(Method):
         reward: str | Callable[[Tensor], Tensor] = "ink",
         estimator: Estimator = "reinforce",
         beta: float = 0.0,
-        samples: int = 0,
+        draws: int = 0,
         inner: int = 1,
         clip: float = 0.2,
         tau: float = 1.0,
@@ -141,22 +142,22 @@ class DDPO(Method):
             raise unknown("estimator", estimator, get_args(Estimator))
         if not 0 <= beta < torch.inf:
             raise ValueError(f"beta is a price of 0 or more, got {beta}")
-        if samples < 0 or samples == 1:
-            raise ValueError(f"rewards are compared with each other: samples is 2 or more, or 0, got {samples}")
+        if draws < 0 or draws == 1:
+            raise ValueError(f"rewards are compared with each other: draws is 2 or more, or 0, got {draws}")
         if inner < 1:
             raise ValueError(f"inner is 1 descent or more, got {inner}")
         if not (clip > 0 and tau > 0):
             raise ValueError(f"clip and tau are above 0, got {clip} and {tau}")
         self.encoder = denoiser_of(encoder)
         self.reward: ImageReward = image_reward(reward)
-        self.estimator, self.beta, self.samples, self.inner = estimator, beta, samples, inner
+        self.estimator, self.beta, self.draws, self.inner = estimator, beta, draws, inner
         self.clip, self.tau = clip, tau
         self.start = EMATeacher(self.encoder, momentum=1.0)
 
     def views(self, batch: Batch, progress: Progress) -> Views:
         """All the noise of an update: of the walks, and for "reward_weighted" of what is learned from them."""
         device = self.encoder.betas.device
-        shape = (self.samples or len(batch), self.encoder.steps + 1, *self.encoder.shape)
+        shape = (self.draws or len(batch), self.encoder.steps + 1, *self.encoder.shape)
         there = brought(progress.generator, device)
         named = {"noise": torch.randn(shape, generator=there, device=device)}
         if self.estimator == "reward_weighted":
