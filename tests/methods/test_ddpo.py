@@ -206,6 +206,7 @@ def test_the_reward_rises(options: dict[str, Any]) -> None:
     assert kept.generate(batch).mean() > before + 0.02
 
 
+@pytest.mark.slow
 def test_from_the_command_line_a_run_is_trained_improved_and_draws(tmp_path: Path, capsys: Any) -> None:
     shared = ["--data", "digits", "--steps", "2", "--batch-size", "16", "--accelerator", "cpu"]
     small = ["--encoder.width", "16", "--encoder.steps", "3"]
