@@ -317,8 +317,8 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "Rate, updates, price and sizes were settled on seed 1000 with eight trainings: with a rate of 1e-3 and no price "
-        "every image is white after 40 updates. The main margin of 1 standard deviation was set before; those of "
+        "Rate, updates, price and sizes were settled on seed 1000 with seven trainings: with a rate of 1e-3 and no "
+        "price every image is white after 40 updates. The main margin of 1 standard deviation was set before; those of "
         "premise, guard and control were set with the figures of seed 1000 at hand.",
     ),
 )
