@@ -55,6 +55,7 @@ def inputs_of(encoder: Encoder) -> torch.Tensor | Rows:
         ("small:convnet", {"image_size": 8, "channels": 1}),
         ("small:convnet?width=8&layers=5", {"image_size": (28, 20), "channels": 2}),
         ("small:convpool", {"image_size": 32}),
+        ("small:denoiser?width=12&steps=5&schedule=cosine", {"image_size": (8, 6), "channels": 2}),
         ("small:resnet?width=0.125&sk=true", {"image_size": 28, "channels": 1}),
         ("small:scatnet?blocks=1&width=8&stem=4", {"image_size": (20, 14), "channels": 2, "orientations": 3}),
         ("small:scatnet", {"image_size": 16, "channels": 1, "blocks": 0, "standardise": False}),

@@ -8,6 +8,7 @@ from typing import Any
 from autodidact.catalog.nearest import unknown
 
 KINDS = {
+    "diffusion": "autodidact.encoders.diffusion:DiffusionModel",
     "encoder": "autodidact.encoders.kept:EncoderModel",
     "judge": "autodidact.lm.judge:Judge",
     "language_model": "autodidact.lm.kept:LanguageModel",

@@ -1,4 +1,4 @@
-"""Tiny language models that claims start from: trained once on a world's texts, and kept by what they follow from."""
+"""Models that claims start from, mostly tiny language models: trained once, and kept by what they follow from."""
 
 from __future__ import annotations
 
@@ -181,6 +181,13 @@ def mix_source(world: LanguageWorld, documents: int, seed: int, symbols: Sequenc
 
 
 def kept_base(folder: Path, key: Mapping[str, Any], make: Callable[[], Model]) -> LocalLM:
+    """A language model from a folder of bases where it is there, else made and put there, see `kept_model`."""
+    kept = kept_model(folder, key, make)
+    assert isinstance(kept, LanguageModel)
+    return kept.lm
+
+
+def kept_model(folder: Path, key: Mapping[str, Any], make: Callable[[], Model]) -> Model:
     """A model from a folder of bases where it is there, else made and put there.
 
     Parameters
@@ -193,9 +200,7 @@ def kept_base(folder: Path, key: Mapping[str, Any], make: Callable[[], Model]) -
     with FileLock(folder / f"{name}.lock"):
         if not (place / SETTINGS).exists():
             make().save(place)
-    kept = load_model(place)
-    assert isinstance(kept, LanguageModel)
-    return kept.lm
+    return load_model(place)
 
 
 def taught(method: Method, source: Source, *, steps: int, batch: int, lr: float, seed: int) -> LocalLM:

@@ -17,6 +17,7 @@ from autodidact.model import Encoder
 SMALL = (
     "small:convnet",
     "small:convpool",
+    "small:denoiser",
     "small:dependency_vit",
     "small:mlp",
     "small:resnet",
@@ -46,6 +47,7 @@ def build(
         - ``hf:ID`` or ``hf:FOLDER``, a model of transformers for images or sequences;
         - ``small:convnet``, ``small:vit``, ``small:convpool``, ``small:scatnet``: for small images;
         - ``small:dependency_vit``: a vision transformer that says which patch depends on which;
+        - ``small:denoiser``: an MLP that says the noise in small images, for diffusion;
         - ``small:resnet``: a residual network of any width, with selective kernels if wanted, for images of any size;
         - ``small:tabular``, ``small:mlp``: for tables;
 
@@ -136,6 +138,10 @@ def _class(name: str) -> Callable[..., Encoder]:
         from autodidact.encoders.resnet import ResNet
 
         return ResNet
+    if name == "small:denoiser":
+        from autodidact.encoders.denoiser import Denoiser
+
+        return Denoiser
     if name == "small:dependency_vit":
         from autodidact.encoders.dependency_vit import DependencyViT
 

@@ -13,9 +13,10 @@ from torch import Tensor, nn
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a safetensors file, a pth file, or a folder that holds model.safetensors."""
+    """Tensors by name of a safetensors file, a pth file, or a folder: that of a run, or one with model.safetensors."""
     if path.is_dir():
-        path = path / "model.safetensors"
+        inner = path / "model" / "model.safetensors"
+        path = inner if inner.is_file() else path / "model.safetensors"
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
     try:
@@ -43,7 +44,11 @@ def load_weights(network: nn.Module, path: Path) -> None:
     for prefix in sorted({name.removesuffix(probe) for name in weights if name.endswith(probe)}, key=len):
         own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
         if wanted <= set(own):
-            network.load_state_dict({name: own[name] for name in wanted})
+            try:
+                network.load_state_dict({name: own[name] for name in wanted})
+            except RuntimeError as error:
+                reason = str(error).strip().splitlines()[-1].strip()
+                raise ValueError(f"the weights of {path} do not fit this network: {reason}") from error
             return
     missing = sorted(wanted - set(weights))
     raise ValueError(f"{path} lacks {len(missing)} of {len(wanted)} weights, first '{missing[0]}'")

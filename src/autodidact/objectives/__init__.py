@@ -6,6 +6,15 @@ from autodidact.objectives.barlow_twins import barlow_twins, barlow_twins_floor
 from autodidact.objectives.contrastive import info_nce, same_slot
 from autodidact.objectives.correlation import centred, cross_correlation, standardised
 from autodidact.objectives.dcl import coupling, dcl, dclw, dclw_weights
+from autodidact.objectives.diffusion import (
+    ancestral_step,
+    denoising_loss,
+    kept_signal,
+    noise_schedule,
+    noised,
+    step_divergence,
+    step_log_density,
+)
 from autodidact.objectives.dino import dino_loss, masked_distillation, teacher_assignments
 from autodidact.objectives.distillation import distillation
 from autodidact.objectives.joint_labels import (
@@ -48,6 +57,7 @@ __all__ = [
     "VICRegTerms",
     "adapted_beta",
     "aggregated_logits",
+    "ancestral_step",
     "barlow_twins",
     "barlow_twins_floor",
     "bradley_terry_loss",
@@ -61,6 +71,7 @@ __all__ = [
     "dcl",
     "dclw",
     "dclw_weights",
+    "denoising_loss",
     "dino_loss",
     "distillation",
     "dpo_loss",
@@ -70,6 +81,7 @@ __all__ = [
     "info_nce",
     "joint_cross_entropy",
     "joint_labels",
+    "kept_signal",
     "kl_categorical",
     "kl_k1",
     "kl_k2",
@@ -83,6 +95,8 @@ __all__ = [
     "mean_over_tokens",
     "mixing_gap",
     "momentum_contrast",
+    "noise_schedule",
+    "noised",
     "nt_xent",
     "pair_triplets",
     "power_law",
@@ -100,6 +114,8 @@ __all__ = [
     "shaped",
     "sinkhorn",
     "standardised",
+    "step_divergence",
+    "step_log_density",
     "swapped_prediction",
     "teacher_assignments",
     "token_entropy",

@@ -58,7 +58,8 @@ def apply(
         a ``.txt`` file with an input a line, or ``.jsonl`` with "input" (or "prompt"), and "output" to be scored or
         "options" to choose from.
     ability : "embed", "predict", "parse" (on which patch each patch of an image depends; for small:dependency_vit),
-        "generate", "score" and "choose" of language models, or another that the model declares.
+        "generate", "score" and "choose" of language models, "generate" of diffusion models too, which draw an image for
+        every row, or another that the model declares.
     out : file to write; without one the values are returned. ``.parquet``: a row a sample, with the columns ``id``,
         ``name`` (the file name, or the row) and the values: ``embedding`` as a list of fixed size; of a classifier
         ``class`` and ``probabilities``; of a regression ``value``; of parsed images ``saliency``, ``parent`` and

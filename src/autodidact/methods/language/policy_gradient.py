@@ -51,7 +51,7 @@ CARD = Card(
     abilities=("generate", "score", "choose"),
     arguments=("reward", "estimator", "group", "completions", "beta", "kl"),
     claim="policy_gradient",
-    further=("seqgan", "modes"),
+    further=("seqgan", "modes", "ddpo"),
     extra="language",
 )
 
