@@ -13,9 +13,9 @@ LEAD = (
     "The loss should fall, quickly at first. Watch the effective rank beside it: a loss that falls while the rank goes "
     "towards 1 is a model that cheats by making everything alike."
 )
+OF_REWARDS = "Where rewards are learned from, the loss means nothing, and the reward should rise."
 OF_LANGUAGE = (
-    "The loss should fall. Near 0, a model knows its examples by heart: fewer passes, or more examples. Where rewards "
-    "are learned from, the loss means nothing, and the reward should rise."
+    "The loss should fall. Near 0, a model knows its examples by heart: fewer passes, or more examples. " + OF_REWARDS
 )
 
 
@@ -70,7 +70,7 @@ PANELS = (
     Panel(
         {"loss/reward": "reward"},
         "Reward",
-        "Mean over the answers drawn, less what was taken off for a missing end. It should rise.",
+        "Mean over what was drawn, less what was taken off for a missing end. It should rise.",
         "reward",
     ),
     Panel(
@@ -99,8 +99,8 @@ PANELS = (
     ),
     Panel(
         {"loss/cut_off": "cut off", "loss/dropped": "without a reward"},
-        "Answers that lack something",
-        "Shares of the answers drawn that came to no end, or that nobody could judge.",
+        "What lacks something",
+        "Shares of what was drawn that came to no end, or that nobody could judge.",
         "share",
     ),
     Panel({"gradient_norm": "norm"}, "Gradient norm", "Sudden peaks ask for a lower learning rate.", "norm"),
@@ -123,7 +123,8 @@ def curves(run: RunFolder) -> str:
         parts.append(f'<div class="charts">{drawn}</div>')
     if run.stages:
         parts.insert(0, _stages(run))
-    lead = OF_LANGUAGE if run.of_language else LEAD
+    rewarded = any("loss/reward" in training.curves for training in run.trainings)
+    lead = OF_LANGUAGE if run.of_language else OF_REWARDS if rewarded else LEAD
     return section("curves", "How training went", *parts, lead=lead if run.trainings else "")
 
 

@@ -186,7 +186,7 @@ class DDPO(Method):
         rows = known.nonzero()[:, 0]
         figures = {
             "reward": rewards[known].mean() if known.any() else rewards.new_zeros(()),
-            "dropped": (~known).sum().to(rewards),
+            "dropped": (~known).to(rewards).mean(),
         }
         # With fewer than two rewards there is nothing to learn from; a way without advantage keeps the shapes.
         few = len(rows) < 2
