@@ -140,7 +140,7 @@ def _prepared(
     dials = loads(settings)
     world = RatedSums(**dials["world"])
     task = world.judging(world.items(1, seed), seed)
-    looked_at = world.items(LOOKED_AT, seed + 5, split="train", families=known, distinct=True)
+    looked_at = world.items(LOOKED_AT, seed + 5, split="train", families=known)
 
     def referenced(lm: LocalLM) -> float:
         made = Prepared(lm, task)
