@@ -46,6 +46,7 @@ def test_an_answer_stands_behind_a_prompt_as_outputs_do_in_demonstrations():
     assert tight.completion("ab") == "ab"
     ended = Style(demonstration="{input}>{output};", question="{input}>", stop=("\n", ";"))
     assert [ended.completion("ab"), ended.output("ab;"), ended.output("ab")] == ["ab;", "ab", "ab"]
+    assert [ended.ended("a b"), tight.style.ended("a b")] == ["a b;", "a b"]
     assert task.style.output(" ab\n") == "ab"
 
 
@@ -122,7 +123,7 @@ def test_pairs_are_of_a_prompt_as_it_is_or_of_an_input_of_the_task(written, tmp_
         '{"prompt": "p>", "chosen": "a", "rejected": "b"}\n{"input": "ba", "chosen": "ab", "rejected": "ba"}\n'
     )
     task = read_task(written("instruction: Sort.\npairs: pairs.jsonl\n"))
-    assert task.preferences() == [("p>", "a", "b"), ("Sort.\n\nInput: ba\nOutput:", " ab", " ba")]
+    assert task.preferences() == [("p>", "a", "b"), ("Sort.\n\nInput: ba\nOutput:", " ab\n", " ba\n")]
     assert Task.from_plain(json.loads(json.dumps(task.plain()))).pairs == task.pairs
     for row, said in (
         ("{prompt: p, chosen: a}", "prompt .or input., chosen and rejected was expected"),

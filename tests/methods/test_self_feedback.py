@@ -149,12 +149,14 @@ def test_a_run_that_was_cut_off_ends_alike(lm, tmp_path, monkeypatch):
 
 
 def test_a_model_behind_an_address_answers_for_a_student_that_runs_here(lm, tmp_path):
-    speaker = ScriptedLM(lambda prompt: [f"x>{prompt[0]}"] * 3 + ["y>9"])
+    speaker = ScriptedLM(lambda prompt: [f"+>{prompt[0]}"] * 3 + ["?>9"])
     arguments = {"update": "self_train", **OPTIONS}
     asked = {"settings": QUICK, "method_arguments": arguments, "quiet": True, "report": False, "student": fresh(lm)}
-    improve("self_feedback", speaker, replace(SUMS, test=()), out=tmp_path / "run", **asked)
+    # What is learned ends as demonstrations do.
+    ended = replace(STYLE, demonstration="{input}?{output}x", stop=("x", "y"))
+    improve("self_feedback", speaker, replace(SUMS, test=(), style=ended), out=tmp_path / "run", **asked)
     rows = [json.loads(line) for line in (tmp_path / "run" / "examples.jsonl").read_text().splitlines()]
-    assert [row["completion"] for row in rows] == [f"x>{text[0]}" for text in SUMS.inputs]
+    assert [row["completion"] for row in rows] == [f"+>{text[0]}x" for text in SUMS.inputs]
 
 
 def test_a_model_behind_an_address_answers_by_its_own_votes_and_is_kept_by_its_address(tmp_path, monkeypatch):

@@ -68,6 +68,14 @@ def test_pairs_are_of_what_the_strong_and_the_weak_model_say_with_the_strong_one
     assert list(store.dropped.values()) == ["both answers are the same"]
 
 
+def test_answers_of_pairs_end_as_demonstrations_do():
+    style = Style(opening="", demonstration="{input}>{output};", question="{input}>", stop=(";",))
+    strong, weak = Certain({"3+1": "4"}, {"4;": -1.0, "9;": -7.0}), Certain({"3+1": "9"})
+    store = paired(SelfReinforce(filter="none"), strong, weak, task=replace(SUMS, style=style), inputs=["3+1"])
+    assert [store.column(name) for name in ("chosen", "rejected")] == [["4;"], ["9;"]]
+    assert (store.column("ref_chosen")[0], store.column("ref_rejected")[0]) == (-1.0, -7.0)
+
+
 def test_answers_that_were_cut_off_or_are_empty_are_no_pair():
     done, cut, empty = Completion("a", "stop"), Completion("b", "length"), Completion(" ", "stop")
     assert unusable(done, cut) == unusable(cut, done) == "cut off"

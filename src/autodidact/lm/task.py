@@ -106,7 +106,11 @@ class Style:
         A model that has read demonstrations ends its answers like them. To be taught another end, that of a text, it
         would first have to forget this one, and until then its answers do not end.
         """
-        return self.answer(output) + self._around[1]
+        return self.ended(self.answer(output))
+
+    def ended(self, text: str) -> str:
+        """What a model wrote up to a text of `stop`, with the text that ends a demonstration behind it."""
+        return text + self._around[1]
 
     def output(self, completion: str) -> str:
         """The output that a completion holds, without what stands around it."""
@@ -229,6 +233,10 @@ class Task:
         """The same as a model is trained to write it, with what ends it."""
         return self.style.completion(output)
 
+    def ended(self, text: str) -> str:
+        """What a model wrote, as one is trained to write it."""
+        return self.style.ended(text)
+
     def plain(self) -> dict[str, Any]:
         """JSON-ready, for `from_plain`; what was measured by is left out."""
         return {name: value for name, value in asdict(self).items() if name != "test"}
@@ -284,7 +292,7 @@ class Task:
         return [
             (one.prompt, one.chosen, one.rejected)
             if one.prompt
-            else (self.prompt(one.input), self.answer(one.chosen), self.answer(one.rejected))
+            else (self.prompt(one.input), self.completion(one.chosen), self.completion(one.rejected))
             for one in self.pairs
         ]
 

@@ -340,8 +340,8 @@ def _decided(row: Asked, values: Sequence[float | None], task: Task) -> dict[str
     most = task.meant(one.text)
     other = next((found for found in row.answers if _usable(found) and task.meant(found.text) != most), None)
     return {
-        "completion": one.text,
-        "other": "" if other is None else other.text,
+        "completion": task.ended(one.text),
+        "other": "" if other is None else task.ended(other.text),
         "value": float(value),
         "share": float(share or 0.0),
     }

@@ -277,7 +277,7 @@ class SelfReinforce(Improvement):
             reasons = self.refused(found, strong, judge, task)
             kept = [k for k, reason in enumerate(reasons) if not reason]
             if kept:
-                better, worse = [[found.pairs[k][side].text for k in kept] for side in (0, 1)]
+                better, worse = [[task.ended(found.pairs[k][side].text) for k in kept] for side in (0, 1)]
                 asked = [prompts[k] for k in kept]
                 store.append(
                     ids[some][kept],
