@@ -22,7 +22,7 @@ from autodidact.training.callbacks import Checkpoints, Monitors, ProgressLine
 from autodidact.training.checkpoint import Checkpoint
 from autodidact.training.journal import Journal, further_loggers
 from autodidact.training.learner import Learner
-from autodidact.training.processes import first_process
+from autodidact.training.processes import first_process, part_at_exit
 from autodidact.training.settings import Settings
 from autodidact.training.sharded import spreadable
 from autodidact.training.tokens import outer_encoders
@@ -140,6 +140,7 @@ def fit(learner: Learner, settings: Settings, callbacks: list[Any], loggers: lis
         # Lightning's own use of a class that newer versions of torch are giving up.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
         _trainer(settings, callbacks, loggers).fit(learner)
+    part_at_exit()
 
 
 def world_of(settings: Settings) -> tuple[bool, int]:
