@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 from pathlib import Path
+from shutil import copy
 
 import pytest
 
 from autodidact.catalog import cards
 from autodidact.claims import NAMES, claim_named, run_claim, run_claims
 from autodidact.claims.engine import _tuning_key
+
+PAIR = ("jepa_dynamics", "dcl")
+TINY = {"seeds": 1, "scale": "tiny", "quiet": True}
 
 
 def test_every_claim_that_a_card_names_exists_with_the_cards_number():
@@ -37,39 +41,39 @@ def test_the_settings_that_come_with_a_claim_are_those_of_this_very_experiment(n
     assert frozen["laptop"]["experiment"] == _tuning_key(claim_named(name), "laptop")
 
 
-def test_processes_give_the_figures_that_one_process_gives(tmp_path):
-    alone = run_claim("jepa_dynamics", seeds=1, scale="tiny", cache=tmp_path / "one", jobs=1, quiet=True)
-    shared = run_claim("jepa_dynamics", seeds=1, scale="tiny", cache=tmp_path / "two", jobs=2, quiet=True)
-    assert alone["figures"] == shared["figures"]
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A folder with the results of two claims, each of which one process ran."""
+    folder = tmp_path_factory.mktemp("alone")
+    for name in PAIR:
+        run_claim(name, json=folder / f"{name}.json", cache=folder / "cache", jobs=1, **TINY)
+    return folder
 
 
-def test_claims_that_share_processes_give_what_each_gives_alone(tmp_path):
-    tiny = {"seeds": 1, "scale": "tiny", "quiet": True}
-    results = run_claims(["jepa_dynamics", "dcl"], json=tmp_path / "out", cache=tmp_path / "two", jobs=2, **tiny)
-    assert list(results) == ["jepa_dynamics", "dcl"]
+def figures(folder, name):
+    return json.loads((folder / f"{name}.json").read_text())["figures"]
+
+
+def test_claims_that_share_processes_give_what_each_gives_alone(alone, tmp_path):
+    results = run_claims(PAIR, json=tmp_path / "out", cache=tmp_path / "two", jobs=2, **TINY)
+    assert tuple(results) == PAIR
     for name, result in results.items():
-        alone = run_claim(name, cache=tmp_path / "one", jobs=1, **tiny)
-        assert (
-            result["figures"]
-            == alone["figures"]
-            == json.loads((tmp_path / "out" / f"{name}.json").read_text())["figures"]
-        )
+        assert result["figures"] == figures(alone, name) == figures(tmp_path / "out", name)
 
 
-def test_several_claims_take_what_is_known_from_a_folder(tmp_path):
-    tiny = {"seeds": 1, "scale": "tiny", "quiet": True, "jobs": 1}
-    dcl = run_claim("dcl", json=tmp_path / "out" / "dcl.json", cache=tmp_path / "one", **tiny)
-    both = run_claims(["dcl", "jepa_dynamics"], known=tmp_path / "out", cache=tmp_path / "two", **tiny)
-    assert both["dcl"]["figures"] == dcl["figures"]
-    assert [path.name for path in (tmp_path / "two").iterdir()] == ["jepa_dynamics"]
+def test_several_claims_take_what_is_known_from_a_folder(alone, tmp_path):
+    copy(alone / "jepa_dynamics.json", tmp_path)
+    both = run_claims(PAIR, known=tmp_path, cache=tmp_path / "cache", jobs=1, **TINY)
+    assert both["jepa_dynamics"]["figures"] == figures(alone, "jepa_dynamics")
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["dcl"]
     with pytest.raises(ValueError, match="is no folder: several claims"):
-        run_claims(["dcl", "jepa_dynamics"], known=tmp_path / "out" / "dcl.json", cache=tmp_path, **tiny)
+        run_claims(PAIR, known=tmp_path / "jepa_dynamics.json", cache=tmp_path, jobs=1, **TINY)
 
 
 def test_a_claim_that_fails_does_not_take_the_others_with_it(tmp_path, monkeypatch):
     monkeypatch.setattr("autodidact.claims.engine._tune", _tune_but_not("dcl"))
     with pytest.raises(RuntimeError, match="dcl: no luck"):
-        run_claims(["dcl", "jepa_dynamics"], seeds=1, scale="tiny", json=tmp_path, cache=tmp_path, jobs=2, quiet=True)
+        run_claims(PAIR, json=tmp_path, cache=tmp_path, jobs=2, **TINY)
     assert [path.name for path in tmp_path.glob("*.json")] == ["jepa_dynamics.json"]
 
 

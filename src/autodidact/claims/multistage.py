@@ -193,8 +193,8 @@ CLAIM = Claim(
         },
         "tiny": {
             "data": "digits",
-            "images": 600,
-            "held": 200,
+            "images": 200,
+            "held": 100,
             "bits": 4,
             "batch": 16,
             "steps": 6,
