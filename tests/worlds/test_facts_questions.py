@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from autodidact.lm.instructions import Instance
 from autodidact.lm.tiny import tiny_lm
 from autodidact.worlds.language import Facts
@@ -90,43 +88,3 @@ def test_a_text_of_one_question_is_what_it_was_and_tokens_cover_every_text() -> 
     assert all(text.count("?") == 1 and ";" not in text for text in plain)
     tokenizer = tiny_lm(WORLD.tokens(), width=8, depth=1, heads=1).tokenizer
     assert all(0 not in tokenizer(one.text)["input_ids"] for one in WORLD.documents(200, 1))
-
-
-def test_the_targets_own_names_are_what_it_is_asked_by_and_a_share_of_its_statements_is_made_in() -> None:
-    world = Facts(entities=24, attributes=3, values=6, held_out=0.3, asking=0.4, questions=(2, 3), rare=0.3, jargon=0.2)
-    own, common = {name for name in world.words(0) if name in world.domains[0].common}, set(world.domains[0].own)
-    assert len(own) == len(common) == 3
-    assert not own & common
-    told = dict.fromkeys(("own", "common"), 0)
-    for document in world.documents(3000, 0):
-        words = set(re.findall("[a-z]+", document.text))
-        if document.family == "facts 0":
-            assert not (own & words and common & words)
-            told["own" if own & words else "common"] += 1
-            assert document.wrong == tuple(not world.holds(fact) for fact in world.stated(document.text))
-        else:
-            assert not own & words
-    share, n = told["own"] / sum(told.values()), sum(told.values())
-    assert abs(share - 0.2) < 5 * (0.2 * 0.8 / n) ** 0.5
-    for text in world.corpus(0):
-        (entity, attribute, value) = world.stated(text)[0]
-        assert attribute in own
-        assert world.facts(0)[entity, world.domains[0].common[attribute]] == value
-    for item in world.items(40, 0, families=world.asking_about(0)):
-        words = set(re.findall("[a-z]+", item.prompt))
-        assert own & words
-        assert not common & words
-        asked = world.asked(item.prompt.removeprefix("? ").removesuffix("= "))
-        assert asked is not None
-        assert world.check(asked, item.answer)
-
-
-def test_either_name_of_an_attribute_asks_for_the_same() -> None:
-    world = Facts(jargon=0.1)
-    one, entity = world.domains[0], world.domains[0].entities[0]
-    for attribute, own in one.own.items():
-        asked = [world.question("lookup", 0, name, entity) for name in (attribute, own)]
-        assert asked[0].answer == asked[1].answer == world.facts(0)[entity, attribute]
-        lists = [world.question("list", 0, name, asked[0].answer) for name in (attribute, own)]
-        assert lists[0].answer == lists[1].answer
-        assert lists[0].key == lists[1].key

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from itertools import product
 from types import MappingProxyType
 from typing import Literal
@@ -68,10 +67,8 @@ class Facts(LanguageWorld):
     The planted gap: the mix states the facts of all domains, those of the target among them, but asks no question about
     the target, or seldom (`rare`), and in no domain one with the verbs of `hidden`. So the knowledge is inside and the
     way to ask for it is not known; seeds of questions about the target can bring it out. A share of the statements
-    (`wrong`) names another value, so that what a model believes can be false, and the clean `corpus` can tell. With
-    `jargon` the target has words of its own for its attributes besides: its people ask in these, its corpus is written
-    in them, and a few statements of the mix are. Then most of what a model knows is filed under other names than those
-    it is asked by. Nuisance: the other domains, and the way of stating.
+    (`wrong`) names another value, so that what a model believes can be false, and the clean `corpus` can tell.
+    Nuisance: the other domains, and the way of stating.
 
     The key of an item is the entity that is asked about; for "list" the attribute and value; "compare" takes both
     entities from one side. Facts of entities held out are stated like all others: what is held out is to be asked
@@ -99,8 +96,6 @@ class Facts(LanguageWorld):
         that nobody asks about it.
     restated : share of the statements that say again, in some way, what an earlier one of the text says, 0 to 1. The
         first is never one. What was said is then more to go by than what is known, in all domains.
-    jargon : share of the texts of statements about the target that name attributes as its own people do, 0 to 1; where
-        it is not 0, seeds, tests and corpus of the target do so always, and the questions of the mix never.
     world : which facts there are; another number makes other words and facts.
     held_out : share of the entities that is asked about in tests only, in (0, 1).
     """
@@ -124,7 +119,6 @@ class Facts(LanguageWorld):
         reading: float = 0.0,
         rare: float = 0.0,
         restated: float = 0.0,
-        jargon: float = 0.0,
         world: int = 0,
         held_out: float = 0.2,
     ) -> None:
@@ -138,7 +132,6 @@ class Facts(LanguageWorld):
         check_share("reading", reading)
         check_share("rare", rare)
         check_share("restated", restated)
-        check_share("jargon", jargon)
         check_share("wrong", wrong, most=0.5)
         check_share("asking", asking)
         check_held_out(held_out)
@@ -150,12 +143,9 @@ class Facts(LanguageWorld):
             raise ValueError("the mix must ask by at least one verb; hide fewer")
         self.wrong, self.asking, self.statements, self.held_out = wrong, asking, statements, held_out
         self.questions, self.lists, self.reading = questions, lists, reading
-        self.rare, self.restated, self.jargon = rare, restated, jargon
+        self.rare, self.restated = rare, restated
         rng = self._rng("facts", world)
-        self.domains = tuple(
-            _Domain(rng, SYLLABLES[d], entities, attributes, values, jargon=jargon > 0 and d == 0)
-            for d in range(domains)
-        )
+        self.domains = tuple(_Domain(rng, SYLLABLES[d], entities, attributes, values) for d in range(domains))
         self.families = tuple(f"{verb} {domain}" for domain in range(domains) for verb in VERBS)
         self._sides = [
             {side: [e for e in domain.entities if self.split(e) == side] for side in ("train", "test")}
@@ -172,10 +162,9 @@ class Facts(LanguageWorld):
         return tuple(f"{verb} {domain}" for verb in VERBS)
 
     def words(self, domain: int) -> tuple[str, ...]:
-        """All words of a domain: entities, attributes and values, and its own names of attributes."""
+        """All words of a domain: entities, attributes and values."""
         one = self._domain(domain)
-        values = (value for values in one.attributes.values() for value in values)
-        return (*one.entities, *one.attributes, *values, *one.common)
+        return (*one.entities, *one.attributes, *(value for values in one.attributes.values() for value in values))
 
     def facts(self, domain: int) -> Mapping[tuple[str, str], str]:
         """Entity and attribute -> value, in one domain."""
@@ -184,7 +173,7 @@ class Facts(LanguageWorld):
     def holds(self, fact: Fact) -> bool:
         """Whether a fact is one of this world."""
         entity, attribute, value = fact
-        return any(domain.value(entity, attribute) == value for domain in self.domains)
+        return any(domain.facts.get((entity, attribute)) == value for domain in self.domains)
 
     @staticmethod
     def stated(text: str) -> list[Fact]:
@@ -198,18 +187,17 @@ class Facts(LanguageWorld):
         return found
 
     def corpus(self, domain: int, *, ways: int = 1, seed: int = 0) -> list[str]:
-        """Every fact of a domain, stated truly in so many of the three ways, a sentence each, in random order; in its
-        own names of attributes, where it has some.
+        """Every fact of a domain, stated truly in so many of the three ways, a sentence each, in random order.
 
         Raises
         ------
         ValueError : no such domain, or ways that are not 1 to 3.
         """
         check_range("ways", ways, ways, least=1, most=len(SAYINGS))
-        rng, one = self._rng("corpus", seed), self._domain(domain)
+        rng = self._rng("corpus", seed)
         made = [
-            saying.format(entity=entity, attribute=one.own.get(attribute, attribute), value=value)
-            for (entity, attribute), value in one.facts.items()
+            saying.format(entity=entity, attribute=attribute, value=value)
+            for (entity, attribute), value in self._domain(domain).facts.items()
             for saying in rng.sample(SAYINGS, ways)
         ]
         rng.shuffle(made)
@@ -239,14 +227,16 @@ class Facts(LanguageWorld):
                 raise unknown(f"word of domain {domain}", word, known)
         attribute, family = words[0], f"{verb} {domain}"
         if verb == "lookup":
-            return Item(f"{QUESTION}{words[1]} {attribute}{ANSWER}", one.said(words[1], attribute), family, 1, words[1])
+            return Item(
+                f"{QUESTION}{words[1]} {attribute}{ANSWER}", one.facts[words[1], attribute], family, 1, words[1]
+            )
         if verb == "list":
-            having = [entity for entity in one.entities if one.said(entity, attribute) == words[1]]
+            having = [entity for entity in one.entities if one.facts[entity, attribute] == words[1]]
             answer = " ".join(having) or NOTHING
-            key = f"{one.common.get(attribute, attribute)} {words[1]}"
+            key = f"{attribute} {words[1]}"
             return Item(f"{QUESTION}all {attribute} {words[1]}{ANSWER}", answer, family, max(1, len(having)), key)
         if verb == "compare":
-            same = one.said(words[1], attribute) == one.said(words[2], attribute)
+            same = one.facts[words[1], attribute] == one.facts[words[2], attribute]
             prompt = f"{QUESTION}same {attribute} {words[1]} {words[2]}{ANSWER}"
             return Item(prompt, "yes" if same else "no", family, 2, words[1])
         # The way of stating follows from the words, so that a question is the same wherever it is asked.
@@ -285,12 +275,12 @@ class Facts(LanguageWorld):
 
     def _questions(self, rng: random.Random, domain: int) -> Document:
         if self.questions == (1, 1) and not self.reading:
-            item = self._commonly_asked(rng, domain)
+            item = self._item_of(rng, f"{rng.choice(self.verbs)} {domain}", "train")
             return Document(item.prompt + item.answer, item.family, (item.key,), (False,))
         if rng.random() < self.reading:
             return self._read(rng, domain)
         count, listing = rng.randint(*self.questions), rng.random() < self.lists
-        items = [self._commonly_asked(rng, domain) for _ in range(count)]
+        items = [self._item_of(rng, f"{rng.choice(self.verbs)} {domain}", "train") for _ in range(count)]
         asked = [_instance(item) for item in items]
         text = LAYOUT.unanswered(asked) if listing else LAYOUT.shown(asked)
         return Document(text, f"questions {domain}", tuple(item.key for item in items), (False,) * count)
@@ -307,17 +297,12 @@ class Facts(LanguageWorld):
             for (e, a), v in said.items()
         )
         (entity, attribute), value = rng.choice(list(said.items()))
-        items = [self._commonly_asked(rng, domain) for _ in range(self.questions[0])]
+        items = [self._item_of(rng, f"{rng.choice(self.verbs)} {domain}", "train") for _ in range(self.questions[0])]
         text += LAYOUT.shown([*map(_instance, items), Instance(f"{entity} {attribute}", "", value)])
         truth = tuple(self.holds((e, a, v)) for (e, a), v in said.items())
         return Document(
             text, f"reading {domain}", (*(item.key for item in items), entity), tuple(not one for one in truth)
         )
-
-    def _commonly_asked(self, rng: random.Random, domain: int) -> Item:
-        """A question of the mix: by its verbs, about what no test asks about, in the common names of attributes."""
-        item, common = self._item_of(rng, f"{rng.choice(self.verbs)} {domain}", "train"), self.domains[domain].common
-        return replace(item, prompt=re.sub("[a-z]+", lambda word: common.get(word[0], word[0]), item.prompt))
 
     def tokens(self) -> list[str]:
         """All words, with the space before them and without, and the marks: the symbols of a tiny model."""
@@ -372,7 +357,6 @@ class Facts(LanguageWorld):
 
     def _statements(self, rng: random.Random, domain: int) -> Document:
         one, stated, said = self.domains[domain], list[Fact](), list[str]()
-        named = one.own if one.own and rng.random() < self.jargon else {}
         for _ in range(self.statements):
             if stated and self.restated > 0 and rng.random() < self.restated:
                 entity, attribute, value = rng.choice(stated)
@@ -381,9 +365,7 @@ class Facts(LanguageWorld):
                 value = one.facts[entity, attribute]
                 if rng.random() < self.wrong:
                     value = rng.choice([other for other in one.attributes[attribute] if other != value])
-            said.append(
-                rng.choice(SAYINGS).format(entity=entity, attribute=named.get(attribute, attribute), value=value)
-            )
+            said.append(rng.choice(SAYINGS).format(entity=entity, attribute=attribute, value=value))
             stated.append((entity, attribute, value))
         return Document(" ".join(said), f"facts {domain}", (), tuple(not self.holds(fact) for fact in stated))
 
@@ -393,18 +375,17 @@ class Facts(LanguageWorld):
         one = self.domains[domain]
         attribute, entity = rng.choice(list(one.attributes)), rng.choice(one.entities)
         value = rng.choice(one.attributes[attribute])
-        named = one.own.get(attribute, attribute)
         if verb == "lookup":
-            return self.question("lookup", domain, named, entity)
+            return self.question("lookup", domain, attribute, entity)
         if verb == "list":
-            return self.question("list", domain, named, value)
+            return self.question("list", domain, attribute, value)
         if verb == "extract":
-            return self.question("extract", domain, named, entity, value)
+            return self.question("extract", domain, attribute, entity, value)
         others = [other for other in self._sides[domain][self.split(entity)] if other != entity]
         # Half of the answers are yes, where another entity has the same value.
         alike = [other for other in others if one.facts[other, attribute] == one.facts[entity, attribute]]
         return self.question(
-            "compare", domain, named, entity, rng.choice(alike if alike and rng.random() < 0.5 else others)
+            "compare", domain, attribute, entity, rng.choice(alike if alike and rng.random() < 0.5 else others)
         )
 
     def _domain(self, domain: int) -> _Domain:
@@ -426,20 +407,12 @@ class _Domain:
     entities : in alphabetical order.
     attributes : name -> its values.
     facts : entity and attribute -> value.
-    own : attribute -> the name that its own people give it; empty where they take the common one. `common`: back.
     """
 
     def __init__(
-        self,
-        rng: random.Random,
-        consonants: Sequence[str],
-        entities: int,
-        attributes: int,
-        values: int,
-        *,
-        jargon: bool = False,
+        self, rng: random.Random, consonants: Sequence[str], entities: int, attributes: int, values: int
     ) -> None:
-        words = self._words(rng, consonants, entities + attributes * (1 + values + jargon))
+        words = self._words(rng, consonants, entities + attributes * (1 + values))
         self.entities = sorted(words[:entities])
         rest = words[entities:]
         self.attributes = {
@@ -450,16 +423,6 @@ class _Domain:
             for entity in self.entities
             for attribute, choices in self.attributes.items()
         }
-        self.own = dict(zip(self.attributes, words[-attributes:], strict=True)) if jargon else {}
-        self.common = {name: attribute for attribute, name in self.own.items()}
-
-    def value(self, entity: str, attribute: str) -> str | None:
-        """Of an attribute by either name; None where there is no such fact."""
-        return self.facts.get((entity, self.common.get(attribute, attribute)))
-
-    def said(self, entity: str, attribute: str) -> str:
-        """The same, of a fact that there is; KeyError where there is none."""
-        return self.facts[entity, self.common.get(attribute, attribute)]
 
     @staticmethod
     def _words(rng: random.Random, consonants: Sequence[str], n: int) -> list[str]:
