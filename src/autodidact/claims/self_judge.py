@@ -33,6 +33,8 @@ CHUNK = 250
 """Updates of the base between looks at how well it rates answers beside right ones."""
 LOOKED_AT = 400
 """Questions of each look, of the side that texts may hold."""
+TARGET = 0.8
+"""Risk at which answers are given, of the error of all."""
 
 Way = Literal["likelihood", "agreement", "untrained", "trained"]
 Labels = Literal["own", "oracle", "shuffled"]
@@ -62,10 +64,10 @@ def run(
     ``correlation`` is Pearson's with the oracle's credit, ``aurc`` the area under risk against coverage; ``half`` and
     ``all`` are percents right of the half rated highest and of all; ``best`` that of the best rated of the answers to
     each question. ``unseen`` is the correlation on an operation that no judge was trained on, ``validation`` that on
-    other questions. ``excess`` is by how much the risk of the answers that are given exceeds its target, half the error
-    of all, less the 95 % reach of its binomial spread, in points, and ``coverage`` the percent that is given, both at a
-    threshold from the validation answers. ``referenced`` is the correlation of the first model's ratings beside the
-    right answer, ``rated`` that of the labels with the credit.
+    other questions. ``excess`` is by how much the risk of the answers that are given exceeds its target, four fifths of
+    the error of all, less the 95 % reach of its binomial spread, in points, and ``coverage`` the percent that is given,
+    both at a threshold from the validation answers. ``referenced`` is the correlation of the first model's ratings
+    beside the right answer, ``rated`` that of the labels with the credit.
     """
     made = _prepared(
         seed, dumps({"world": dict(world), "base": dict(base)}), tuple(known), unseen, train_answers, validation, test,
@@ -76,7 +78,7 @@ def run(
     scores, credit, right = found["test"]
     figures = selective(scores, right.astype(np.float64))
     best = [right[group][int(np.argmax(scores[group]))] for group in np.split(np.arange(len(right)), test)]
-    target = 0.5 * (1 - found["validation"][2].mean())
+    target = TARGET * (1 - found["validation"][2].mean())
     threshold = risk_threshold(found["validation"][0], ~found["validation"][2], target)
     given = scores >= threshold
     reach = 1.96 * np.sqrt(target * (1 - target) / max(1, int(given.sum())))
@@ -258,10 +260,10 @@ CLAIM = Claim(
     },
     scales={
         "laptop": {
-            "world": {"modulus": 7, "fewest": 3, "most": 4, "wrong": 0.4, "rated": 0.4, "noise": 0.2},
+            "world": {"modulus": 10, "fewest": 3, "most": 3, "wrong": 0.4, "rated": 0.4, "noise": 0.2},
             "base": {
                 "documents": 60_000,
-                "enough": 0.5,
+                "enough": 0.8,
                 "most": 8_000,
                 "batch": 64,
                 "lr": 1e-3,
@@ -272,8 +274,8 @@ CLAIM = Claim(
             },
             "known": ("+", "-", "#"),
             "unseen": "*",
-            "train_answers": 2_000,
-            "validation": 500,
+            "train_answers": 1_500,
+            "validation": 400,
             "test": 200,
             "samples": 8,
             "epochs": 3,
@@ -382,7 +384,7 @@ CLAIM = Claim(
         ),
         Statement(
             "the risk is met",
-            "risk of the answers given minus its target, half the error of all, minus the reach of chance",
+            "risk of the answers given minus its target, four fifths of the error of all, minus the reach of chance",
             lambda f: f["self-judge"]["excess"],
             direction="below",
             unit="points",

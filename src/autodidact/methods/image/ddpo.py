@@ -61,7 +61,7 @@ class Walked:
     t : the step of each place, from T to 1.
     old : log-density of every step under the model that drew it, in nats.
     reference : mean of every step by the model that training started from.
-    std : of every step.
+    std : of every step. This, `old` and `reference` have no steps where nothing is compared, see `DDPO.compares`.
     advantages : of each way; for "reward_weighted" its weight, 1 on average.
     noise : for "reward_weighted": new noise for every step of each image.
     figures : what the log shows.
@@ -70,15 +70,15 @@ class Walked:
     before: Float[Tensor, "n t c h w"]
     after: Float[Tensor, "n t c h w"]
     t: Int[Tensor, " t"]
-    old: Float[Tensor, "n t"]
-    reference: Float[Tensor, "n t c h w"]
-    std: Float[Tensor, "n t"]
+    old: Float[Tensor, "n s"]
+    reference: Float[Tensor, "n s c h w"]
+    std: Float[Tensor, "n s"]
     advantages: Float[Tensor, " n"]
     noise: Float[Tensor, "n t c h w"]
     figures: dict[str, Tensor]
 
     @property
-    def counted(self) -> Bool[Tensor, "n t"]:
+    def counted(self) -> Bool[Tensor, "n s"]:
         """All steps."""
         return torch.ones_like(self.old, dtype=torch.bool)
 
@@ -177,6 +177,11 @@ class DDPO(Method):
             loss = step.descend(self.loss_of(walked))
         return loss
 
+    @property
+    def compares(self) -> bool:
+        """Whether steps are compared with those of the models that drew them and that training started from."""
+        return self.estimator == "reinforce" or self.beta > 0
+
     @torch.no_grad()
     def walked(self, views: Views) -> Walked:
         """Draw images and judge them."""
@@ -196,18 +201,20 @@ class DDPO(Method):
             ahead = ahead if few else raml_weights(ahead[None], self.tau)[0] * len(rows)
         before, after = path[rows, :-1], path[rows, 1:]
         t = torch.arange(self.encoder.steps, 0, -1, device=path.device)
-        mean, std = self._steps(self.encoder, before, t)
-        reference, _ = self._steps(self.start.module, before, t)  # type: ignore[arg-type]
-        old = self._densities(after, mean, std)
+        old = std = before.new_zeros(len(rows), 0)
+        reference = before[:, :0]
+        if self.compares:
+            mean, std = self._steps(self.encoder, before, t)
+            reference, _ = self._steps(self.start.module, before, t)  # type: ignore[arg-type]
+            old = self._densities(after, mean, std)
         noise = views["again"][rows] if self.estimator == "reward_weighted" else after[:, :0]
         return Walked(before, after, t, old, reference, std, ahead, noise, figures)
 
     def loss_of(self, walked: Walked) -> Loss:
         """What is descended on drawn images; its value means nothing but its gradient."""
         figures = dict(walked.figures)
-        needs_steps = self.estimator == "reinforce" or self.beta > 0
         kl = None
-        if needs_steps:
+        if self.compares:
             mean, _ = self._steps(self.encoder, walked.before, walked.t)
             each = step_divergence(mean.flatten(0, 1), walked.reference.flatten(0, 1), walked.std.flatten())
             kl = mean_over_rows(each.view_as(walked.old).sum(dim=1))
