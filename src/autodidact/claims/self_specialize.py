@@ -443,6 +443,8 @@ CLAIM = Claim(
     notes=(
         "It has no result. At the laptop's scale questions are lookups about the entities held out, and these leave no "
         "gap: a base is right about the target as often as about what it was asked for, even where no text asks about "
-        "the target, so there is nothing to bring out. The world needs another gap first.",
+        "the target, so there is nothing to bring out. Nor is there one where the target is asked in names of "
+        "attributes that a few dozen statements use: a base that knows the facts knows them by these names as well. "
+        "The world needs another gap first.",
     ),
 )
