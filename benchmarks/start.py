@@ -2,8 +2,8 @@
 
 Each is a process of its own, from its start to its end; of the demo to the end of its first update, in a folder and
 with a cache that are empty. Help and list must not import torch. Beside them stands what the demo's libraries take to
-be imported, and nothing else: its floor. They take turns; figures are medians. A first round is not counted: it reads
-files from the disk.
+be imported as they are, and nothing else; commands leave out what only metrics of theirs need. They take turns; figures
+are medians. A first round is not counted: it reads files from the disk.
 
     python benchmarks/start.py --json benchmarks/start.json
 """

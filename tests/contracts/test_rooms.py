@@ -30,6 +30,7 @@ LEVELS = [
     ("views", "measures", "schedules", "selection"),
     ("data",),
     ("catalog",),
+    ("lean",),
 ]
 LEVEL = {room: number for number, rooms in enumerate(LEVELS) for room in rooms}
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from autodidact.catalog.nearest import unknown
+from autodidact.lean import whole_metrics
 
 
 def from_file(name: str, what: str, fits: Callable[[Any], bool]) -> Any:
@@ -31,6 +32,7 @@ def from_file(name: str, what: str, fits: Callable[[Any], bool]) -> Any:
     spec = importlib.util.spec_from_file_location(Path(path).stem, path)
     assert spec is not None
     assert spec.loader is not None
+    whole_metrics()
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)

@@ -58,7 +58,9 @@ def run(
         before = 100 * judged(halves[0], _answers(lm, halves[0]))["right"]
         if not room[0] <= before <= room[1]:
             continue
-        said, learned = _made(way, lm, task, operation, Learning(lr, epochs, batch, seed), rounds, votes)
+        said, learned = _made(
+            way, lm, task, operation, Learning(lr, epochs, batch, seed), rounds, votes, strings.pairs[1]
+        )
         found, other = judged(halves[0], said[:test]), judged(halves[1], said[test:])
         truth = OPERATIONS[operation].apply
         true = [task.right(output, truth(given)) for given, output in learned]
@@ -105,7 +107,7 @@ class Learning:
 
 
 def _made(
-    way: Way, lm: LocalLM, task: Task, operation: str, learn: Learning, rounds: int, votes: int
+    way: Way, lm: LocalLM, task: Task, operation: str, learn: Learning, rounds: int, votes: int, most: int
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """Answers to the test inputs, and the pairs that were learned from or shown."""
     demonstrations = [(one.input, one.output) for one in task.demonstrations]
@@ -119,7 +121,7 @@ def _made(
         return [vote([one.text.strip() for one in found]) or "" for found in drawn], demonstrations
     if way == "demonstrations":
         return _answers(learn(lm, task, demonstrations), task), demonstrations
-    pairs = _self_made(lm, task, learn.seed, rounds, votes, filtered=way != "unfiltered")
+    pairs = _self_made(lm, task, learn.seed, rounds, votes, most, filtered=way != "unfiltered")
     if not pairs:
         return _answers(lm, task), []
     if way == "oracle":
@@ -133,7 +135,9 @@ def _made(
     return _answers(learn(lm, task, pairs), task), pairs
 
 
-def _self_made(lm: LocalLM, task: Task, seed: int, rounds: int, votes: int, *, filtered: bool) -> list[tuple[str, str]]:
+def _self_made(
+    lm: LocalLM, task: Task, seed: int, rounds: int, votes: int, most: int, *, filtered: bool
+) -> list[tuple[str, str]]:
     """Pairs of input and output that the method writes; unfiltered with the first answer to every input."""
     method = SelfGuide(
         rounds=rounds,
@@ -144,6 +148,8 @@ def _self_made(lm: LocalLM, task: Task, seed: int, rounds: int, votes: int, *, f
         filter_noise=False,
         noise=("ok ",) if filtered else (),
         vote_temperature=0.7,
+        # Lists of the mix have so many inputs at most: after more, a base writes none.
+        longest_prompt=most * 5,
     )
     inputs, outputs = Store(name="inputs"), Store(name="outputs")
     method.synthesise(lm, task, inputs, seed)
@@ -198,10 +204,10 @@ CLAIM = Claim(
     },
     scales={
         "laptop": {
-            "world": {"shortest": 3, "longest": 5, "pairs": (4, 6), "requests": 0.2, "operations": TASKS},
+            "world": {"shortest": 3, "longest": 5, "pairs": (4, 10), "requests": 0.2, "operations": TASKS},
             "base": {
                 "documents": 100_000,
-                "steps": 1_000,
+                "steps": 1_500,
                 "batch": 64,
                 "lr": 2e-3,
                 "width": 64,

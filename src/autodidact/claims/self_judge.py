@@ -331,6 +331,7 @@ CLAIM = Claim(
     grid={"lr": [3e-4, 1e-3]},
     tunes={**dict.fromkeys(UNTRAINED, "self-judge"), "shuffled": "self-judge"},
     tuning_seeds=(1000,),
+    seeds=range(10),
     statements=(
         Statement(
             "gain",

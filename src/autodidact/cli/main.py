@@ -11,6 +11,7 @@ from importlib import import_module
 
 from autodidact import __version__
 from autodidact.catalog import unknown
+from autodidact.lean import leave_out_metrics
 from autodidact.training.processes import first_process
 
 VERBS = {
@@ -76,6 +77,8 @@ def _run(words: list[str]) -> int:
         if verb.startswith("-"):
             raise ValueError(f"unknown option {verb}; an option follows its verb (autodidact --help lists the verbs)")
         raise unknown("verb", verb, VERBS)
+    if verb != "methods" and not {"-h", "--help"} & set(rest):
+        leave_out_metrics()
     try:
         import_module(f"autodidact.cli.{verb}").run(rest)
     except SystemExit as done:

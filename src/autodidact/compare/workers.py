@@ -17,6 +17,8 @@ from importlib import import_module
 from queue import Queue
 from typing import Any, Self
 
+from autodidact.lean import leave_out_metrics
+
 Cell = Mapping[str, Any]
 """Arguments of the function that does the work, JSON-ready; "arm" and "seed" are among them."""
 
@@ -132,6 +134,7 @@ def main(function: str) -> None:
     import torch
 
     torch.set_num_threads(1)
+    leave_out_metrics()
     module, name = function.split(":")
     work = getattr(import_module(module), name)
     answers, sys.stdout = sys.stdout, sys.stderr
