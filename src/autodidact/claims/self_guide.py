@@ -339,8 +339,8 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "It has no result. At the laptop's scale the base mistakes the operation itself of most tasks in a third or more "
-        "of its answers, and its votes agree on that: what is kept is right no more often than its answers are. On the "
-        "tuning seed training helps on the one task that the base does well. It must learn for longer.",
+        "It has no result. At the laptop's scale the base mistakes the operation itself of most tasks in a third or "
+        "more of its answers, and its votes agree on that: what is kept is right no more often than its answers are. "
+        "On the tuning seed training helps on the one task that the base does well. It must learn for longer.",
     ),
 )
