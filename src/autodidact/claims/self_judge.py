@@ -331,7 +331,7 @@ CLAIM = Claim(
     grid={"lr": [3e-4, 1e-3]},
     tunes={**dict.fromkeys(UNTRAINED, "self-judge"), "shuffled": "self-judge"},
     tuning_seeds=(1000,),
-    seeds=range(10),
+    seeds=range(15),
     statements=(
         Statement(
             "gain",
@@ -417,5 +417,13 @@ CLAIM = Claim(
             direction="below",
             role="control",
         ),
+    ),
+    notes=(
+        "How long chains are, how well the base must judge beside the right answers, and the risk that is asked for "
+        "were settled on seed 1000.",
+        "Judges of shuffled ratings lean to some operation, each to its own, so that their correlations spread widely. "
+        "Five and ten seeds left that control open (results/earlier), so fifteen are reported, of everything.",
+        "What the judge learns is which questions its model gets wrong: of eight answers to one question it rates the "
+        "right ones no higher, and on an operation that it was not trained on likelihood and agreement tell more.",
     ),
 )
