@@ -12,7 +12,6 @@ NAME = "torchmetrics"
 UNUSED = ("scipy", "torchvision", "transformers")
 """Packages that only metrics need."""
 
-
 _lean = False
 
 

@@ -133,3 +133,45 @@ def test_fields_of_the_settings_read_as_text_are_those_of_the_dataclass():
     assert {n: o.default for n, o in read.items()} == {
         f.name: REQUIRED if f.default is MISSING else f.default for f in fields(Settings)
     }
+
+
+def test_methods_are_passed_over_however_they_are_written(tmp_path):
+    file = tmp_path / "own.py"
+    file.write_text(
+        '''
+class Own:
+    """Own.
+
+    Parameters
+    ----------
+    size : in pixels.
+    """
+
+    @property
+    def area(self) -> int:
+        return 4
+
+    @decorated(
+        by="several lines",
+    )
+    def long(
+        self,
+        other: int = 3,
+    ) -> int:
+        def inner() -> int:
+            return other
+
+        return inner()
+
+    def __init__(self, *, size: int = 2) -> None:
+        self.size = size
+
+    async def later(self): ...
+
+
+def function(*, deep: bool = False) -> None:
+    """Does it."""
+'''
+    )
+    assert {name: (o.default, o.doc) for name, o in options_of(file, "Own").items()} == {"size": (2, "in pixels.")}
+    assert [(name, o.default) for name, o in options_of(file, "function").items()] == [("deep", False)]

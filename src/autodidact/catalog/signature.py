@@ -260,7 +260,7 @@ def _outline(text: str) -> str:
             kept.append(line)
             continue
         if indent and not start.startswith("def __init__("):
-            while kept[-1].startswith(" " * indent + "@"):
+            while kept and kept[-1].startswith(" " * indent + "@"):
                 kept.pop()
             depth = indent
             continue

@@ -51,6 +51,8 @@ def run(
     """
     strings = Strings(**world)
     lm = base_lm(strings, default_cache().parent / "bases", seed=seed, dials=world, **base)
+    # As long as the mix's longest lists of inputs of middling length: after more inputs, a base writes none.
+    longest_prompt = strings.pairs[1] * (strings.shortest + strings.longest + 2) // 2
     rows = []
     for operation in strings.families:
         task = strings.task(operation, test=2 * test, seed=seed)
@@ -59,7 +61,7 @@ def run(
         if not room[0] <= before <= room[1]:
             continue
         said, learned = _made(
-            way, lm, task, operation, Learning(lr, epochs, batch, seed), rounds, votes, strings.pairs[1]
+            way, lm, task, operation, Learning(lr, epochs, batch, seed), rounds, votes, longest_prompt
         )
         found, other = judged(halves[0], said[:test]), judged(halves[1], said[test:])
         truth = OPERATIONS[operation].apply
@@ -107,7 +109,7 @@ class Learning:
 
 
 def _made(
-    way: Way, lm: LocalLM, task: Task, operation: str, learn: Learning, rounds: int, votes: int, most: int
+    way: Way, lm: LocalLM, task: Task, operation: str, learn: Learning, rounds: int, votes: int, longest_prompt: int
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """Answers to the test inputs, and the pairs that were learned from or shown."""
     demonstrations = [(one.input, one.output) for one in task.demonstrations]
@@ -121,7 +123,7 @@ def _made(
         return [vote([one.text.strip() for one in found]) or "" for found in drawn], demonstrations
     if way == "demonstrations":
         return _answers(learn(lm, task, demonstrations), task), demonstrations
-    pairs = _self_made(lm, task, learn.seed, rounds, votes, most, filtered=way != "unfiltered")
+    pairs = _self_made(lm, task, learn.seed, rounds, votes, longest_prompt, filtered=way != "unfiltered")
     if not pairs:
         return _answers(lm, task), []
     if way == "oracle":
@@ -136,7 +138,7 @@ def _made(
 
 
 def _self_made(
-    lm: LocalLM, task: Task, seed: int, rounds: int, votes: int, most: int, *, filtered: bool
+    lm: LocalLM, task: Task, seed: int, rounds: int, votes: int, longest_prompt: int, *, filtered: bool
 ) -> list[tuple[str, str]]:
     """Pairs of input and output that the method writes; unfiltered with the first answer to every input."""
     method = SelfGuide(
@@ -148,8 +150,7 @@ def _self_made(
         filter_noise=False,
         noise=("ok ",) if filtered else (),
         vote_temperature=0.7,
-        # Lists of the mix have so many inputs at most: after more, a base writes none.
-        longest_prompt=most * 5,
+        longest_prompt=longest_prompt,
     )
     inputs, outputs = Store(name="inputs"), Store(name="outputs")
     method.synthesise(lm, task, inputs, seed)

@@ -420,7 +420,7 @@ CLAIM = Claim(
     ),
     notes=(
         "How long chains are, how well the base must judge beside the right answers, and the risk that is asked for "
-        "were settled on seed 1000.",
+        "were settled on seed 1000, with its figures at hand.",
         "Judges of shuffled ratings lean to some operation, each to its own, so that their correlations spread widely. "
         "Five and ten seeds left that control open (results/earlier), so fifteen are reported, of everything.",
         "What the judge learns is which questions its model gets wrong: of eight answers to one question it rates the "
