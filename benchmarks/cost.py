@@ -3,7 +3,9 @@
 Every figure is of a process of its own; with two processes, of one of them. Memory is what tensors take at most in an
 update: of a training, weights and the optimiser's state, and what torch's profiler sees allocated beside them. What the
 process grows by is told beside it. A forecast tries batches of 64 samples at most, so that larger ones are on its line.
-Forecast and training take turns; figures are medians.
+Forecast and training take turns; figures are medians. Where processes share a batch, trainings of their shares that
+exchange nothing, side by side, are timed too: what these take longer than foreseen, processes cost each other by the
+memory that they share, and not by an exchange.
 
     python benchmarks/cost.py --json benchmarks/cost.json
 """
@@ -36,11 +38,11 @@ from common import arguments, forget_the_highest, resident, tell_rows
 
 GOAL = 0.2
 """Largest error, as a share of what was measured."""
-LARGEST, UPDATES, UNTIMED = 64, 11, 3
+LARGEST, UPDATES, UNTIMED = 64, 8, 3
 ROWS: tuple[tuple[str, str, int, int, int], ...] = (
     ("simclr", "small:convnet?width=32", 32, 512, 1),
     ("simclr", "small:convnet?width=32", 32, 512, 2),
-    ("simclr", "timm:resnet18", 32, 128, 1),
+    ("simclr", "timm:resnet18", 32, 96, 1),
     ("mae", "timm:vit_tiny_patch16_224", 96, 256, 1),
     ("dino", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 128, 1),
     ("dino", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 128, 2),
@@ -95,24 +97,31 @@ def found(method: str, encoder: str, side: int, batch: int, devices: int) -> dic
 
 
 def asked(what: str, row: int, threads: int) -> dict[str, float]:
+    """Figures of one process, or means of several side by side."""
     command = [sys.executable, __file__, "--do", what, "--row", str(row), "--threads", str(threads)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    if ended.returncode:
-        raise RuntimeError(ended.stderr[-2000:])
-    return dict(json.loads(ended.stdout.splitlines()[-1]))
+    started = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(ROWS[row][-1] if what == "apart" else 1)
+    ]
+    found = []
+    for one in started:
+        said, complaints = one.communicate()
+        if one.returncode:
+            raise RuntimeError(complaints[-2000:])
+        found.append(json.loads(said.splitlines()[-1]))
+    return {figure: statistics.fmean(one[figure] for one in found) for figure in found[0]}
 
 
 def measured(row: int, options: argparse.Namespace) -> dict[str, Any]:
-    rounds = [
-        {what: asked(what, row, options.threads) for what in ("foreseen", "found")} for _ in range(options.rounds)
-    ]
+    method, encoder, side, batch, devices = ROWS[row]
+    ways = ("foreseen", "found", "apart") if devices > 1 else ("foreseen", "found")
+    rounds = [{what: asked(what, row, options.threads) for what in ways} for _ in range(options.rounds)]
     medians = {
         what: {figure: statistics.median(one[what][figure] for one in rounds) for figure in rounds[0][what]}
-        for what in ("foreseen", "found")
+        for what in ways
     }
     errors = {name: medians["foreseen"][name] / medians["found"][name] - 1 for name in ("seconds", "bytes")}
-    method, encoder, side, batch, devices = ROWS[row]
     told = {"method": method, "encoder": encoder, "side": side, "batch": batch, "devices": devices}
     print(told, medians, errors, flush=True)
     return {**told, **medians, "errors": errors}
@@ -120,12 +129,16 @@ def measured(row: int, options: argparse.Namespace) -> dict[str, Any]:
 
 def main() -> None:
     parser = arguments(__doc__, rounds=3)
-    parser.add_argument("--do", choices=("foreseen", "found"), help="for the processes that this one starts")
+    parser.add_argument("--do", choices=("foreseen", "found", "apart"), help="for the processes that this one starts")
     parser.add_argument("--row", type=int, help="for the processes that this one starts")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.do:
-        figures = {"foreseen": foreseen, "found": found}[options.do](*ROWS[options.row])
+        method, encoder, side, batch, devices = ROWS[options.row]
+        if options.do == "apart":
+            batch, devices = batch // devices, 1
+        way = foreseen if options.do == "foreseen" else found
+        figures = way(method, encoder, side, batch, devices)
         if first_process():
             print(json.dumps(figures))
         return

@@ -35,6 +35,13 @@ loss.backward()
 for parameter in net.parameters():
     dist.all_reduce(parameter.grad)
 out = {"grads": [p.grad for p in net.parameters()], "x": x.grad, "state": net.state_dict()}
+# One process with nothing, channels last; no weights; less precision than the statistics need.
+for name, cast in (("uneven", torch.float32), ("half", torch.bfloat16)):
+    shares = [0, 10] if name == "uneven" else [5, 5]
+    x = given["x"].to(cast).split(shares)[rank].contiguous(memory_format=torch.channels_last).requires_grad_()
+    y = synchronised(nn.BatchNorm2d(3, affine=name == "half")).train()(x)
+    (y * given["weights"].to(cast).split(shares)[rank]).sum().backward()
+    out[name] = [y.detach(), x.grad]
 torch.save(out, f"{folder}/rank{rank}.pt")
 dist.destroy_process_group()
 """
@@ -50,7 +57,8 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     # A mean far from zero is where E[x^2] - E[x]^2 would lose digits.
     x = torch.randn(10, 3, 4, 4, dtype=torch.float64) + 100
     target = torch.randn(10, 5, dtype=torch.float64)
-    torch.save({"state": net.state_dict(), "x": x, "target": target}, folder / "given.pt")
+    weights = torch.randn_like(x)
+    torch.save({"state": net.state_dict(), "x": x, "target": target, "weights": weights}, folder / "given.pt")
     workers = [
         subprocess.Popen([sys.executable, "-c", WORKER, str(rank), str(folder)], stderr=subprocess.PIPE)
         for rank in range(2)
@@ -61,7 +69,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]:
     ranks = [torch.load(folder / f"rank{rank}.pt", weights_only=True) for rank in range(2)]
     x.requires_grad_()
     ((net.train()(x) - target).square().sum() / 10).backward()
-    return {"net": net, "x": x, "ranks": ranks}
+    return {"net": net, "x": x, "weights": weights, "ranks": ranks}
 
 
 def test_gradients_equal_those_of_one_big_batch(both: dict) -> None:
@@ -75,6 +83,18 @@ def test_running_statistics_equal_those_of_one_big_batch_on_every_process(both: 
     for rank in both["ranks"]:
         for name, value in both["net"].state_dict().items():
             torch.testing.assert_close(rank["state"][name], value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "cast"), [("uneven", torch.float32), ("half", torch.bfloat16)])
+def test_an_empty_share_channels_last_no_weights_and_half_precision(both: dict, name: str, cast: torch.dtype) -> None:
+    # As precise as what is read: bf16 has 8 bits, and the mean is a hundred times the spread.
+    x = both["x"].detach().to(cast).double().requires_grad_()
+    y = nn.BatchNorm2d(3, affine=False).double().train()(x)
+    (y * both["weights"].to(cast).double()).sum().backward()
+    found = [torch.cat([rank[name][k] for rank in both["ranks"]]).double() for k in (0, 1)]
+    close = 1e-4 if name == "uneven" else 2e-2
+    torch.testing.assert_close(found[0], y.detach(), rtol=close, atol=close)
+    torch.testing.assert_close(found[1], x.grad, rtol=close, atol=close * float(x.grad.abs().max()))
 
 
 def test_one_process_gets_an_ordinary_batch_norm() -> None:

@@ -172,6 +172,7 @@ def _cost(found: Mapping[str, Any]) -> str:
             f"{row['devices']}",
             *(f"{row[when]['seconds']:.2f} s" for when in ("foreseen", "found")),
             f"{100 * row['errors']['seconds']:+.0f} %",
+            f"{row['apart']['seconds']:.2f} s" if "apart" in row else "",
             *(f"{row[when]['bytes'] / 2**20:,.0f} MiB" for when in ("foreseen", "found")),
             f"{100 * row['errors']['bytes']:+.0f} %",
             f"{row['found']['resident'] / 2**20:,.0f} MiB",
@@ -179,15 +180,21 @@ def _cost(found: Mapping[str, Any]) -> str:
         for row in found["rows"]
     ]
     names = (
-        *("training", "image", "batch", "processes", "update, planned", "measured", "error"),
+        *("training", "image", "batch", "processes", "update, planned", "measured", "error", "exchanging nothing"),
         *("memory, planned", "measured", "error", "the process grows by"),
     )
-    worst = max(abs(error) for row in found["rows"] for error in row["errors"].values())
+    alone, memory = (
+        max(abs(row["errors"][what]) for row in found["rows"] if what == "bytes" or row["devices"] == 1)
+        for what in ("seconds", "bytes")
+    )
     return (
         "## Plans\n\nWhat `pretrain --plan` foresees from batches of at most 64 samples, and what a training takes, "
         f"on a processor with {found['threads']} thread(s) a process ({_versions(found)}; {found['processor']}). The "
-        f"largest error is {100 * worst:.0f} %, the goal {100 * found['goal']:.0f} %. Memory is that of tensors; a "
-        f"process grows by more, libraries included.\n\n{markdown_table(names, rows)}"
+        f"largest error is {100 * alone:.0f} % of the time of one process and {100 * memory:.0f} % of the memory, the "
+        f"goal {100 * found['goal']:.0f} %. Two processes on one machine take longer than planned: trainings of their "
+        "shares that exchange nothing, side by side, already do by the memory that they share, and the rest is waiting "
+        "for each other. Memory is that of tensors; a process grows by more, libraries included."
+        f"\n\n{markdown_table(names, rows)}"
     )
 
 

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from autodidact.claims.claim import Claim, Figures, Statement
-from autodidact.claims.images import fresh_encoder, percent_right, split_images
+from autodidact.claims.images import (
+    MEAN,
+    STD,
+    TINTED_MEAN,
+    TINTED_STD,
+    fresh_encoder,
+    in_colours,
+    percent_right,
+    split_images,
+)
 from autodidact.encoders.kept import EncoderModel
 from autodidact.model import Encoder
 from autodidact.recipes.simclrv2 import SimCLRv2
@@ -29,6 +38,7 @@ def run(
     lr: float,
     seed: int,
     data: str,
+    colours: bool,
     images: int,
     held: int,
     per_class: Sequence[int],
@@ -49,11 +59,14 @@ def run(
     same random weights; `longer` gives it the updates of the pretraining as well, for the smallest budget alone.
     """
     split = split_images(data, images, held, seed)
+    mean, std = MEAN, STD
+    if colours:
+        split, mean, std = in_colours(split), TINTED_MEAN, TINTED_STD
     widths = {"encoder": unit * width, "student": unit * (student or width)}
     settings = Settings(steps=seen // batch, batch_size=batch, lr=pretrain_lr, seed=seed)
 
     def made(slot: str) -> Encoder:
-        return fresh_encoder(f"{encoder}?width={widths[slot]}", split.train, seed)
+        return fresh_encoder(f"{encoder}?width={widths[slot]}", split.train, seed, mean, std)
 
     figures = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -95,6 +108,10 @@ def _wider(f: Figures, labels: str) -> float:
     return f["pretrained, wide"][labels] - f["pretrained, narrow"][labels]
 
 
+CROPS = {"crop_scale": [0.5, 1.0], "blur_p": 0.0, "jitter_p": 0.0, "grey_p": 0.0}
+"""What fine-tuning sees, as in the paper: crops and mirrored images, in their own colours."""
+COLOURS = {"crop_scale": [0.5, 1.0], "blur_p": 0.0}
+"""Crops in changed colours, as the pretraining sees them."""
 CLAIM = Claim(
     name="simclrv2",
     number=3,
@@ -110,42 +127,46 @@ CLAIM = Claim(
         "pretrained, narrow": {"width": 1},
         "pretrained, wide": {"width": 4},
         "scratch, longer": {"pretrain": False, "longer": True},
+        "scratch, all views": {"pretrain": False, "tuning_view": COLOURS},
     },
     scales={
         "laptop": {
             "data": "fashion_mnist",
+            "colours": True,
             "images": 10_000,
             "held": 4_000,
             "per_class": [10, 60, 600],
-            "tuned_steps": [300, 300, 600],
+            "tuned_steps": [300, 300, 900],
             "tuned_batch": 64,
-            "tuning_view": {"crop_scale": [0.5, 1.0], "blur_p": 0.0},
-            "seen": 100_000,
+            "tuning_view": CROPS,
+            "seen": 256_000,
             "batch": 256,
             "pretrain_lr": 2e-3,
             "encoder": "small:convnet",
             "unit": 8,
             "temperature": 0.2,
-            "view": "grey",
+            "view": "simclr",
         },
         "gpu": {
             "data": "fashion_mnist",
+            "colours": True,
             "images": 50_000,
             "held": 10_000,
             "per_class": [10, 60, 600],
             "tuned_steps": [1_000, 2_000, 6_000],
             "tuned_batch": 64,
-            "tuning_view": {"crop_scale": [0.5, 1.0], "blur_p": 0.0},
+            "tuning_view": CROPS,
             "seen": 10_000_000,
             "batch": 512,
             "pretrain_lr": 2e-3,
             "encoder": "small:convnet",
             "unit": 32,
             "temperature": 0.2,
-            "view": "grey",
+            "view": "simclr",
         },
         "tiny": {
             "data": "digits",
+            "colours": False,
             "images": 600,
             "held": 300,
             "per_class": [2, 5, 20],
@@ -164,7 +185,7 @@ CLAIM = Claim(
     metric="few",
     budget="{seen:,} unlabelled images in updates of {batch}, then {tuned_steps} updates of {tuned_batch} on "
     "{per_class} labels a class; a student sees {seen:,} images more; 'scratch, longer' spends all updates on labels",
-    grid={"lr": [3e-4, 1e-3, 3e-3]},
+    grid={"lr": [1e-3, 3e-3]},
     tunes={
         "distilled": "from the head",
         "pretrained, narrow": "pretrained",
@@ -194,6 +215,13 @@ CLAIM = Claim(
             "not by compute alone",
             "the gain against training from scratch for as many updates in total",
             lambda f: f["pretrained"]["few"] - f["scratch, longer"]["few"],
+            role="guard",
+            unit="points",
+        ),
+        Statement(
+            "not by the views alone",
+            "the gain against training from scratch with the changes of colour that only the pretraining sees",
+            lambda f: f["pretrained"]["few"] - f["scratch, all views"]["few"],
             role="guard",
             unit="points",
         ),
@@ -231,8 +259,7 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "There is no premise: 600 updates on 600 labels a class are too few to show what many labels are worth, and"
-        " a pretraining of 390 updates is hardly better than none. So this says little of the paper's claim. Longer"
-        " trainings, of both kinds, are the next thing to try.",
+        "Garments are painted in colours that say nothing of the class. On grey ones, with 390 updates of pretraining, "
+        "there was no premise (results/earlier/simclrv2_grey.json): training from scratch had little left to win.",
     ),
 )

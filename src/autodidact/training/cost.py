@@ -30,7 +30,10 @@ FIRST = 16
 PATIENCE = 1.0
 """Seconds of an update beyond which no larger batch is tried."""
 WARM, TIMED = 2, 5
-"""Updates before the clock runs, and on the clock: of the latter the median counts."""
+"""Updates before the clock runs, and the fewest on the clock: of the latter the median counts."""
+CLOCKED, MOST_TIMED = 0.5, 25
+"""Seconds for which the clock runs where updates are short, and the most updates of that: what else a machine has to do
+comes in bursts, which a median over a shorter time takes for the update's own."""
 LINK = 12.5e9
 """Bytes that a device sends in a second, where nothing else is said: those of a network of 100 Gbit/s."""
 
@@ -149,20 +152,21 @@ def foresee(method: Method, source: Source, settings: Settings, *, largest: int 
     copy = deepcopy(method)
     whole = Learner(copy, source, settings)
     tried = dict[int, _Watch]()
-    size = min(share, FIRST)
+    size, timed = min(share, FIRST), TIMED
     while True:
-        few = replace(settings, epochs=None, tokens=None, steps=WARM + TIMED + 1, batch_size=size, accumulate=1)
+        few = replace(settings, epochs=None, tokens=None, steps=WARM + timed + 1, batch_size=size, accumulate=1)
         few = replace(few, devices=1, nodes=1, loggers=())
         rehearsal = _Rehearsal(copy, source, few)
         rehearsal.swept = bool(tried)
-        tried[size] = watch = _Watch()
+        tried[size] = watch = _Watch(timed)
         fit(rehearsal, few, [watch], [])
         if len(tried) == 1:
             sweep = rehearsal.sweep_seconds
         slow = watch.seconds > PATIENCE if largest is None else 2 * size > largest
         if size == share or (slow and len(tried) > 1):
             break
-        size = min(share, 2 * size)
+        # Twice the batch takes at most about twice the time.
+        size, timed = min(share, 2 * size), min(MOST_TIMED, max(TIMED, round(CLOCKED / (2 * watch.seconds))))
     each = rehearsal.meter["tokens"] / rehearsal.meter["samples"] * settings.batch_size
     return Forecast(
         samples=len(source),
@@ -248,9 +252,10 @@ def _storage(tensor: Tensor) -> tuple[int, torch.UntypedStorage]:
 
 
 class _Watch(Callback):
-    """Times updates, then looks at the memory of one more."""
+    """Times so many updates, then looks at the memory of one more."""
 
-    def __init__(self) -> None:
+    def __init__(self, timed: int) -> None:
+        self.timed = timed
         self.times: list[float] = []
         self.peak = self.weights = self.state = self.gradients = self.sample = 0
         self._last = 0.0
@@ -262,7 +267,7 @@ class _Watch(Callback):
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Batch, batch_idx: int) -> None:
         learner: Learner = pl_module
-        if learner.updates < WARM + TIMED:
+        if learner.updates < WARM + self.timed:
             return
         self.weights = _bytes([*learner.method.parameters(), *learner.method.buffers()])
         kept = [value for state in learner.optimiser.state.values() for value in state.values()]
@@ -282,13 +287,13 @@ class _Watch(Callback):
         if learner.device.type == "cuda":
             torch.cuda.synchronize(learner.device)
         now = time.perf_counter()
-        if WARM < learner.updates <= WARM + TIMED:
+        if WARM < learner.updates <= WARM + self.timed:
             self.times.append(now - self._last)
         self._last = now
         if self._held is not None:
             self._held.__exit__(None, None, None)
             self.peak, self._held = self._held.peak, None
-        elif learner.updates > WARM + TIMED:
+        elif learner.updates > WARM + self.timed:
             self.peak += torch.cuda.max_memory_allocated(learner.device)
 
 
