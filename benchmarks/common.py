@@ -6,6 +6,8 @@ import argparse
 import json
 import os
 import platform
+import statistics
+import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -46,6 +48,25 @@ def tell_rows(
     """Tell a result of several rows, with how and where it was measured."""
     how = {"rounds": options.rounds, "threads": options.threads}
     tell({"what": what, **how, **surroundings(*packages), "rows": rows, **more}, options.json)
+
+
+def side_by_side(command: Sequence[str], count: int, threads: int) -> dict[str, float]:
+    """Means of the figures that so many processes of a command print as their last line, in JSON, all at once.
+
+    Raises
+    ------
+    RuntimeError : one of them fails; with what it complained of.
+    """
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    started = [subprocess.Popen(command, env=environment, **pipes) for _ in range(count)]
+    found = []
+    for one in started:
+        said, complaints = one.communicate()
+        if one.returncode:
+            raise RuntimeError(complaints[-2000:])
+        found.append(json.loads(said.splitlines()[-1]))
+    return {figure: statistics.fmean(one[figure] for one in found) for figure in found[0]}
 
 
 def resident(which: str) -> int:

@@ -14,9 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
-import subprocess
 import sys
 import time
 from typing import Any
@@ -34,7 +32,7 @@ from autodidact.training import Settings, cost
 from autodidact.training.learner import Learner
 from autodidact.training.processes import first_process
 from autodidact.training.run import fit
-from common import arguments, forget_the_highest, resident, tell_rows
+from common import arguments, forget_the_highest, resident, side_by_side, tell_rows
 
 GOAL = 0.2
 """Largest error, as a share of what was measured."""
@@ -99,18 +97,7 @@ def found(method: str, encoder: str, side: int, batch: int, devices: int) -> dic
 def asked(what: str, row: int, threads: int) -> dict[str, float]:
     """Figures of one process, or means of several side by side."""
     command = [sys.executable, __file__, "--do", what, "--row", str(row), "--threads", str(threads)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    started = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(ROWS[row][-1] if what == "apart" else 1)
-    ]
-    found = []
-    for one in started:
-        said, complaints = one.communicate()
-        if one.returncode:
-            raise RuntimeError(complaints[-2000:])
-        found.append(json.loads(said.splitlines()[-1]))
-    return {figure: statistics.fmean(one[figure] for one in found) for figure in found[0]}
+    return side_by_side(command, ROWS[row][-1] if what == "apart" else 1, threads)
 
 
 def measured(row: int, options: argparse.Namespace) -> dict[str, Any]:

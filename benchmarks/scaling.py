@@ -16,7 +16,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import time
 from typing import Any
@@ -32,7 +31,7 @@ from autodidact.training import Settings
 from autodidact.training.learner import Learner
 from autodidact.training.processes import first_process
 from autodidact.training.run import fit
-from common import arguments, tell_rows
+from common import arguments, side_by_side, tell_rows
 
 PROCESSES = (1, 2, 4)
 UPDATES, UNTIMED = 12, 3
@@ -74,18 +73,7 @@ def update(row: int, processes: int) -> dict[str, float]:
 def asked(row: int, processes: int, threads: int, *, apart: int = 1) -> dict[str, float]:
     """Seconds of an update that processes share; the mean of several such trainings, side by side."""
     command = [sys.executable, __file__, "--row", str(row), "--processes", str(processes), "--threads", str(threads)]
-    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    started = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(apart)
-    ]
-    found = []
-    for one in started:
-        said, complaints = one.communicate()
-        if one.returncode:
-            raise RuntimeError(complaints[-2000:])
-        found.append(json.loads(said.splitlines()[-1]))
-    return {what: statistics.fmean(one[what] for one in found) for what in found[0]}
+    return side_by_side(command, apart, threads)
 
 
 def measured(row: int, options: argparse.Namespace, cores: int) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from autodidact.methods.image.simclr import SimCLR
 from autodidact.methods.masked.beit import BEiT
 from autodidact.methods.masked.mae import MAE
 from autodidact.methods.method import Progress
-from autodidact.training import Settings
+from autodidact.training import Settings, cost
 from autodidact.training.cost import Forecast, Held, foresee
 
 KNOWN = Forecast(
@@ -49,6 +49,24 @@ def test_weights_in_parts_take_less_memory_and_more_sending() -> None:
     assert parts.exchange(100.0) == 2.5 * 3 / 4 * 400 / 100
     # Of what is spread, three quarters lie on the other three devices.
     assert KNOWN.memory_of(32) - parts.memory_of(32) == 0.5 * 0.75 * (500 + 1_000 + 400)
+
+
+def test_short_updates_are_timed_more_often_and_long_ones_no_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    watches: list[cost._Watch] = []
+
+    class Kept(cost._Watch):
+        def __init__(self, timed: int) -> None:
+            super().__init__(timed)
+            watches.append(self)
+
+    monkeypatch.setattr(cost, "_Watch", Kept)
+    method = SimCLR(build("small:convnet?width=4", schema=digits().schema))
+    settings = Settings(steps=1, batch_size=32, accelerator="cpu")
+    for clocked, timed in ((1e6, cost.MOST_TIMED), (0.0, cost.TIMED)):
+        monkeypatch.setattr(cost, "CLOCKED", clocked)
+        watches.clear()
+        foresee(method, digits(), settings)
+        assert [len(watch.times) for watch in watches] == [cost.TIMED, timed]
 
 
 def test_of_a_spread_training_a_plan_knows_which_share_of_the_weights_is_in_parts() -> None:

@@ -191,9 +191,9 @@ def _cost(found: Mapping[str, Any]) -> str:
         "## Plans\n\nWhat `pretrain --plan` foresees from batches of at most 64 samples, and what a training takes, "
         f"on a processor with {found['threads']} thread(s) a process ({_versions(found)}; {found['processor']}). The "
         f"largest error is {100 * alone:.0f} % of the time of one process and {100 * memory:.0f} % of the memory, the "
-        f"goal {100 * found['goal']:.0f} %. Two processes on one machine take longer than planned: trainings of their "
-        "shares that exchange nothing, side by side, already do by the memory that they share, and the rest is waiting "
-        "for each other. Memory is that of tensors; a process grows by more, libraries included."
+        f"goal {100 * found['goal']:.0f} %. What two processes on one machine exchange in a forward pass is not "
+        'planned: beside them, "exchanging nothing", are trainings of their shares side by side, which cost each other only the '
+        "memory that they share. Memory is that of tensors; a process grows by more, libraries included."
         f"\n\n{markdown_table(names, rows)}"
     )
 

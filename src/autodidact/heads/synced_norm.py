@@ -15,7 +15,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 
-def global_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Mean and variance of every channel over the batches of all processes, and the count of values that they are of.
 
     Parameters
@@ -29,7 +29,7 @@ def global_statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     # One pass in torch's own kernel, the one that an ordinary batch norm runs.
     local = torch.batch_norm_update_stats(exact, None, None, 0.0) if count else exact.new_zeros(2, channels)
     own = torch.cat((*local, exact.new_full((1,), float(count))))
-    # Gathered, not summed: over gloo that takes half the time.
+    # Gathered and not summed, which takes fewer messages one after the other.
     rows = exact.new_empty(dist.get_world_size() * len(own))
     dist.all_gather_into_tensor(rows, own)
     means, variances, counts = rows.view(-1, len(own)).split([channels, channels, 1], dim=1)
@@ -111,7 +111,7 @@ class SyncedBatchNorm(_BatchNorm):
         return x
 
     def _synchronised(self, x: Tensor) -> Tensor:
-        mean, variance, total = global_statistics(x.detach())
+        mean, variance, total = _statistics(x.detach())
         if total < 2:
             raise ValueError(f"batch norm needs more than one value a channel in training, got shape {tuple(x.shape)}")
         self._track(mean, variance * total / (total - 1))
