@@ -192,8 +192,8 @@ def _cost(found: Mapping[str, Any]) -> str:
         f"on a processor with {found['threads']} thread(s) a process ({_versions(found)}; {found['processor']}). The "
         f"largest error is {100 * alone:.0f} % of the time of one process and {100 * memory:.0f} % of the memory, the "
         f"goal {100 * found['goal']:.0f} %. What two processes on one machine exchange in a forward pass is not "
-        'planned: beside them, "exchanging nothing", are trainings of their shares side by side, which cost each other only the '
-        "memory that they share. Memory is that of tensors; a process grows by more, libraries included."
+        'planned: beside them, "exchanging nothing", are trainings of their shares side by side, which cost each other '
+        "only the memory that they share. Memory is that of tensors; a process grows by more, libraries included."
         f"\n\n{markdown_table(names, rows)}"
     )
 
