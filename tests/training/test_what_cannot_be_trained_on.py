@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -97,3 +99,9 @@ def test_a_single_sample_is_enough_where_a_norm_has_several_values_of_it() -> No
     train(Rotation(build("small:convnet?width=2", image_size=8, channels=1)), pictures(1), settings, quiet=True)
     vit = build("small:vit?width=8&depth=1&heads=2&patch=4", image_size=8, channels=1)
     train(DINO(vit, prototypes=8, hidden=8, bottleneck=4), pictures(1), settings, quiet=True)
+
+
+def test_devices_that_cannot_share_a_batch_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="batch size 4 cannot be shared equally by 3 processes"):
+        train(made("simclr"), pictures(1), replace(ONE, devices=3), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -83,6 +83,8 @@ def train(
         raise ValueError(f"'{source.name}' has no samples")
     if not 0 < until <= 1:
         raise ValueError(f"until is a share of the training in (0, 1], got {until}")
+    # Before anything is written: a command that is wrong leaves no training behind.
+    _devices(settings)
     check_encoders(method, source)
     if settings.sharding == "full":
         spreadable(method)
@@ -162,20 +164,26 @@ def world_of(settings: Settings) -> tuple[bool, int]:
     return gpu, world
 
 
-def _trainer(settings: Settings, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+def _devices(settings: Settings) -> tuple[bool, int]:
+    """Whether the settings' devices are GPUs, and how many are on this machine; ValueError where it has fewer."""
     gpu, world = world_of(settings)
     devices = world // settings.nodes
     if gpu and devices > torch.cuda.device_count():
         raise ValueError(f"{devices} devices asked for, {torch.cuda.device_count()} found")
+    return gpu, devices
+
+
+def _trainer(settings: Settings, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    gpu, devices = _devices(settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return L.Trainer(
             accelerator="gpu" if gpu else "cpu",
             devices=devices,
             num_nodes=settings.nodes,
-            strategy=strategy() if world > 1 else "auto",
+            strategy=strategy() if devices * settings.nodes > 1 else "auto",
             precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
             max_epochs=1,
             logger=loggers,
