@@ -14,10 +14,12 @@ import torch
 
 from autodidact.data import Store
 from autodidact.data.batch import Batch
+from autodidact.lm.adapters import adapter_is_silent
 from autodidact.lm.comparing import comparison
 from autodidact.lm.judging import JudgeForm
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.lm import Completion
+from autodidact.lm.local import LocalLM
 from autodidact.lm.reward_model import RewardModel, principle_texts
 from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.task import Principle, Style, Task
@@ -386,3 +388,27 @@ def test_public_preferences_are_learned_first_and_the_reward_model_goes_on_from_
 
     assert 0 < distance(first, then) < distance(start, then)
     assert isinstance(load_model(out), LanguageModel)
+
+
+def state(lm: LocalLM) -> list[tuple[str, torch.Tensor]]:
+    return list(lm.module.state_dict().items())
+
+
+def test_with_an_adapter_judge_value_and_policy_all_leave_the_base_alone(lm, tmp_path):
+    student, out = lm.save_folder(tmp_path / "lm"), tmp_path / "run"
+    options = {**OPTIONS, "judge": "somewhere", "preferences": str(preferences(tmp_path / "public.jsonl"))}
+    options |= {"estimator": "ppo", "value": "reward", "preference_epochs": 12}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autodidact.verbs.improve.open_lm", _opened(student))
+        asked = {"settings": QUICK, "method_arguments": options, "adapter": 2, "quiet": True}
+        improve("salmon", student, TASK, out=out, **asked)
+    policy, judge = load_model(out), load_model(out / "stages" / "reward")
+    assert isinstance(policy, LanguageModel)
+    assert isinstance(judge, RewardModel)
+    for learned in (policy.lm, judge.lm):
+        assert learned.has_adapter
+        assert not adapter_is_silent(learned)
+        base = {name.replace("base_model.model.", "").replace(".base_layer", ""): w for name, w in state(learned)}
+        assert {name: w for name, w in base.items() if "lora_" not in name}.keys() == dict(state(lm)).keys()
+        assert all(torch.equal(base[name], w) for name, w in state(lm))
+    assert (out / "hf" / "adapter_config.json").is_file()
