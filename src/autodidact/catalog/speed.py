@@ -219,8 +219,8 @@ def _many(found: Mapping[str, Any]) -> str:
         f"\n\n{found['count']:,} very small images open in {found['seconds']:.1f} s once they are packed (the goal is "
         f"{found['goal']:g} s; {found['processor_seconds']:.1f} s of processor time), and are passed over in "
         f"{found['pass']:.1f} s; meanwhile what the process holds grows by {growth:.1f} % (at most "
-        f"{100 * found['memory_goal']:g} %). The floor of an opening is asking the system for the size and the time of "
-        "every file, without which a file that was written anew goes unnoticed."
+        f"{100 * found['memory_goal']:g} %). The floor of an opening is asking the system for the name, the size "
+        f"and the time of every file, {found['bare']:.1f} s, without which a file that was written anew goes unnoticed."
     )
 
 
