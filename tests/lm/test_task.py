@@ -67,6 +67,28 @@ def test_further_rows_come_from_files_beside_the_task(written, tmp_path):
     assert task.test == (Demonstration("q", "r"), Demonstration("s", "t"))
 
 
+def test_a_row_may_hold_what_unicode_takes_for_the_end_of_a_line(written, tmp_path):
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"input": "q\u2028r", "output": "\x85"}, ensure_ascii=False) + "\n")
+    (tmp_path / "more.txt").write_text("x\u2029y\n")
+    task = read_task(written(SORT + "test: rows.jsonl\ninputs: more.txt\n"))
+    assert task.test == (Demonstration("q\u2028r", "\x85"),)
+    assert task.inputs == ("x\u2029y",)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("rows.jsonl", b'{"input": "a", "output": "b"}\n{"input"\n', "line 2 of rows.jsonl is not JSON"),
+        ("rows.txt", "gr\u00fcn\n".encode("latin-1"), "is not UTF-8 text"),
+        ("rows.csv", b"a,b\n", "texts are read from .txt or .jsonl, not from 'rows.csv'"),
+    ],
+)
+def test_what_is_wrong_in_a_file_of_rows_is_said(written, tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=said):
+        read_task(written(SORT + f"inputs: {name}\n"))
+
+
 def test_questions_with_options_and_rationales_are_inputs_and_outputs(written, tmp_path):
     puzzles = [
         {

@@ -39,15 +39,8 @@ def text_source(path: str | Path, field: str = "input") -> ArraySource:
         file without any.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    if path.suffix.lower() not in SUFFIXES:
-        raise ValueError(f"texts are read from {' or '.join(SUFFIXES)}, not from '{path.name}'")
-    try:
-        content = path.read_text()
-    except UnicodeDecodeError as broken:
-        raise ValueError(f"{path} is not UTF-8 text: {broken.reason} at byte {broken.start}") from broken
-    lines = [(number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
+    content = _content(path)
+    lines = _numbered(content)
     if path.suffix.lower() == ".txt":
         rows: list[dict[str, Any]] = [{field: line.strip()} for _, line in lines]
     else:
@@ -65,6 +58,19 @@ def text_source(path: str | Path, field: str = "input") -> ArraySource:
         row_ids(path.stem, blake2b(content.encode(), digest_size=8).hexdigest(), len(rows)),
         RowNames(len(rows), f"{path.stem}:"),
     )
+
+
+def read_rows(path: str | Path) -> list[Any]:
+    """What the lines of a file hold: texts (``.txt``) or whatever is JSON (``.jsonl``); blank lines are left out.
+
+    Raises
+    ------
+    FileNotFoundError : there is no such file.
+    ValueError : another ending, text that is not UTF-8, a line that is not JSON.
+    """
+    path = Path(path)
+    lines = _numbered(_content(path))
+    return [_json(path, *line) for line in lines] if path.suffix.lower() == ".jsonl" else [line for _, line in lines]
 
 
 def read_passages(path: str | Path, *, words: int = 100) -> list[str]:
@@ -101,19 +107,40 @@ def _texts_of(file: Path) -> list[str]:
         source = text_source(file, "text")
         columns = [source.column(name) for name in source.schema]
         return [" ".join(row) for row in zip(*columns, strict=True)]
-    try:
-        text = file.read_text()
-    except UnicodeDecodeError as broken:
-        raise ValueError(f"{file} is not UTF-8 text: {broken.reason} at byte {broken.start}") from broken
+    text = _decoded(file)
     parts = re.split(r"\n[^\S\n]*\n", text.strip())
     return parts if len(parts) > 1 else text.split("\n")
 
 
-def _row(path: Path, number: int, line: str, field: str) -> dict[str, Any]:
+def _content(path: Path) -> str:
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    if path.suffix.lower() not in SUFFIXES:
+        raise ValueError(f"texts are read from {' or '.join(SUFFIXES)}, not from '{path.name}'")
+    return _decoded(path)
+
+
+def _decoded(path: Path) -> str:
     try:
-        read: Any = json.loads(line)
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as broken:
+        raise ValueError(f"{path} is not UTF-8 text: {broken.reason} at byte {broken.start}") from broken
+
+
+def _numbered(content: str) -> list[tuple[int, str]]:
+    """The lines that are not blank, with their numbers. Unicode has other ends of lines, which may stand in a text."""
+    return [(number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
+
+
+def _json(path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
     except json.JSONDecodeError as broken:
         raise ValueError(f"line {number} of {path.name} is not JSON: {broken}") from broken
+
+
+def _row(path: Path, number: int, line: str, field: str) -> dict[str, Any]:
+    read = _json(path, number, line)
     row = {field: read} if isinstance(read, str) else read
     given = row if isinstance(row, dict) else {}
     texts = {name: value for name, value in given.items() if isinstance(value, str) and name != OPTIONS}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import string
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from typing import Any
 import yaml
 
 from autodidact.catalog import unknown
+from autodidact.data.texts import read_rows
 from autodidact.lm.instructions import Instance, Layout, instances_of
 from autodidact.lm.judging import JudgeForm
 from autodidact.lm.puzzles import FINAL, is_puzzle, puzzle
@@ -355,7 +355,7 @@ def read_task(path: str | Path) -> Task:
 def _rows_written_out(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
     """The entries with the rows of the files that they name, puzzles among them as inputs and outputs."""
     found = {
-        name: _file_of(value, path) if name in _LISTS and isinstance(value, str) else value
+        name: read_rows(path.parent / value) if name in _LISTS and isinstance(value, str) else value
         for name, value in given.items()
     }
     lists = {name: rows for name, rows in found.items() if name in _LISTS and isinstance(rows, list)}
@@ -466,25 +466,6 @@ def _listed(value: Any, what: str) -> Sequence[Any]:
     if not isinstance(value, list | tuple):
         raise ValueError(f"a list of {what} was expected, got {value!r}")
     return value
-
-
-def _file_of(name: str, task: Path) -> list[Any]:
-    path = task.parent / name
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
-    if path.suffix == ".txt":
-        return [line for line in path.read_text().splitlines() if line.strip()]
-    if path.suffix != ".jsonl":
-        raise ValueError(f"{name} must end in .txt or .jsonl")
-    rows = []
-    for number, line in enumerate(path.read_text().splitlines(), 1):
-        if not line.strip():
-            continue
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError as broken:
-            raise ValueError(f"line {number} of {name} is not JSON: {broken}") from broken
-    return rows
 
 
 _READERS = {

@@ -294,7 +294,7 @@ def _answers(lm: LM, task: Task) -> list[str] | None:
 
 
 def _lines(path: Path) -> int:
-    return len(path.read_text().splitlines()) if path.exists() else 0
+    return path.read_bytes().count(b"\n") if path.exists() else 0
 
 
 def _no_encoder(slot: str, draw: int = 0) -> Encoder:
