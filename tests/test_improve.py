@@ -104,6 +104,16 @@ def test_a_run_leaves_a_model_for_both_libraries_its_data_its_calls_a_table_and_
     assert spent["calls"] == len((out / "transcript.jsonl").read_text().splitlines())
 
 
+@pytest.mark.parametrize(("method", "options"), [("sft", {}), ("policy_gradient", {"group": 2})])
+def test_a_task_with_fewer_rows_than_a_batch_is_learned_in_smaller_batches(base, task, tmp_path, method, options):
+    out = tmp_path / "run"
+    improve(method, base, task, out=out, method_arguments=options, quiet=True, report=False)
+    # Four rows in one batch, three epochs.
+    losses = [row for row in (out / "log" / "metrics.csv").read_text().splitlines() if ",loss," in row]
+    assert [row.split(",")[0] for row in losses] == ["1", "2", "3"]
+    assert (out / "hf" / "model.safetensors").is_file()
+
+
 def test_what_was_improved_answers_files_and_can_be_improved_again(base, task, tmp_path):
     out = tmp_path / "run"
     improve("sft", base, task, out=out, settings=QUICK, quiet=True, report=False)

@@ -20,6 +20,7 @@ from autodidact.lm.task import Task
 from autodidact.methods.language.sft import SFT
 from autodidact.model.model import write_aside
 from autodidact.recipes.stages import Recipe, Site
+from autodidact.training import Settings
 
 EXAMPLES = "examples.jsonl"
 Example = tuple[str, str]
@@ -85,13 +86,16 @@ def write_examples(folder: Path, examples: Sequence[Example]) -> None:
     write_aside(folder / EXAMPLES, "".join(lines).encode())
 
 
+def filled(settings: Settings, source: Source) -> Settings:
+    """The settings with batches that the data fills: a task may hold fewer rows than a batch."""
+    return replace(settings, batch_size=min(settings.batch_size, len(source)))
+
+
 def fine_tuned(site: Site, stage: str, student: LocalLM, examples: Sequence[Example]) -> LanguageModel:
     """Train a language model on examples, inside a stage, and keep it with the task."""
     write_examples(site.folder, examples)
     source = example_source(stage, examples)
-    batch = min(site.settings.batch_size, len(source))
-    settings = site.settings if batch == site.settings.batch_size else replace(site.settings, batch_size=batch)
-    kept = site.train(stage, SFT(student), source, settings)
+    kept = site.train(stage, SFT(student), source, filled(site.settings, source))
     assert isinstance(kept, LanguageModel)
     return LanguageModel(kept.lm, site.task)
 

@@ -27,7 +27,7 @@ from autodidact.methods.method import Method
 from autodidact.methods.on_task import OnTask
 from autodidact.model import Encoder, Model, load_model
 from autodidact.model.model import SETTINGS
-from autodidact.recipes.improving import EXAMPLES, Improvement, example_source, question_source, write_examples
+from autodidact.recipes.improving import EXAMPLES, Improvement, example_source, filled, question_source, write_examples
 from autodidact.recipes.names import check_options, find, seeded_weights
 from autodidact.recipes.preferring import PAIRS, differing, pair_source, write_pairs
 from autodidact.recipes.stages import Run, Site
@@ -75,7 +75,7 @@ def improve(
     student : what is trained, named in the same way; default the model itself, where it runs here.
     adapter : rank of the LoRA adapter that is trained, 0 to train all weights; default 16 for models of more than 200
         million weights, else 0.
-    settings : how to train; default that of `autodidact.training.language`.
+    settings : how to train; default that of `autodidact.training.language`. A batch is at most all rows of the task.
     method_arguments : the method's options.
     call_budget : answers that the model may be asked for in this run; default without limit. A run that reaches a limit
         stops, and the same command with a higher one goes on.
@@ -228,7 +228,7 @@ def _one_training(
 
     def work() -> Model:
         write(folder)
-        kept = train(made, source, settings, out=folder, quiet=quiet)
+        kept = train(made, source, filled(settings, source), out=folder, quiet=quiet)
         assert isinstance(kept, LanguageModel)
         return LanguageModel(kept.lm, task)
 
@@ -252,7 +252,7 @@ def _on_task(
     source = question_source("questions", task, made.questions)
 
     def work() -> Model:
-        kept = train(made, source, settings, out=folder, quiet=quiet)
+        kept = train(made, source, filled(settings, source), out=folder, quiet=quiet)
         write_examples(folder, made.answers())
         record(folder, {"dropped": dict(made.dropped)})
         return kept
