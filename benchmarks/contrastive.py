@@ -1,12 +1,13 @@
-"""Contrastive loss, forward and backward, on a CPU: blocks against the dense matrix and against lightly's NTXentLoss.
+"""Contrastive loss, forward and backward: blocks against the dense matrix and against lightly's NTXentLoss.
 
 Each measurement runs in a process of its own, on the same inputs: time by wall clock after a small warm-up (and by
 processor, which other work on the machine disturbs less), memory as the highest resident size during the loss over the
 resident size before it (Linux). Contestants are interleaved; figures are medians over rounds. The dense contestant is
 the textbook one: similarities of all 2N rows, masked_fill, logsumexp, autograd. lightly takes part where it is
-installed.
+installed. On a GPU memory is the most that torch holds beyond the inputs, and time is the mean of several losses.
 
     python benchmarks/contrastive.py --json benchmarks/contrastive.json
+    python benchmarks/contrastive.py --device cuda --json benchmarks/contrastive_gpu.json
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from common import arguments, forget_the_highest, resident, surroundings, tell
 
 GOALS = {"dense": {"memory": 1 / 20, "time": 1 / 2}, "lightly": {"memory": 1 / 20, "time": 1 / 4}}
 TEMPERATURE = 0.1
+GPU_TIMES = 5
+"""Losses that are timed together on a GPU."""
 
 
 def contestant(name: str) -> Callable[..., Any]:
@@ -52,46 +55,65 @@ def contestant(name: str) -> Callable[..., Any]:
     return dense
 
 
-def measure(name: str, n: int, d: int, threads: int) -> dict[str, float]:
+def measure(name: str, n: int, d: int, threads: int, device: str) -> dict[str, float]:
     """Run in the child: seconds, bytes beyond the inputs, and the loss and gradient norm, for one contestant."""
     import torch
 
     torch.set_num_threads(threads)
+    gpu = device == "cuda"
     loss_of = contestant(name)
 
     def views(rows: int) -> list[torch.Tensor]:
         generator = torch.Generator().manual_seed(0)
         first = torch.randn(rows, d, generator=generator)
-        return [z.requires_grad_() for z in (first, first + torch.randn(rows, d, generator=generator))]
+        second = first + torch.randn(rows, d, generator=generator)
+        return [z.to(device).requires_grad_() for z in (first, second)]
 
     loss_of(*views(64)).backward()
     z1, z2 = views(n)
-    forget_the_highest()
-    before = resident("VmRSS")
+    if gpu:
+        # What is compiled or chosen by shape.
+        torch.autograd.grad(loss_of(z1, z2), [z1, z2])
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+    else:
+        forget_the_highest()
+        before = resident("VmRSS")
     start, start_of_work = time.perf_counter(), time.process_time()
-    loss = loss_of(z1, z2)
-    loss.backward()
+    for _ in range(times := GPU_TIMES if gpu else 1):
+        loss = loss_of(z1, z2)
+        gradient = torch.cat(torch.autograd.grad(loss, [z1, z2]))
+    norm = float(gradient.norm())
     seconds, processor_seconds = time.perf_counter() - start, time.process_time() - start_of_work
-    assert z1.grad is not None
-    assert z2.grad is not None
-    gradient = torch.cat([z1.grad, z2.grad])
     return {
-        "seconds": seconds,
-        "processor_seconds": processor_seconds,
-        "bytes": resident("VmHWM") - before,
+        "seconds": seconds / times,
+        "processor_seconds": processor_seconds / times,
+        "bytes": (torch.cuda.max_memory_allocated() if gpu else resident("VmHWM")) - before,
         "loss": float(loss.detach()),
-        "gradient_norm": float(gradient.norm()),
+        "gradient_norm": norm,
     }
 
 
-def child(name: str, n: int, d: int, threads: int) -> dict[str, float]:
-    command = [sys.executable, __file__, "--child", name, "--n", str(n), "--d", str(d), "--threads", str(threads)]
+def child(name: str, n: int, options: argparse.Namespace) -> dict[str, float]:
+    threads = options.threads
+    command = [sys.executable, __file__, "--child", name, "--n", str(n), "--d", str(options.d)]
+    command += ["--threads", str(threads), "--device", options.device]
     # Waiting threads sleep rather than spin, so that processor seconds are seconds of work.
     limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **limits}, check=False)
     if done.returncode:
         raise RuntimeError(f"{name} at N = {n} ended with {done.returncode}: {done.stderr[-500:]}")
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def device_name(device: str) -> str:
+    """Of the GPU; nothing for a processor, which is named beside it."""
+    if device == "cpu":
+        return ""
+    import torch
+
+    return torch.cuda.get_device_name()
 
 
 def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
@@ -103,22 +125,24 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=8192, help="pairs in the batch")
     parser.add_argument("--d", type=int, default=128, help="dimensions")
     parser.add_argument("--large", type=int, default=65_536, help="pairs for the blocks alone; 0 to leave out")
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        print(json.dumps(measure(options.child, options.n, options.d, options.threads)))
+        print(json.dumps(measure(options.child, options.n, options.d, options.threads, options.device)))
         return
 
     names = ["blocks", "dense"] + (["lightly"] if find_spec("lightly") else [])
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for number in range(options.rounds):
         for name in names if number % 2 == 0 else reversed(names):
-            rounds[name].append(child(name, options.n, options.d, options.threads))
+            rounds[name].append(child(name, options.n, options))
             figures = rounds[name][-1]
             times = f"{figures['seconds']:8.2f} s ({figures['processor_seconds']:.2f} s of processors)"
             print(f"{number} {name:8} {times} {figures['bytes'] / 2**20:9.1f} MiB", flush=True)
     result: dict[str, Any] = {
-        "what": "NT-Xent forward and backward, float32, CPU",
+        "what": "NT-Xent forward and backward, float32",
+        "device": device_name(options.device),
         "n": options.n,
         "d": options.d,
         "temperature": TEMPERATURE,
@@ -139,7 +163,7 @@ def main() -> None:
             "goal": GOALS[peer],
         }
     if options.large:
-        result["large"] = {"n": options.large, **child("blocks", options.large, options.d, options.threads)}
+        result["large"] = {"n": options.large, **child("blocks", options.large, options)}
     tell(result, options.json)
 
 

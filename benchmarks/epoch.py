@@ -1,4 +1,4 @@
-"""One epoch of SimCLR and of MAE on a CPU: autodidact against lightly with Lightning, and against stable-pretraining.
+"""One epoch of SimCLR and of MAE: autodidact against lightly with Lightning, and against stable-pretraining.
 
 The same encoder (one of ours, which scales its input itself), head, loss, optimiser, images and recipe of the views
 (crop, flip, colour jitter of strength 1, greyscale, blur). The peers read decoded images and make views image by image,
@@ -9,7 +9,10 @@ them: it asks for a torch of 2021.
 MAE has the same encoder and decoder, three quarters of the patches dropped, the same loss, and views cropped and
 mirrored. Its peer is lightly with its views and its masks; stable-pretraining is left out of it.
 
+On a GPU networks and images are larger and everybody trains in bf16. `--small` tries the same out on a few images.
+
     make bench
+    python benchmarks/epoch.py --device cuda --json benchmarks/epoch_gpu.json
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from autodidact.data import Source, open_source
+from autodidact.data.cores import cores
 from autodidact.encoders import build
 from autodidact.heads import projector
 from autodidact.methods.image.simclr import SimCLR
@@ -46,14 +50,24 @@ from autodidact.views import gather_tokens
 from common import arguments, tell_rows
 from views import photographs
 
-GOAL = 0.6
-"""Of the peer's time."""
-ROWS: tuple[tuple[str, str, int, int, int], ...] = (
-    ("simclr", "small:convnet?width=32", 32, 2_048, 256),
-    ("simclr", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 1_024, 128),
-    ("mae", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 1_024, 128),
-)
+Row = tuple[str, str, int, int, int]
 """Method, encoder, side of the images, number of images, batch."""
+GOALS = {"cpu": 0.6, "cuda": 0.8}
+"""Of the peer's time."""
+ROWS: dict[str, tuple[Row, ...]] = {
+    "cpu": (
+        ("simclr", "small:convnet?width=32", 32, 2_048, 256),
+        ("simclr", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 1_024, 128),
+        ("mae", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 1_024, 128),
+    ),
+    "cuda": (
+        ("simclr", "timm:resnet18", 96, 16_384, 512),
+        ("simclr", "timm:resnet50", 224, 4_096, 128),
+        ("mae", "timm:vit_small_patch16_224", 224, 4_096, 256),
+    ),
+}
+SMALL = 16
+"""Images of a batch, of which there are two, where a run is small."""
 SHORT, LONG = 1, 3
 TEMPERATURE, RATE = 0.1, 1e-3
 MAE_CROP = (0.4, 1.0)
@@ -103,12 +117,13 @@ def transform(side: int) -> Callable[[Any], Any]:
     return SimCLRTransform(input_size=side, normalize=None)
 
 
-def trainer(epochs: int, folder: Path, **more: Any) -> Any:
+def trainer(epochs: int, folder: Path, device: str, **more: Any) -> Any:
     import lightning
 
     return lightning.Trainer(
         max_epochs=epochs,
-        accelerator="cpu",
+        accelerator=device,
+        precision="32-true" if device == "cpu" else "bf16-mixed",
         devices=1,
         logger=False,
         enable_checkpointing=False,
@@ -125,8 +140,16 @@ def loader(data: Dataset[Any], batch: int, threads: int) -> DataLoader[Any]:
     )
 
 
-def ours(method: str, encoder: Encoder, source: Source, batch: int, epochs: int) -> None:
-    settings = Settings(epochs=epochs, batch_size=batch, lr=RATE, monitor_steps=10**9)
+def ours(method: str, encoder: Encoder, source: Source, batch: int, epochs: int, device: str) -> None:
+    settings = Settings(
+        epochs=epochs,
+        batch_size=batch,
+        lr=RATE,
+        monitor_steps=10**9,
+        accelerator="cpu" if device == "cpu" else "gpu",
+        precision="32" if device == "cpu" else "bf16",
+        devices=1,
+    )
     if method == "mae":
         train(MAE(encoder, view_changes={"crop_scale": MAE_CROP}), source, settings, quiet=True)
         return
@@ -134,7 +157,9 @@ def ours(method: str, encoder: Encoder, source: Source, batch: int, epochs: int)
     train(simclr, source, settings, quiet=True)
 
 
-def lightly(encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int) -> None:
+def lightly(
+    encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int, device: str
+) -> None:
     import lightning
     from lightly.loss import NTXentLoss
 
@@ -152,10 +177,12 @@ def lightly(encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, fol
             return torch.optim.AdamW(self.parameters(), lr=RATE)
 
     data = Pictures(pictures, transform(encoder.spec["image_size"][0]))
-    trainer(epochs, folder).fit(Module(), loader(data, batch, threads))
+    trainer(epochs, folder, device).fit(Module(), loader(data, batch, threads))
 
 
-def lightly_mae(encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int) -> None:
+def lightly_mae(
+    encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int, device: str
+) -> None:
     import lightning
     from lightly.models.utils import random_token_mask
     from lightly.transforms import MAETransform
@@ -181,7 +208,7 @@ def lightly_mae(encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int,
 
     side = encoder.spec["image_size"][0]
     data = Pictures(pictures, MAETransform(input_size=side, min_scale=MAE_CROP[0], normalize={}))
-    trainer(epochs, folder).fit(Module(), loader(data, batch, threads))
+    trainer(epochs, folder, device).fit(Module(), loader(data, batch, threads))
 
 
 def kept_share(method: MAE) -> float:
@@ -190,7 +217,7 @@ def kept_share(method: MAE) -> float:
 
 
 def stable_pretraining(
-    encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int
+    encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int, device: str
 ) -> None:
     import stable_pretraining as spt
     from stable_pretraining.forward import simclr
@@ -205,7 +232,7 @@ def stable_pretraining(
         optim={"optimizer": {"type": "AdamW", "lr": RATE}, "interval": "step"},
     )
     module_data = spt.data.DataModule(train=loader(data, batch, threads))
-    trainer(epochs, folder, num_sanity_val_steps=0).fit(module, module_data)
+    trainer(epochs, folder, device, num_sanity_val_steps=0).fit(module, module_data)
 
 
 PEERS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
@@ -215,20 +242,22 @@ PEERS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
 """Name -> its module, and what trains with it by method."""
 
 
-def measured(row: tuple[str, str, int, int, int], names: list[str], options: argparse.Namespace, folder: Path) -> Any:
+def measured(row: Row, names: list[str], options: argparse.Namespace, folder: Path) -> Any:
     """Seconds of an epoch by every contestant, and ours as a share of each."""
     method, name, side, count, batch = row
+    if options.small:
+        count, batch = 2 * SMALL, SMALL
     names = [peer for peer in names if method in PEERS[peer][1]]
     pictures = photographs(count, side)
     np.save(folder / "images.npy", pictures)
     source = open_source(folder / "images.npy", progress=False)
     contestants: dict[str, Callable[[int], None]] = {
-        "autodidact": lambda epochs: ours(method, made(name, source, side), source, batch, epochs)
+        "autodidact": lambda epochs: ours(method, made(name, source, side), source, batch, epochs, options.device)
     }
     for peer in names:
         fit = PEERS[peer][1][method]
         contestants[peer] = lambda epochs, fit=fit: fit(
-            made(name, source, side), pictures, batch, epochs, folder, options.threads
+            made(name, source, side), pictures, batch, epochs, folder, options.threads, options.device
         )
     seconds: dict[str, list[float]] = {contestant: [] for contestant in contestants}
     for fit in contestants.values():
@@ -260,7 +289,12 @@ def measured(row: tuple[str, str, int, int, int], names: list[str], options: arg
 
 
 def main() -> None:
-    options = arguments(__doc__, rounds=5, threads=min(2, os.cpu_count() or 1)).parse_args()
+    parser = arguments(__doc__, rounds=5, threads=0)
+    parser.add_argument("--device", choices=list(ROWS), default="cpu")
+    parser.add_argument("--small", action="store_true", help="a few images, to try the script out")
+    options = parser.parse_args()
+    # On a processor as many as every machine has; beside a GPU all are there to make the peers' views.
+    options.threads = options.threads or (min(2, cores()) if options.device == "cpu" else cores())
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore")
     for logger in ("lightning.pytorch", "stable_pretraining"):
@@ -272,8 +306,10 @@ def main() -> None:
         print(f"{peer} is not installed here: it is left out; `make bench` installs it")
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AUTODIDACT_CACHE"] = folder
-        rows = [measured(row, there, options, Path(folder)) for row in ROWS]
-    tell_rows("one epoch of SimCLR and of MAE on a CPU", options, rows, ("torch", "lightning", *there), goal=GOAL)
+        rows = [measured(row, there, options, Path(folder)) for row in ROWS[options.device]]
+    device = "" if options.device == "cpu" else torch.cuda.get_device_name()
+    what = "one epoch of SimCLR and of MAE"
+    tell_rows(what, options, rows, ("torch", "lightning", *there), goal=GOALS[options.device], device=device)
 
 
 if __name__ == "__main__":

@@ -65,6 +65,11 @@ def _contrastive(found: Mapping[str, Any]) -> str:
     ]
     large = found["large"]
     table = markdown_table(("against", "peak memory", "time", "processor time"), rows)
+    if device := found.get("device"):
+        return (
+            f"The same on one {device} ({_versions(found)}).\n\n{table}\n\n{large['n']:,} pairs take "
+            f"{large['seconds']:.2f} s and {large['bytes'] / 2**20:,.0f} MiB."
+        )
     return (
         f"## Contrastive loss\n\nNT-Xent, forward and backward, {found['n']:,} pairs of {found['d']} dimensions, "
         f"{found['threads']} thread(s); block by block as a share of the peer.\n\n{table}\n\n{large['n']:,} pairs take "
@@ -141,11 +146,16 @@ def _epoch(found: Mapping[str, Any]) -> str:
         for row in found["rows"]
     ]
     names = ("training", "image", "images", "batch", *contestants, *(f"share of {p}" for p in peers))
+    table = markdown_table((*names, "goal"), rows)
+    if device := found.get("device"):
+        return (
+            f"The same in bf16 on one {device} and {found['threads']} workers of the peers ({_versions(found)}; "
+            f"{found['processor']}).\n\n{table}"
+        )
     return (
         f"## An epoch of SimCLR and of MAE\n\nOn a processor with {found['threads']} thread(s), and as many workers of "
         f"the peers ({_versions(found)}; {found['processor']}): the same encoder, head, loss, images and recipe of the "
-        "views.\n\n"
-        f"{markdown_table((*names, 'goal'), rows)}"
+        f"views.\n\n{table}"
     )
 
 
@@ -374,6 +384,26 @@ def _poison(found: Mapping[str, Any]) -> str:
     )
 
 
+def _verdicts(found: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            f"`{row['claim']}`",
+            *(f"{row[when]:.3g}" for when in ("was", "is", "spread")),
+            row["verdict was"],
+            row["verdict"],
+        )
+        for row in found["rows"]
+    ]
+    changed = [row["claim"] for row in found["rows"] if row["verdict"] != row["verdict was"]]
+    names = ("claim", "first seed, then", "now", "from seed to seed", "verdict then", "with the new seed")
+    return (
+        "## Verdicts since\n\nWhether what was made faster says what it said: the first seed of each claim that is "
+        f"cheap on a processor, run anew ({_versions(found)}; {found['processor']}), and the verdict with it in the "
+        f"place of the old one. Changed: {', '.join(changed) or 'none'}. Where numbers differ, what is drawn at random "
+        f"is drawn in another order than then.\n\n{markdown_table(names, rows)}"
+    )
+
+
 def _device(name: str) -> str:
     return " --device cuda" if name.endswith("_gpu") else ""
 
@@ -382,8 +412,10 @@ PARTS = {
     "views": _views,
     "views_gpu": _views_gpu,
     "epoch": _epoch,
+    "epoch_gpu": _epoch,
     "step_profile": _step_profile,
     "contrastive": _contrastive,
+    "contrastive_gpu": _contrastive,
     "mae": _mae,
     "bf16": _bf16,
     "embed": _embed,
@@ -396,4 +428,5 @@ PARTS = {
     "data": _data,
     "kill_and_resume": _resume,
     "poison": _poison,
+    "verdicts": _verdicts,
 }

@@ -498,7 +498,7 @@ def _judged(
             }
         )
     main = next(entry for entry in statements if entry["role"] == "main")
-    verdict, why = _overall(main["verdict"], statements)
+    verdict, why = overall(main["verdict"], statements)
     names = list(dict.fromkeys(name for figures in by_seed for arm in figures.values() for name in arm))
     notes = list(claim.notes)
     if scale == "tiny":
@@ -537,7 +537,7 @@ def _listed(claim: Claim, by_seed: Sequence[Figures], name: str) -> dict[str, li
     }
 
 
-def _overall(main: str, statements: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
+def overall(main: str, statements: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """The claim's verdict: that of its main statement, unless a premise, guard or control stands against it."""
     for entry in statements:
         if entry["role"] == "premise" and entry["verdict"] != HELD:
