@@ -224,7 +224,7 @@ CLAIM = Claim(
         "Why it is refuted here, as far as can be told: after 400 updates nothing is near its end (training on all at "
         "once comes to a lower loss than any stream), and with a quarter of the peak rate a later data set is learned "
         "less. Of the arms, the constant peak rate does best.",
-        "The paper trains each data set to its end. Training each of four kinds of images towards its end, with nothing "
+        "The paper trains each data set to its end. Training each of four kinds of images towards its end, nothing "
         "tuned, was tried before on five seeds and did not show the claim either: less was forgotten, but not by a "
         "tenth for sure, and the last task was learned less well than the guard allows. The paper's MAE at its scale "
         "has not been run.",

@@ -236,7 +236,7 @@ CLAIM = Claim(
         "alone. Three kinds of shoes in 600 images, shown in ever new crops, leave nothing to learn from more of "
         "them. The selection itself does what it should: it is several times richer in shoes than the pool, and "
         "training on it is better than on the whole pool.",
-        "No room was found on the tuning seed either with 120 to 200 images of five kinds of tops and longer trainings, "
+        "No room was found on the tuning seed either with 120 to 200 images of five kinds of tops in longer trainings, "
         "by SimCLR with a convolutional network or a vision transformer, or by Barlow Twins: garments of 28 pixels are "
         "learned from few. Photographs, or scenes of many parts, are the next thing to try.",
     ),

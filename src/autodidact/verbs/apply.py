@@ -135,15 +135,15 @@ def _keep(said: Iterator[tuple[Stretch, dict[str, Any]]], parts: Parts, source: 
     if not parts.samples:
         skipped.unlink(missing_ok=True)
     waiting: list[pa.Table] = []
-    covered, begun = parts.samples, monotonic()
+    held, covered, begun = 0, parts.samples, monotonic()
 
     def write() -> None:
-        nonlocal waiting, begun
+        nonlocal waiting, held, begun
         if source.skipped:
             write_skipped(source, skipped)
         if waiting:
             parts.add(concatenated(waiting), covered)
-        waiting, begun = [], monotonic()
+        waiting, held, begun = [], 0, monotonic()
 
     for stretch, columns in said:
         covered += stretch.samples
@@ -151,7 +151,8 @@ def _keep(said: Iterator[tuple[Stretch, dict[str, Any]]], parts: Parts, source: 
             if parts.target.suffix.lower() == ".npy" and not isinstance(columns[_main(list(columns))], torch.Tensor):
                 raise ValueError("only numbers are written as .npy; use .parquet or .jsonl")
             waiting.append(table_of(stretch.batch.ids.numpy(), stretch.names, columns))
-        if monotonic() - begun >= PART_SECONDS or sum(rows.nbytes for rows in waiting) >= PART_BYTES:
+            held += waiting[-1].nbytes
+        if monotonic() - begun >= PART_SECONDS or held >= PART_BYTES:
             write()
     write()
 

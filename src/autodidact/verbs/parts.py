@@ -78,7 +78,7 @@ class Parts:
         import pyarrow.parquet as pq
 
         sink = pa.BufferOutputStream()
-        pq.write_table(rows, sink, compression="none", use_dictionary=False)
+        pq.write_table(rows, sink, **_packing(rows.schema))
         file = self._own / f"{self.samples:018d}-{samples:018d}.parquet"
         write_aside(file, sink.getvalue())
         self._files.append(file)
@@ -112,11 +112,12 @@ class Parts:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
+        if len(self._files) == 1:
+            self._files[0].replace(self.target)
+            return
         schemas = [pq.read_schema(file) for file in self._files]
         schema = pa.unify_schemas(schemas, promote_options="permissive")
-        # Numbers of embeddings are hardly ever equal; looking for those that are takes longer than writing them.
-        text = [field.name for field in schema if pa.types.is_string(field.type)]
-        with aside(self.target) as beside, pq.ParquetWriter(beside, schema, use_dictionary=text) as writer:
+        with aside(self.target) as beside, pq.ParquetWriter(beside, schema, **_packing(schema)) as writer:
             for rows in _together(self._tables(schema)):
                 writer.write_table(rows)
 
@@ -155,6 +156,15 @@ class Parts:
         for file in self._files:
             rows = pq.read_table(file)
             yield rows if schema is None else rows.cast(schema)
+
+
+def _packing(schema: pa.Schema) -> dict[str, Any]:
+    """How columns are written: text small. Numbers of embeddings are hardly ever equal, and to look for those that are
+    takes longer than to write them."""
+    import pyarrow as pa
+
+    text = [field.name for field in schema if pa.types.is_string(field.type)]
+    return {"use_dictionary": text, "compression": dict.fromkeys(text, "snappy")}
 
 
 def concatenated(tables: Sequence[pa.Table]) -> pa.Table:
