@@ -399,8 +399,8 @@ def _verdicts(found: Mapping[str, Any]) -> str:
     return (
         "## Verdicts since\n\nWhether what was made faster says what it said: the first seed of each claim that is "
         f"cheap on a processor, run anew ({_versions(found)}; {found['processor']}), and the verdict with it in the "
-        f"place of the old one. Changed: {', '.join(changed) or 'none'}. Where numbers differ, what is drawn at random "
-        f"is drawn in another order than then.\n\n{markdown_table(names, rows)}"
+        f"place of the old one. Changed: {', '.join(changed) or 'none'}.\n\n"
+        f"{markdown_table(names, rows)}"
     )
 
 
