@@ -34,6 +34,15 @@ def surroundings(*packages: str) -> dict[str, Any]:
     }
 
 
+def device_name(device: str) -> str:
+    """Of the GPU, where "cuda" is meant; nothing for a processor, which `surroundings` name."""
+    if device == "cpu":
+        return ""
+    import torch
+
+    return torch.cuda.get_device_name()
+
+
 def tell(result: Mapping[str, Any], path: Path | None) -> None:
     """Print a result, and write it."""
     told = json.dumps(result, indent=2)

@@ -23,7 +23,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
 
-from common import arguments, forget_the_highest, resident, surroundings, tell
+from common import arguments, device_name, forget_the_highest, resident, surroundings, tell
 
 GOALS = {"dense": {"memory": 1 / 20, "time": 1 / 2}, "lightly": {"memory": 1 / 20, "time": 1 / 4}}
 TEMPERATURE = 0.1
@@ -83,37 +83,30 @@ def measure(name: str, n: int, d: int, threads: int, device: str) -> dict[str, f
     start, start_of_work = time.perf_counter(), time.process_time()
     for _ in range(times := GPU_TIMES if gpu else 1):
         loss = loss_of(z1, z2)
-        gradient = torch.cat(torch.autograd.grad(loss, [z1, z2]))
-    norm = float(gradient.norm())
+        gradients = torch.autograd.grad(loss, [z1, z2])
+    if gpu:
+        torch.cuda.synchronize()
     seconds, processor_seconds = time.perf_counter() - start, time.process_time() - start_of_work
+    most = torch.cuda.max_memory_allocated() if gpu else resident("VmHWM")
     return {
         "seconds": seconds / times,
         "processor_seconds": processor_seconds / times,
-        "bytes": (torch.cuda.max_memory_allocated() if gpu else resident("VmHWM")) - before,
+        "bytes": most - before,
         "loss": float(loss.detach()),
-        "gradient_norm": norm,
+        "gradient_norm": float(torch.cat(gradients).norm()),
     }
 
 
 def child(name: str, n: int, options: argparse.Namespace) -> dict[str, float]:
-    threads = options.threads
+    threads = str(options.threads)
     command = [sys.executable, __file__, "--child", name, "--n", str(n), "--d", str(options.d)]
-    command += ["--threads", str(threads), "--device", options.device]
+    command += ["--threads", threads, "--device", options.device]
     # Waiting threads sleep rather than spin, so that processor seconds are seconds of work.
-    limits = {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    limits = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **limits}, check=False)
     if done.returncode:
         raise RuntimeError(f"{name} at N = {n} ended with {done.returncode}: {done.stderr[-500:]}")
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def device_name(device: str) -> str:
-    """Of the GPU; nothing for a processor, which is named beside it."""
-    if device == "cpu":
-        return ""
-    import torch
-
-    return torch.cuda.get_device_name()
 
 
 def medians(rounds: list[dict[str, float]]) -> dict[str, float]:

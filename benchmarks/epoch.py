@@ -47,7 +47,7 @@ from autodidact.model import Encoder
 from autodidact.targets import normalised_patches
 from autodidact.training import Settings, train
 from autodidact.views import gather_tokens
-from common import arguments, tell_rows
+from common import arguments, device_name, tell_rows
 from views import photographs
 
 Row = tuple[str, str, int, int, int]
@@ -307,9 +307,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AUTODIDACT_CACHE"] = folder
         rows = [measured(row, there, options, Path(folder)) for row in ROWS[options.device]]
-    device = "" if options.device == "cpu" else torch.cuda.get_device_name()
-    what = "one epoch of SimCLR and of MAE"
-    tell_rows(what, options, rows, ("torch", "lightning", *there), goal=GOALS[options.device], device=device)
+    more = {"goal": GOALS[options.device], "device": device_name(options.device)}
+    tell_rows("one epoch of SimCLR and of MAE", options, rows, ("torch", "lightning", *there), **more)
 
 
 if __name__ == "__main__":

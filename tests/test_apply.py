@@ -230,6 +230,23 @@ def test_parts_behind_a_gap_are_made_again(tmp_path: Path) -> None:
     assert not parts.folder.exists()
 
 
+@pytest.mark.parametrize("ends", [[6], [2, 6]])
+def test_rows_of_one_part_or_of_several_are_the_same_file_to_a_reader(tmp_path: Path, ends: list[int]) -> None:
+    parts, start = Parts(tmp_path / "e.parquet", "key"), 0
+    for end in ends:
+        names = [f"{i % 2}.png" for i in range(start, end)]
+        parts.add(table_of(np.arange(start, end), names, {"v": torch.arange(start, end).float()[:, None]}), end)
+        start = end
+    written = pq.ParquetFile(parts.finish(lambda names: names[0]))
+    assert written.read()["v"].to_pylist() == [[float(i)] for i in range(6)]
+    assert json.loads(written.schema_arrow.field("v").metadata[b"shape"]) == [1]
+    columns = [written.metadata.row_group(0).column(i) for i in range(3)]
+    # Text is written small, and numbers fast.
+    assert [column.compression for column in columns] == ["UNCOMPRESSED", "SNAPPY", "UNCOMPRESSED"]
+    assert ["RLE_DICTIONARY" in column.encodings for column in columns] == [False, True, False]
+    assert [file.name for file in tmp_path.iterdir()] == ["e.parquet"]
+
+
 def test_text_is_not_written_as_an_array(tmp_path: Path, model: EncoderModel, options: dict[str, Any]) -> None:
     class Speaker(EncoderModel):
         def generate(self, batch: Any) -> list[str]:

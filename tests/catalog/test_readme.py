@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -145,6 +146,24 @@ def test_figures_of_a_benchmark_reach_the_page_of_speed(tmp_path):
     (tmp_path / "epoch.json").write_text(json.dumps({**shared, "rows": rows}))
     assert "| simclr, small:vit | 64 px | 1,024 | 128 | 2.00 s | 8.00 s | 0.25 | 0.6 |" in speed_page(tmp_path)
     assert "| mae, small:vit | 64 px | 1,024 | 128 | 1.00 s |  |  | 0.6 |" in speed_page(tmp_path)
+    (tmp_path / "epoch_gpu.json").write_text(json.dumps({**shared, "goal": 0.8, "device": "a GPU", "rows": rows}))
+    page = speed_page(tmp_path)
+    assert "The same in bf16 on one a GPU" in page
+    assert "| mae, small:vit | 64 px | 1,024 | 128 | 1.00 s |  |  | 0.8 |" in page
+    assert "`python benchmarks/epoch.py --device cuda --json benchmarks/epoch_gpu.json`" in page
     (tmp_path / "kill_and_resume.json").write_text(json.dumps({"identical": False, "kills": 3}))
     assert "killed 3 times" in speed_page(tmp_path)
     assert "NOT those" in speed_page(tmp_path)
+
+
+def test_claims_whose_verdict_has_changed_are_named_on_the_page_of_speed(tmp_path):
+    def row(claim: str, verdict: str) -> dict[str, Any]:
+        figures = {"was": 1.25, "is": 1.5, "spread": 0.5}
+        return {"claim": claim, **figures, "verdict was": "held", "verdict": verdict}
+
+    found = {"rows": [row("dcl", "held"), row("bss", "open")], "versions": {}, "processor": "one"}
+    (tmp_path / "verdicts.json").write_text(json.dumps(found))
+    assert "Changed: bss." in speed_page(tmp_path)
+    assert "| `dcl` | 1.25 | 1.5 | 0.5 | held | held |" in speed_page(tmp_path)
+    (tmp_path / "verdicts.json").write_text(json.dumps(found | {"rows": found["rows"][:1]}))
+    assert "Changed: none." in speed_page(tmp_path)

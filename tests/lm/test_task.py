@@ -69,7 +69,7 @@ def test_further_rows_come_from_files_beside_the_task(written, tmp_path):
 
 def test_a_row_may_hold_what_unicode_takes_for_the_end_of_a_line(written, tmp_path):
     (tmp_path / "rows.jsonl").write_text(json.dumps({"input": "q\u2028r", "output": "\x85"}, ensure_ascii=False) + "\n")
-    (tmp_path / "more.txt").write_text("x\u2029y\n")
+    (tmp_path / "more.txt").write_text(" x\u2029y \n")
     task = read_task(written(SORT + "test: rows.jsonl\ninputs: more.txt\n"))
     assert task.test == (Demonstration("q\u2028r", "\x85"),)
     assert task.inputs == ("x\u2029y",)

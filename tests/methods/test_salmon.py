@@ -394,7 +394,7 @@ def state(lm: LocalLM) -> list[tuple[str, torch.Tensor]]:
     return list(lm.module.state_dict().items())
 
 
-def test_with_an_adapter_judge_value_and_policy_all_leave_the_base_alone(lm, tmp_path):
+def test_with_an_adapter_judge_and_policy_leave_the_base_alone(lm, tmp_path):
     student, out = lm.save_folder(tmp_path / "lm"), tmp_path / "run"
     options = {**OPTIONS, "judge": "somewhere", "preferences": str(preferences(tmp_path / "public.jsonl"))}
     options |= {"estimator": "ppo", "value": "reward", "preference_epochs": 12}

@@ -42,7 +42,7 @@ def text_source(path: str | Path, field: str = "input") -> ArraySource:
     content = _content(path)
     lines = _numbered(content)
     if path.suffix.lower() == ".txt":
-        rows: list[dict[str, Any]] = [{field: line.strip()} for _, line in lines]
+        rows: list[dict[str, Any]] = [{field: line} for _, line in lines]
     else:
         rows = [_row(path, number, line, field) for number, line in lines]
     if not rows:
@@ -128,8 +128,9 @@ def _decoded(path: Path) -> str:
 
 
 def _numbered(content: str) -> list[tuple[int, str]]:
-    """The lines that are not blank, with their numbers. Unicode has other ends of lines, which may stand in a text."""
-    return [(number, line) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
+    """The lines that are not blank, with their numbers and without the spaces around them. Unicode has other ends of
+    lines, which may stand in a text."""
+    return [(number, line.strip()) for number, line in enumerate(content.split("\n"), 1) if line.strip()]
 
 
 def _json(path: Path, number: int, line: str) -> Any:
