@@ -2,10 +2,10 @@
 
 Every figure is of a process of its own; with two processes, of one of them. Memory is what tensors take at most in an
 update: of a training, weights and the optimiser's state, and what torch's profiler sees allocated beside them. What the
-process grows by is told beside it. A forecast tries batches of 64 samples at most, so that larger ones are on its line.
-Forecast and training take turns; figures are medians. Where processes share a batch, trainings of their shares that
-exchange nothing, side by side, are timed too: what these take longer than foreseen, processes cost each other by the
-memory that they share, and not by an exchange.
+process grows by is told beside it. A forecast tries batches of 64 samples a process at most, so that larger ones are on
+its line; two processes it tries together. Forecast and training take turns; figures are medians. Where processes share
+a batch, trainings of their shares that exchange nothing, side by side, are timed too: what they take less, the exchange
+costs.
 
     python benchmarks/cost.py --json benchmarks/cost.json
 """
@@ -80,7 +80,7 @@ def made(method: str, encoder: str, side: int) -> tuple[Method, Source]:
 
 def foreseen(method: str, encoder: str, side: int, batch: int, devices: int) -> dict[str, float]:
     settings = Settings(steps=UPDATES, batch_size=batch, devices=devices, accelerator="cpu")
-    forecast = cost.foresee(*made(method, encoder, side), settings, largest=LARGEST)
+    forecast = cost.foresee(*made(method, encoder, side), settings, largest=LARGEST, together=True)
     return {"seconds": forecast.update(link=float("inf")), "bytes": forecast.memory_of(forecast.share)}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from copy import deepcopy
 from dataclasses import replace
@@ -225,14 +227,41 @@ def test_the_command_says_what_it_would_cost_and_writes_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     words = "pretrain simclr --data digits --encoder small:convnet?width=4 --batch-size 64 --epochs 2 --devices 2"
-    words += " --accelerator cpu --method.view tiny --out run --plan"
+    words += " --accumulate 2 --accelerator cpu --method.view tiny --out run --plan"
     assert main(words.split()) == 0
     said = capsys.readouterr().out
-    assert "2 times 32 samples (measured)" in said
+    assert "4 times 16 samples (measured)" in said
     assert "for exchanging" in said
     assert "28 updates, 1,797 samples" in said
     assert "for 2 epochs" in said
     assert not list(tmp_path.iterdir())
+
+
+def test_processes_that_one_machine_has_are_tried_together(tmp_path: Path) -> None:
+    words = "pretrain simclr --data digits --encoder small:convnet?width=4 --batch-size 64 --steps 100 --devices 2"
+    words += " --accelerator cpu --method.view tiny --out run --plan"
+    command = [sys.executable, "-m", "autodidact", *words.split()]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=240, check=False)
+    assert done.returncode == 0, done.stderr
+    # The second process says nothing.
+    assert done.stdout.count("what it would cost") == 1
+    assert "2 times 32 samples (measured, 2 devices together, what they exchange included)" in done.stdout
+    assert "for exchanging" not in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_training_of_all_devices_would_not_be_like_is_not_tried_on_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cost, "cores", lambda: 2)
+    here = Settings(steps=1, batch_size=16, devices=2, accelerator="cpu")
+    assert cost._all_here(here, gpu=False)
+    for other in ({"devices": 4}, {"nodes": 2}, {"accumulate": 2}, {"sharding": "full"}):
+        assert not cost._all_here(replace(here, **other), gpu=False)
+
+
+def test_what_is_exchanged_is_not_counted_twice() -> None:
+    together = replace(KNOWN, together=True)
+    assert together.exchange(link=100) == 0
+    assert together.update(link=100) == pytest.approx(2 * 2.5)
 
 
 def test_a_recipe_is_not_planned(capsys: pytest.CaptureFixture[str]) -> None:

@@ -193,17 +193,14 @@ def _cost(found: Mapping[str, Any]) -> str:
         *("training", "image", "batch", "processes", "update, planned", "measured", "error", "exchanging nothing"),
         *("memory, planned", "measured", "error", "the process grows by"),
     )
-    alone, memory = (
-        max(abs(row["errors"][what]) for row in found["rows"] if what == "bytes" or row["devices"] == 1)
-        for what in ("seconds", "bytes")
-    )
+    time, memory = (max(abs(row["errors"][what]) for row in found["rows"]) for what in ("seconds", "bytes"))
     return (
-        "## Plans\n\nWhat `pretrain --plan` foresees from batches of at most 64 samples, and what a training takes, "
-        f"on a processor with {found['threads']} thread(s) a process ({_versions(found)}; {found['processor']}). The "
-        f"largest error is {100 * alone:.0f} % of the time of one process and {100 * memory:.0f} % of the memory, the "
-        f"goal {100 * found['goal']:.0f} %. What two processes on one machine exchange in a forward pass is not "
-        'planned: beside them, "exchanging nothing", are trainings of their shares side by side, which cost each other '
-        "only the memory that they share. Memory is that of tensors; a process grows by more, libraries included."
+        "## Plans\n\nWhat `pretrain --plan` foresees from batches of at most 64 samples a process, and what a "
+        f"training takes, on a processor with {found['threads']} thread(s) a process ({_versions(found)}; "
+        f"{found['processor']}). The largest error is {100 * time:.0f} % of the time and {100 * memory:.0f} % of the memory, the goal "
+        f'{100 * found["goal"]:.0f} %. Two processes are tried together; beside them, "exchanging nothing", are '
+        "trainings of their shares side by side, which cost each other only the memory that they share. Memory is that "
+        "of tensors; a process grows by more, libraries included."
         f"\n\n{markdown_table(names, rows)}"
     )
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from autodidact.claims.bases import kept_model
 from autodidact.claims.claim import Claim, Figures, Statement
+from autodidact.claims.engine import default_cache
 from autodidact.claims.images import (
     MEAN,
     STD,
@@ -19,7 +21,7 @@ from autodidact.claims.images import (
     split_images,
 )
 from autodidact.encoders.kept import EncoderModel
-from autodidact.model import Encoder
+from autodidact.model import Encoder, Model
 from autodidact.recipes.simclrv2 import SimCLRv2
 from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings
@@ -31,7 +33,7 @@ BUDGETS = ("few", "some", "many")
 def run(
     *,
     pretrain: bool = True,
-    head_layers: int = 0,
+    head_layers: int = 1,
     width: int = 2,
     student: int = 0,
     longer: bool = False,
@@ -56,7 +58,8 @@ def run(
     """Pretrain, or not, on unlabelled images; fine-tune on each budget of labels; distil where a student is asked for.
 
     `width` and `student` are widths in units of the encoder's `unit`. Without pretraining, fine-tuning starts from the
-    same random weights; `longer` gives it the updates of the pretraining as well, for the smallest budget alone.
+    same random weights; `longer` gives it the updates of the pretraining as well, for the smallest budget alone. A
+    pretrained network is kept for all arms that start from it.
     """
     split = split_images(data, images, held, seed)
     mean, std = MEAN, STD
@@ -75,9 +78,16 @@ def run(
             site = Site(split.train, made, settings, Path(folder) / name, quiet=True)
             return Run(SimCLRv2(**options).stages(site), site.folder).result()
 
-        start = EncoderModel({"encoder": made("encoder")})
+        def pretrained() -> Model:
+            kept: Model = result("pretrain", until="pretrain", temperature=temperature, view=view)
+            return kept
+
+        start: Model = EncoderModel({"encoder": made("encoder")})
         if pretrain:
-            start = result("pretrain", until="pretrain", temperature=temperature, view=view)
+            what = {"data": data, "colours": colours, "images": images, "held": held, "encoder": encoder, "unit": unit}
+            how = {"seen": seen, "batch": batch, "lr": pretrain_lr, "temperature": temperature, "view": view}
+            key = {"claim": "simclrv2", "seed": seed, "width": width, **what, **how}
+            start = kept_model(default_cache().parent / "bases", key, pretrained)
         start.save(Path(folder) / "start")
         for name, labels, steps in zip(BUDGETS, per_class, tuned_steps, strict=True):
             predictor = result(
@@ -85,7 +95,7 @@ def run(
                 labels=f"{labels}-per-class",
                 until="distill" if student else "finetune",
                 pretrained=str(Path(folder) / "start"),
-                head_layers=head_layers,
+                head_layers=head_layers if pretrain else 0,
                 finetune_steps=steps + (seen // batch if longer else 0),
                 finetune_batch=tuned_batch,
                 finetune_lr=lr,
@@ -105,11 +115,11 @@ def _gain(f: Figures, labels: str) -> float:
 
 
 def _wider(f: Figures, labels: str) -> float:
-    return f["pretrained, wide"][labels] - f["pretrained, narrow"][labels]
+    return f["wide"][labels] - f["small"][labels]
 
 
 CROPS = {"crop_scale": [0.5, 1.0], "blur_p": 0.0, "jitter_p": 0.0, "grey_p": 0.0}
-"""What fine-tuning sees, as in the paper: crops and mirrored images, in their own colours."""
+"""What fine-tuning sees in the paper: crops and mirrored images, in their own colours."""
 COLOURS = {"crop_scale": [0.5, 1.0], "blur_p": 0.0}
 """Crops in changed colours, as the pretraining sees them."""
 CLAIM = Claim(
@@ -121,13 +131,13 @@ CLAIM = Claim(
     arms={
         "scratch": {"pretrain": False},
         "pretrained": {},
-        "from the head": {"head_layers": 1},
-        "distilled": {"head_layers": 1, "student": 1},
-        "small": {"head_layers": 1, "width": 1},
-        "pretrained, narrow": {"width": 1},
-        "pretrained, wide": {"width": 4},
+        "from the encoder": {"head_layers": 0},
+        "distilled": {"student": 1},
+        "small": {"width": 1},
+        "wide": {"width": 4},
         "scratch, longer": {"pretrain": False, "longer": True},
-        "scratch, all views": {"pretrain": False, "tuning_view": COLOURS},
+        "scratch, own colours": {"pretrain": False, "tuning_view": CROPS},
+        "pretrained, own colours": {"tuning_view": CROPS},
     },
     scales={
         "laptop": {
@@ -138,7 +148,7 @@ CLAIM = Claim(
             "per_class": [10, 60, 600],
             "tuned_steps": [300, 300, 900],
             "tuned_batch": 64,
-            "tuning_view": CROPS,
+            "tuning_view": COLOURS,
             "seen": 256_000,
             "batch": 256,
             "pretrain_lr": 2e-3,
@@ -155,7 +165,7 @@ CLAIM = Claim(
             "per_class": [10, 60, 600],
             "tuned_steps": [1_000, 2_000, 6_000],
             "tuned_batch": 64,
-            "tuning_view": CROPS,
+            "tuning_view": COLOURS,
             "seen": 10_000_000,
             "batch": 512,
             "pretrain_lr": 2e-3,
@@ -185,19 +195,21 @@ CLAIM = Claim(
     metric="few",
     budget="{seen:,} unlabelled images in updates of {batch}, then {tuned_steps} updates of {tuned_batch} on "
     "{per_class} labels a class; a student sees {seen:,} images more; 'scratch, longer' spends all updates on labels",
-    grid={"lr": [1e-3, 3e-3]},
+    grid={"lr": [1e-3, 3e-3, 1e-2, 3e-2]},
     tunes={
-        "distilled": "from the head",
-        "pretrained, narrow": "pretrained",
-        "pretrained, wide": "pretrained",
+        "distilled": "pretrained",
+        "wide": "pretrained",
         "scratch, longer": "scratch",
+        "scratch, own colours": "scratch",
+        "pretrained, own colours": "pretrained",
     },
     tuning_seeds=(1000,),
-    few={"pretrained, narrow": 3, "pretrained, wide": 3},
+    seeds=range(5, 13),
+    few={"wide": 3, "scratch, own colours": 3, "pretrained, own colours": 3},
     statements=(
         Statement(
             "gain",
-            "accuracy with 10 labels a class, pretrained and fine-tuned minus from scratch",
+            "accuracy with 10 labels a class, pretrained and fine-tuned minus from scratch, views alike",
             lambda f: _gain(f, "few"),
             margin=5.0,
             role="main",
@@ -219,13 +231,6 @@ CLAIM = Claim(
             unit="points",
         ),
         Statement(
-            "not by the views alone",
-            "the gain against training from scratch with the changes of colour that only the pretraining sees",
-            lambda f: f["pretrained"]["few"] - f["scratch, all views"]["few"],
-            role="guard",
-            unit="points",
-        ),
-        Statement(
             "most with few labels",
             "the gain with 10 labels a class minus the gain with 600",
             lambda f: _gain(f, "few") - _gain(f, "many"),
@@ -240,7 +245,7 @@ CLAIM = Claim(
         Statement(
             "a student loses little",
             "accuracy with 10 labels a class, a student of half the width minus its teacher",
-            lambda f: f["distilled"]["few"] - f["from the head"]["few"],
+            lambda f: f["distilled"]["few"] - f["pretrained"]["few"],
             margin=-1.0,
             unit="points",
         ),
@@ -254,17 +259,23 @@ CLAIM = Claim(
             "from the head",
             "accuracy with 10 labels a class, fine-tuned from the head's first layer minus from the encoder's output; "
             "expected to be weak in small networks",
-            lambda f: f["from the head"]["few"] - f["pretrained"]["few"],
+            lambda f: f["pretrained"]["few"] - f["from the encoder"]["few"],
+            unit="points",
+        ),
+        Statement(
+            "in their own colours",
+            "the gain where fine-tuning sees crops in their own colours, as in the paper",
+            lambda f: f["pretrained, own colours"]["few"] - f["scratch, own colours"]["few"],
+            margin=5.0,
             unit="points",
         ),
     ),
     notes=(
         "Garments are painted in colours that say nothing of the class. On grey ones, with 390 updates of pretraining, "
         "there was no premise (results/earlier/simclrv2_grey.json): training from scratch had little left to win.",
-        "Refuted by the guard on views alone: where colour is all that is in the way, a training from scratch that is "
-        "shown its labelled images in changed colours learns that from few of them, better than a pretraining whose "
-        "fine-tuning shows none. With 60 labels a class or 600, fine-tuned from the head, the pretraining is ahead of "
-        "it. Still to be tried: the same views in the fine-tuning of both, and a nuisance that no change of a view "
-        "takes away.",
+        "Where fine-tuning saw crops in their own colours the gain was 12.2 [7.4, 17.0] points, but a training from "
+        "scratch that was shown its images in changed colours, as only the pretraining had been, did better by 18.9 "
+        "than what was pretrained (results/earlier/simclrv2_own_colours.json). So here, on new seeds, both see changed "
+        "colours in fine-tuning, and pretrained networks start from the head's first layer, as in the paper.",
     ),
 )

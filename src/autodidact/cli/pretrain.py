@@ -29,7 +29,7 @@ DOCS = {
 }
 PLAN = (
     "train nothing: say what the same command without it would cost, in time and memory, from a few updates on this "
-    "device. No run is written"
+    "device, or on all that the command would take if this machine has them. No run is written"
 )
 SHOWN = {"data": "DATA", "encoder": "NAME", "out": "DIR", "image_size": "PX", "pretrained": "[FILE]", "labels": "WHERE"}
 
@@ -54,7 +54,9 @@ def run(argv: Sequence[str]) -> None:
 
         for name in ("out", "fresh", "force", "until", "report"):
             del arguments[name]
-        print(told(method, plan(**arguments), arguments["settings"].length))
+        forecast = plan(**arguments, together=True)
+        if first_process():
+            print(told(method, forecast, arguments["settings"].length))
         return
     out = Path(given["out"]) if given["out"] else run_folder(method, given["data"])
     if not first_process():
@@ -87,13 +89,15 @@ def told(method: str, cost: Forecast, length: str) -> str:
 
     rooms = f"{cost.parts * cost.devices} times {cost.share:,}" if cost.parts * cost.devices > 1 else f"{cost.share:,}"
     tried = "measured" if cost.measured else f"on the line through batches of {cost.sizes[-2]:,} and {cost.sizes[-1]:,}"
+    if cost.together:
+        tried += f", {cost.devices} devices together, what they exchange included"
     lines = [
         ("an update", f"{short(cost.update())} for {rooms} samples ({tried})"),
         ("memory", f"{bytes_of(cost.memory_of(cost.share))} of {bytes_of(cost.memory)}, on each device"),
     ]
     fixed = f"weights {bytes_of(cost.weights)}, optimiser and averages {bytes_of(cost.state)}"
     lines.append(("", f"{fixed}, the rest grows with the batch: about {cost.most():,} samples at once fit"))
-    if cost.devices > 1:
+    if cost.devices > 1 and not cost.together:
         what = "weights and gradients" if cost.spread else "gradients"
         sent = f"{bytes_of(cost.gradients)} of {what}, at {LINK / 1e9:g} GB/s"
         lines.insert(1, ("", f"of which {short(cost.exchange())} for exchanging {sent}"))

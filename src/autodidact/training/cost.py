@@ -18,8 +18,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from autodidact.data.batch import Batch, Ragged
+from autodidact.data.cores import cores
 from autodidact.data.source import Source
 from autodidact.methods.method import Method, Progress
+from autodidact.objectives.shards import from_first
 from autodidact.training.learner import Learner
 from autodidact.training.run import fit, world_of
 from autodidact.training.settings import Settings
@@ -61,6 +63,7 @@ class Forecast:
     memory : bytes that this device has.
     gpu : whether it is one.
     spread : share of the weights that devices hold in parts (``sharding``).
+    together : whether all devices were tried side by side: `seconds` then holds all that they exchange, too.
     """
 
     samples: int
@@ -81,6 +84,7 @@ class Forecast:
     memory: int
     gpu: bool
     spread: float = 0.0
+    together: bool = False
 
     @property
     def measured(self) -> bool:
@@ -94,7 +98,9 @@ class Forecast:
     def exchange(self, link: float = LINK) -> float:
         """Seconds in which the devices average their gradients: around a ring, each sends 2 (n - 1) / n times their
         bytes. Nothing is computed meanwhile. Weights that are held in parts are gathered twice, in half that time each,
-        and their gradients only reduced."""
+        and their gradients only reduced. 0 where that is in the time of an update that devices made together."""
+        if self.together:
+            return 0.0
         return (2 + self.spread) * (self.devices - 1) / self.devices * self.gradients / link
 
     def seconds_of(self, updates: int, link: float = LINK) -> float:
@@ -130,18 +136,23 @@ def _on_line(at: int, sizes: Sequence[int], values: Sequence[float]) -> float:
     return max(0.0, second + (at - b) * (second - first) / (b - a))
 
 
-def foresee(method: Method, source: Source, settings: Settings, *, largest: int | None = None) -> Forecast:
+def foresee(
+    method: Method, source: Source, settings: Settings, *, largest: int | None = None, together: bool = False
+) -> Forecast:
     """What a training will cost, from a few updates of a copy with batches that double until one is a device's share of
     the batch, or an update takes a second.
 
-    This device alone is tried. Others are taken to be like it, and to exchange nothing but gradients; larger batches to
-    cost in proportion. A method whose cost grows faster than its batch costs more than this says, unless the whole
-    share was tried.
+    This device alone is tried, or all `together`. Others are taken to be like it, and to exchange nothing but
+    gradients; larger batches to cost in proportion. A method whose cost grows faster than its batch costs more than
+    this says, unless the whole share was tried.
 
     Parameters
     ----------
     method, source, settings : of the training. They stay as they are.
-    largest : samples in the largest batch that is tried, whatever an update takes.
+    largest : samples in the largest batch that is tried on a device, whatever an update takes.
+    together : start the training's processes, as `train` would, and let them make the updates together, where
+        this machine has all devices that are asked for (as many cores as processes on a CPU), each takes its share in
+        one part, and weights are not spread. What the program does before this call, the processes do again.
 
     Raises
     ------
@@ -149,13 +160,15 @@ def foresee(method: Method, source: Source, settings: Settings, *, largest: int 
     """
     gpu, world = world_of(settings)
     share = settings.batch_size // (world * settings.accumulate)
+    together = together and world > 1 and _all_here(settings, gpu)
+    group = world if together else 1
     copy = deepcopy(method)
     whole = Learner(copy, source, settings)
     tried = dict[int, _Watch]()
     size, timed = min(share, FIRST), TIMED
     while True:
-        few = replace(settings, epochs=None, tokens=None, steps=WARM + timed + 1, batch_size=size, accumulate=1)
-        few = replace(few, devices=1, nodes=1, loggers=())
+        few = replace(settings, epochs=None, tokens=None, steps=WARM + timed + 1, batch_size=size * group, accumulate=1)
+        few = replace(few, devices=group, nodes=1, loggers=())
         rehearsal = _Rehearsal(copy, source, few)
         rehearsal.swept = bool(tried)
         tried[size] = watch = _Watch(timed)
@@ -187,7 +200,15 @@ def foresee(method: Method, source: Source, settings: Settings, *, largest: int 
         memory=_memory(gpu),
         gpu=gpu,
         spread=_share_spread(method) if settings.sharding == "full" and world > 1 else 0.0,
+        together=together,
     )
+
+
+def _all_here(settings: Settings, gpu: bool) -> bool:
+    """Whether a few updates on this machine are like those of the training, whose devices it all has."""
+    devices = torch.cuda.device_count() if gpu else cores()
+    alike = settings.nodes == 1 and settings.accumulate == 1 and settings.sharding != "full"
+    return alike and settings.devices <= devices
 
 
 def _share_spread(method: Method) -> float:
@@ -252,18 +273,20 @@ def _storage(tensor: Tensor) -> tuple[int, torch.UntypedStorage]:
 
 
 class _Watch(Callback):
-    """Times so many updates, then looks at the memory of one more."""
+    """Times so many updates, then looks at the memory of one more.
+
+    Attributes
+    ----------
+    seconds : the median, of all processes that of the first: all go by it.
+    """
 
     def __init__(self, timed: int) -> None:
         self.timed = timed
         self.times: list[float] = []
         self.peak = self.weights = self.state = self.gradients = self.sample = 0
+        self.seconds = 0.0
         self._last = 0.0
         self._held: Held | None = None
-
-    @property
-    def seconds(self) -> float:
-        return statistics.median(self.times)
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Batch, batch_idx: int) -> None:
         learner: Learner = pl_module
@@ -295,6 +318,10 @@ class _Watch(Callback):
             self.peak, self._held = self._held.peak, None
         elif learner.updates > WARM + self.timed:
             self.peak += torch.cuda.max_memory_allocated(learner.device)
+
+    def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+        took = torch.tensor(statistics.median(self.times), dtype=torch.float64, device=pl_module.device)
+        self.seconds = float(from_first(took))
 
 
 def _bytes(values: Iterable[Any]) -> int:

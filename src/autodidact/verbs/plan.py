@@ -28,9 +28,10 @@ def plan(
     labels: str | None = None,
     cache: bool = True,
     quiet: bool = False,
+    together: bool = False,
 ) -> Forecast:
-    """What `autodidact.pretrain` with the same arguments would cost, from a few updates on this device; no run folder
-    is written.
+    """What `autodidact.pretrain` with the same arguments would cost, from a few updates on this device, or on all that
+    it would take (`together`, see `autodidact.training.cost.foresee`); no run folder is written.
 
     Raises
     ------
@@ -43,4 +44,5 @@ def plan(
         raise ValueError(f"{method} is several trainings in a row, each on what the one before made: none is planned")
     network = {**(encoder_arguments or {}), "image_size": image_size, "channels": channels, "pretrained": pretrained}
     source, _, maker = prepare(method, data, asked, encoder, network, settings.seed, labels, cache=cache, quiet=quiet)
-    return foresee(make_method(cls, maker, given, source, settings.seed), source, settings)
+    planned = make_method(cls, maker, given, source, settings.seed)
+    return foresee(planned, source, settings, together=together)
