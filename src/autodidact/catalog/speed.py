@@ -195,8 +195,8 @@ def _cost(found: Mapping[str, Any]) -> str:
     )
     time, memory = (max(abs(row["errors"][what]) for row in found["rows"]) for what in ("seconds", "bytes"))
     return (
-        "## Plans\n\nWhat `pretrain --plan` foresees from batches of at most 64 samples a process, and what a "
-        f"training takes, on a processor with {found['threads']} thread(s) a process ({_versions(found)}; "
+        "## Plans\n\nWhat `pretrain --plan` foresees from smaller batches than these, and what a training takes, "
+        f"on a processor with {found['threads']} thread(s) a process ({_versions(found)}; "
         f"{found['processor']}). The largest error is {100 * time:.0f} % of the time and {100 * memory:.0f} % of the "
         f'memory, the goal {100 * found["goal"]:.0f} %. Two processes are tried together; beside them, "exchanging '
         'nothing", are trainings of their shares side by side, which cost each other only the memory that they share. '
