@@ -249,7 +249,7 @@ CLAIM = Claim(
         "matrices is mostly chance. On the tuning seed fewer images made the effect larger, so it was run again, on "
         "new seeds, with 150 images, and with a premise that looks at the diagonals only.",
         "With five seeds main statement and guard were open by little, so ten were decided on. They leave no doubt "
-        "that mixed samples help, at equal compute too, but whether by a whole point they do not say: from seed to seed the "
-        "gain varies by 1.6 points, and about 35 seeds would be needed. Mixed samples help a short training as much.",
+        "that mixed samples help, at equal compute too, but whether by a whole point they do not say: from seed to "
+        "seed the gain varies by 1.6 points, and about 35 would be needed. They help a short training as much.",
     ),
 )
