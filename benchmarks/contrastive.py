@@ -150,6 +150,7 @@ def main() -> None:
         result["against"][peer] = {
             "memory": statistics.median(own["bytes"] / other["bytes"] for own, other in pairs),
             "time": statistics.median(own["seconds"] / other["seconds"] for own, other in pairs),
+            "times": [own["seconds"] / other["seconds"] for own, other in pairs],
             "processor_time": statistics.median(o["processor_seconds"] / p["processor_seconds"] for o, p in pairs),
             "loss_difference": max(abs(own["loss"] / other["loss"] - 1) for own, other in pairs),
             "gradient_norm_difference": max(abs(own["gradient_norm"] / o["gradient_norm"] - 1) for own, o in pairs),

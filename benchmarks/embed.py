@@ -64,6 +64,7 @@ def measured(name: str, side: int, count: int, rounds: int, folder: Path) -> dic
         "images": count,
         "seconds": {name: statistics.median(took[1:]) for name, took in seconds.items()},
         "ratio": statistics.median(ratios),
+        "ratios": ratios,
     }
     print(row, flush=True)
     return row

@@ -97,6 +97,7 @@ def main() -> None:
             "all": statistics.median(whole.seconds[1:]),
         },
         **{name: statistics.median(ratios) for name, ratios in pairs.items()},
+        "times": pairs["time"],
         "goal": GOAL,
     }
     tell(result, options.json)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,9 @@ from autodidact.catalog.tables import markdown_table
 
 _START = """# Speed
 
-Each figure is measured against its peer in the same run, taking turns, and is a median. Machines differ: `make bench`
-measures all of it on yours, with the peers in an environment of their own; `make bench BENCHES="views epoch"` some."""
+Each figure is measured against its peer in the same run, taking turns, and is a median; in brackets are the least and
+the greatest of its rounds. Machines differ: `make bench` measures all of it on yours, with the peers in an environment
+of their own; `make bench BENCHES="views epoch"` some."""
 
 
 def speed_page(folder: Path) -> str:
@@ -49,9 +50,14 @@ def _rates(row: Mapping[str, Any]) -> tuple[str, str, str, str]:
     return (
         f"{row['views_per_second']:,}",
         f"{row['peer_views_per_second']:,}",
-        f"{row['ratio']:.1f}",
+        f"{row['ratio']:.1f}{_spread(row['ratios'], '.1f')}",
         f"{row['goal']:g}",
     )
+
+
+def _spread(rounds: Sequence[float], digits: str) -> str:
+    """The least and the greatest of a figure's rounds, behind their median."""
+    return f" ({min(rounds):{digits}} to {max(rounds):{digits}})"
 
 
 def _versions(found: Mapping[str, Any]) -> str:
@@ -60,7 +66,12 @@ def _versions(found: Mapping[str, Any]) -> str:
 
 def _contrastive(found: Mapping[str, Any]) -> str:
     rows = [
-        (peer, f"1/{1 / ratio['memory']:.0f}", f"{ratio['time']:.2f}", f"{ratio['processor_time']:.2f}")
+        (
+            peer,
+            f"1/{1 / ratio['memory']:.0f}",
+            f"{ratio['time']:.2f}{_spread(ratio['times'], '.2f')}",
+            f"{ratio['processor_time']:.2f}",
+        )
         for peer, ratio in found["against"].items()
     ]
     large = found["large"]
@@ -84,7 +95,7 @@ def _mae(found: Mapping[str, Any]) -> str:
         f"{found['decoder']['depth']} layers of width {found['decoder']['width']}",
         f"{seconds['visible']:.2f} s",
         f"{seconds['all']:.2f} s",
-        f"{found['time']:.2f}",
+        f"{found['time']:.2f}{_spread(found['times'], '.2f')}",
         f"{found['processor_time']:.2f}",
         f"{found['goal']:g}",
     )
@@ -118,7 +129,7 @@ def _embed(found: Mapping[str, Any]) -> str:
             f"{row['side']} px",
             f"{row['images']:,}",
             *(f"{took:.2f} s" for took in row["seconds"].values()),
-            f"{row['ratio']:.2f}",
+            f"{row['ratio']:.2f}{_spread(row['ratios'], '.2f')}",
             f"{found['goal']:g}",
         )
         for row in found["rows"]
@@ -140,7 +151,7 @@ def _epoch(found: Mapping[str, Any]) -> str:
             f"{row['images']:,}",
             f"{row['batch']}",
             *(f"{row['seconds'][one]:.2f} s" if one in row["seconds"] else "" for one in contestants),
-            *(f"{row['share'][peer]:.2f}" if peer in row["share"] else "" for peer in peers),
+            *(_share(row, peer) if peer in row["share"] else "" for peer in peers),
             f"{found['goal']:g}",
         )
         for row in found["rows"]
@@ -159,6 +170,11 @@ def _epoch(found: Mapping[str, Any]) -> str:
     )
 
 
+def _share(row: Mapping[str, Any], peer: str) -> str:
+    both = zip(row["all_seconds"]["autodidact"], row["all_seconds"][peer], strict=True)
+    return f"{row['share'][peer]:.2f}{_spread([own / other for own, other in both], '.2f')}"
+
+
 def _neighbours(found: Mapping[str, Any]) -> str:
     rows = [
         (name, f"{one['seconds']:.1f} s", f"{one['memory'] / 2**20:,.0f} MiB")
@@ -167,8 +183,9 @@ def _neighbours(found: Mapping[str, Any]) -> str:
     return (
         f"## Nearest neighbours\n\nThe {found['neighbours']} nearest by cosine of {found['bank']:,} rows of "
         f"{found['width']} numbers, for {found['queries']:,} queries, on a processor with {found['threads']} thread(s) "
-        f"({_versions(found)}): {found['times_as_fast']:.1f} times as fast as scikit-learn's brute force, with the "
-        f"goal at {found['goal']:g}. Memory is what the search takes beside the rows.\n\n"
+        f"({_versions(found)}): {found['times_as_fast']:.1f} times"
+        f"{_spread(found['ratios'], '.1f')} as fast as scikit-learn's brute force, with the goal at "
+        f"{found['goal']:g}. Memory is what the search takes beside the rows.\n\n"
         f"{markdown_table(('', 'processor time', 'memory'), rows)}"
     )
 
@@ -178,7 +195,7 @@ def _cost(found: Mapping[str, Any]) -> str:
         (
             f"{row['method']}, {row['encoder']}",
             f"{row['side']} px",
-            f"{row['batch']}",
+            f"{row['batch']:,}",
             f"{row['devices']}",
             *(f"{row[when]['seconds']:.2f} s" for when in ("foreseen", "found")),
             f"{100 * row['errors']['seconds']:+.0f} %",
@@ -256,7 +273,7 @@ def _start(found: Mapping[str, Any]) -> str:
     rows = [
         (
             what.get(row["command"], f"`autodidact {row['command']}`"),
-            f"{row['seconds']:.2f} s",
+            f"{row['seconds']:.2f} s{_spread(row['all_seconds'], '.2f')}",
             f"{row['goal']:g} s",
             "yes" if row["imports_torch"] else "no",
         )
@@ -276,7 +293,7 @@ def _scaling(found: Mapping[str, Any]) -> str:
             f"{row['method']}, {row['encoder']}" + ("" if row["sharding"] == "none" else ", `--sharding full`"),
             f"{one['processes']}" if one["apart"] == 1 else f"{one['apart']}, each alone",
             f"{one['seconds']:.2f} s",
-            f"{100 * one['seconds_overhead']:+.0f} %" if one["a_core_each"] else "fewer cores than processes",
+            _overhead(one) if one["a_core_each"] else "fewer cores than processes",
             f"{one['processor_seconds']:.2f} s",
             f"{100 * one['processor_seconds_overhead']:+.0f} %",
         )
@@ -289,6 +306,12 @@ def _scaling(found: Mapping[str, Any]) -> str:
         f"many samples, {found['threads']} thread(s) and the exchange over gloo ({_versions(found)}). Without any cost "
         f"of sharing every row of a training would say what its first one says.\n\n{markdown_table(names, rows)}"
     )
+
+
+def _overhead(one: Mapping[str, Any]) -> str:
+    # Of an older file the rounds are not known.
+    rounds = [100 * over for over in one.get("overheads", [])]
+    return f"{100 * one['seconds_overhead']:+.0f} %{_spread(rounds, '+.0f') if rounds else ''}"
 
 
 def _step_profile(found: Mapping[str, Any]) -> str:
