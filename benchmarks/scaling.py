@@ -88,12 +88,11 @@ def measured(row: int, options: argparse.Namespace, cores: int) -> dict[str, Any
     name, encoder, side, share, sharding = ROWS[row]
     told = {"method": name, "encoder": encoder, "side": side, "share": share, "sharding": sharding, "by_processes": []}
     for (processes, apart), found in medians.items():
-        over: dict[str, Any] = {f"{what}_overhead": found[what] / medians[1, 1][what] - 1 for what in found}
+        over = {f"{what}_overhead": found[what] / medians[1, 1][what] - 1 for what in found}
+        both = zip(rounds[processes, apart], rounds[1, 1], strict=True)
         enough = processes * apart * options.threads <= cores
-        alone = [one["seconds"] for one in rounds[1, 1]]
-        overs = [one["seconds"] / own - 1 for one, own in zip(rounds[processes, apart], alone, strict=True)]
-        over = {**over, "overheads": overs, "a_core_each": enough}
-        told["by_processes"].append({"processes": processes, "apart": apart, **found, **over})
+        way = {"processes": processes, "apart": apart, **found, **over, "a_core_each": enough}
+        told["by_processes"].append({**way, "overheads": [one["seconds"] / own["seconds"] - 1 for one, own in both]})
     print(told, flush=True)
     return told
 

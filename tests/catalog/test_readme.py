@@ -126,15 +126,8 @@ def test_a_result_that_is_not_a_claims_is_an_error(tmp_path):
 
 
 def test_figures_of_a_benchmark_reach_the_page_of_speed(tmp_path):
-    row: dict[str, Any] = {
-        "size": 32,
-        "threads": 2,
-        "views_per_second": 9000,
-        "peer_views_per_second": 1000,
-        "ratio": 9.04,
-        "goal": 15,
-    }
-    row["ratios"] = [9.5, 7.0, 9.04]
+    rates = {"views_per_second": 9000, "peer_views_per_second": 1000, "ratio": 9.04, "ratios": [9.5, 7.0, 9.04]}
+    row = {"size": 32, "threads": 2, **rates, "goal": 15}
     (tmp_path / "views.json").write_text(json.dumps({"rows": [row], "versions": {"torch": "2"}}))
     text = speed_page(tmp_path)
     assert "| 32 px | 2 | 9,000 | 1,000 | 9.0 (7.0 to 9.5) | 15 |" in text
@@ -153,15 +146,14 @@ def test_figures_of_a_benchmark_reach_the_page_of_speed(tmp_path):
     alone = {**epoch, "method": "mae", "seconds": {"autodidact": 1.0}, "share": {}}
     rows = [{**epoch, "share": {"peer": 0.25}}, alone]
     (tmp_path / "epoch.json").write_text(json.dumps({**shared, "rows": rows}))
-    assert "| simclr, small:vit | 64 px | 1,024 | 128 | 2.00 s | 8.00 s | 0.25 (0.12 to 0.38) | 0.6 |" in speed_page(
-        tmp_path
-    )
+    page = speed_page(tmp_path)
+    assert "| simclr, small:vit | 64 px | 1,024 | 128 | 2.00 s | 8.00 s | 0.25 (0.12 to 0.38) | 0.6 |" in page
     assert "| mae, small:vit | 64 px | 1,024 | 128 | 1.00 s |  |  | 0.6 |" in speed_page(tmp_path)
     (tmp_path / "epoch_gpu.json").write_text(json.dumps({**shared, "goal": 0.8, "device": "a GPU", "rows": rows}))
     page = speed_page(tmp_path)
     assert "The same in bf16 on one a GPU" in page
     assert "| mae, small:vit | 64 px | 1,024 | 128 | 1.00 s |  |  | 0.8 |" in page
-    assert "`python benchmarks/epoch.py --device cuda --json benchmarks/epoch_gpu.json`" in page
+    assert "`python benchmarks/epoch.py --device cuda --threads 2 --json benchmarks/epoch_gpu.json`" in page
     (tmp_path / "kill_and_resume.json").write_text(json.dumps({"identical": False, "kills": 3}))
     assert "killed 3 times" in speed_page(tmp_path)
     assert "NOT those" in speed_page(tmp_path)

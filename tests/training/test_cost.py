@@ -17,6 +17,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from autodidact.cli.main import main
 from autodidact.data import Source, open_source
+from autodidact.data.cores import cores
 from autodidact.encoders import build
 from autodidact.methods.image.simclr import SimCLR
 from autodidact.methods.masked.beit import BEiT
@@ -237,6 +238,27 @@ def test_the_command_says_what_it_would_cost_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize(("together", "devices"), [(True, 2), (False, 1)])
+def test_updates_are_tried_on_as_many_devices_as_are_asked_for(
+    together: bool, devices: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = list[tuple[int, int]]()
+
+    def fit(learner: Any, settings: Settings, callbacks: list[Any], loggers: list[Any]) -> None:
+        asked.append((settings.devices, settings.batch_size))
+        learner.meter["samples"] = settings.batch_size
+        callbacks[0].seconds = 0.1
+
+    monkeypatch.setattr(cost, "fit", fit)
+    monkeypatch.setattr(cost, "cores", lambda: 2)
+    settings = Settings(steps=1, batch_size=128, devices=2, accelerator="cpu")
+    found = foresee(simclr(), digits(), settings, together=together)
+    # Every device has 16 samples, 32 and 64, its share.
+    assert asked == [(devices, devices * size) for size in (16, 32, 64)]
+    assert (found.together, found.sizes) == (together, (16, 32, 64))
+
+
+@pytest.mark.skipif(cores() < 2, reason="two processes are tried together where each has a core")
 def test_processes_that_one_machine_has_are_tried_together(tmp_path: Path) -> None:
     words = "pretrain simclr --data digits --encoder small:convnet?width=4 --batch-size 64 --steps 100 --devices 2"
     words += " --accelerator cpu --method.view tiny --out run --plan"
