@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -19,7 +20,7 @@ from autodidact.encoders import build
 from autodidact.methods.image.simclr import SimCLR
 from autodidact.methods.method import Group, Loss, Method, Progress, Step, Views
 from autodidact.model import Model
-from autodidact.training import NonFinite, Settings, train
+from autodidact.training import NonFinite, Settings, run, train
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.callbacks import Checkpoints
 from autodidact.training.feed import Feed
@@ -543,3 +544,19 @@ def test_a_training_that_pauses_and_goes_on_ends_with_the_weights_of_one_that_di
 def test_a_share_to_pause_after_lies_between_0_and_1(until: float) -> None:
     with pytest.raises(ValueError, match=r"share of the training in \(0, 1\]"):
         train(made(), toy(), SHORT, until=until, quiet=True)
+
+
+def test_memory_is_kept_from_the_second_update_on_and_for_as_many_processes_as_there_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = list[Any]()
+
+    @contextmanager
+    def keeping(processes: int) -> Iterator[Callable[[], None]]:
+        told.append(processes)
+        yield lambda: told.append("kept")
+        told.append("left")
+
+    monkeypatch.setattr(run, "keeping_memory", keeping)
+    train(made(), toy(), dataclasses.replace(SHORT, epochs=None, steps=3), quiet=True)
+    assert told == [1, "kept", "kept", "kept", "left"]

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from autodidact.data.batch import Batch
 from autodidact.data.source import Positions, Source
 from autodidact.model import Model
+from autodidact.model.memory import keeping_memory
 from autodidact.views import eval_view
 
 Featurise = Callable[[Batch], Float[Tensor, "n d"]]
@@ -45,20 +46,26 @@ class Embeddings:
         """Vectors of the samples at these positions."""
         todo = np.unique(positions[~self._done[positions]])
         starts = range(0, len(todo), self.batch_size)
-        for start in tqdm(starts, desc=self.title, unit="batch", disable=self.quiet, leave=False, delay=2):
-            part = todo[start : start + self.batch_size]
-            found = self.featurise(self.source.batch(part)).float().cpu().numpy()
-            if not np.isfinite(found).all():
-                row = part[~np.isfinite(found).reshape(len(found), -1).all(1)][0]
-                raise ValueError(f"the embedding of '{self.source.names[int(row)]}' holds NaN or infinite values")
-            if self._rows is None:
-                # Memory of rows that nobody asks for is never touched, hence never taken.
-                self._rows = np.empty((len(self.source), found.shape[1]), dtype=np.float32)
-            self._rows[part] = found
-            self._done[part] = True
+        bar = tqdm(starts, desc=self.title, unit="batch", disable=self.quiet, leave=False, delay=2)
+        with keeping_memory() as keep:
+            for start in bar:
+                self._fill(todo[start : start + self.batch_size])
+                keep()
         if self._rows is None:
             return np.empty((0, 0), dtype=np.float32)
         return self._rows[positions]
+
+    def _fill(self, part: Positions) -> None:
+        """Compute the vectors at these positions."""
+        found = self.featurise(self.source.batch(part)).float().cpu().numpy()
+        if not np.isfinite(found).all():
+            row = part[~np.isfinite(found).reshape(len(found), -1).all(1)][0]
+            raise ValueError(f"the embedding of '{self.source.names[int(row)]}' holds NaN or infinite values")
+        if self._rows is None:
+            # Memory of rows that nobody asks for is never touched, hence never taken.
+            self._rows = np.empty((len(self.source), found.shape[1]), dtype=np.float32)
+        self._rows[part] = found
+        self._done[part] = True
 
 
 def of_changed(featurise: Featurise, change: Change, field: str) -> Featurise:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,16 @@ class Checkpoints(Callback):
         if learner.trainer.is_global_zero and checkpoints.finite(snapshot.tensors):
             checkpoints.write(snapshot, self.folder)
         self._written = time.monotonic()
+
+
+class KeepsMemory(Callback):
+    """Lets an update have the memory that the one before it has left, from the second on."""
+
+    def __init__(self, keep: Callable[[], None]) -> None:
+        self.keep = keep
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.keep()
 
 
 class Monitors(Callback):

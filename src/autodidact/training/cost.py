@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 import weakref
@@ -21,6 +20,7 @@ from autodidact.data.batch import Batch, Ragged
 from autodidact.data.cores import cores
 from autodidact.data.source import Source
 from autodidact.methods.method import Method, Progress
+from autodidact.model.memory import memory_limit
 from autodidact.objectives.shards import from_first
 from autodidact.training.learner import Learner
 from autodidact.training.run import fit, world_of
@@ -219,7 +219,7 @@ def _share_spread(method: Method) -> float:
 def _memory(gpu: bool) -> int:
     if gpu:
         return int(torch.cuda.get_device_properties(0).total_memory)
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return memory_limit()
 
 
 class _Rehearsal(Learner):

@@ -15,10 +15,11 @@ from lightning.pytorch.strategies import DDPStrategy
 from autodidact.data.source import Source, Together
 from autodidact.methods.method import Method
 from autodidact.model import Model
+from autodidact.model.memory import keeping_memory
 from autodidact.schedules import Course
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.attention import ShortAttentionInFloat
-from autodidact.training.callbacks import Checkpoints, Monitors, ProgressLine
+from autodidact.training.callbacks import Checkpoints, KeepsMemory, Monitors, ProgressLine
 from autodidact.training.checkpoint import Checkpoint
 from autodidact.training.journal import Journal, further_loggers
 from autodidact.training.learner import Learner
@@ -141,7 +142,10 @@ def fit(learner: Learner, settings: Settings, callbacks: list[Any], loggers: lis
         warnings.filterwarnings("ignore", message=".*in eval mode at the start of training.*")
         # Lightning's own use of a class that newer versions of torch are giving up.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*", category=FutureWarning)
-        _trainer(settings, callbacks, loggers).fit(learner)
+        gpu, devices = _devices(settings)
+        with nullcontext() if gpu else keeping_memory(devices) as keep:
+            further = [] if keep is None else [KeepsMemory(keep)]
+            _trainer(settings, [*callbacks, *further], loggers).fit(learner)
     part_at_exit()
 
 

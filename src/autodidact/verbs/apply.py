@@ -19,6 +19,7 @@ from autodidact.data.source import Stretch
 from autodidact.encoders.kept import PredictorModel
 from autodidact.model import Ability, Model
 from autodidact.model.device import pick_device
+from autodidact.model.memory import keeping_memory
 from autodidact.verbs.opened import open_data, open_run
 from autodidact.verbs.parts import Parts, concatenated, table_of
 
@@ -123,10 +124,11 @@ def _said(
 ) -> Iterator[tuple[Stretch, dict[str, Any]]]:
     """What the model says of the samples from number `start` on, a batch at a time."""
     bar = tqdm(total=len(source) or None, initial=start, desc=ability, unit="sample", disable=quiet)
-    with bar, ahead(source.stretches(size, start), READ_AHEAD) as stretches:
+    with bar, keeping_memory() as keep, ahead(source.stretches(size, start), READ_AHEAD) as stretches:
         for stretch in stretches:
             yield stretch, {} if stretch.batch is None else _columns(model, stretch.batch.to(device), ability)
             bar.update(stretch.samples)
+            keep()
 
 
 def _keep(said: Iterator[tuple[Stretch, dict[str, Any]]], parts: Parts, source: Source) -> None:

@@ -17,6 +17,7 @@ import torch
 import autodidact
 from autodidact.data.cores import cores
 from autodidact.data.packed import cache_folder
+from autodidact.model.memory import memory_limit
 
 # Below this much free disk a packed cache of a usual photo collection does not fit.
 LITTLE_DISK = 5e9
@@ -46,7 +47,7 @@ def doctor() -> dict[str, Any]:
         "devices": _devices(),
         "cores": cores(),
         "threads": torch.get_num_threads(),
-        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "memory": memory_limit(),
         "compiler": _compiler(),
         "cache": _cache(),
     }
