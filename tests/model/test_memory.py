@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import resource
 import subprocess
 import sys
@@ -20,9 +19,7 @@ from autodidact.model.memory import keeping_memory, memory_limit
 LARGE = 2**25
 """Floats of a tensor that malloc gets straight from the operating system: 128 MB."""
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="another C library than GNU's"
-)
+pytestmark = pytest.mark.skipif(memory._library() is None, reason="another C library than GNU's")
 
 
 ALONE = f"""
@@ -63,7 +60,7 @@ def test_what_was_kept_is_given_back() -> None:
 
 def test_memory_is_kept_until_the_outermost_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     told = list[bool]()
-    monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: not told.append(trim))
+    monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: told.append(trim))
     with keeping_memory():
         for _ in range(2):
             with keeping_memory() as keep:
@@ -78,7 +75,7 @@ def test_nothing_is_kept_where_the_processes_could_not_grow(
     processes: int, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = list[bool]()
-    monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: not told.append(trim))
+    monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: told.append(trim))
     monkeypatch.setattr(memory, "_highest", lambda: 100)
     monkeypatch.setattr(memory, "memory_limit", lambda: 100 * memory.ROOM)
     with keeping_memory(processes) as keep:
@@ -86,13 +83,28 @@ def test_nothing_is_kept_where_the_processes_could_not_grow(
     assert told == ([False, True] if kept else [])
 
 
+def test_what_lies_free_is_given_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = list[tuple[int, bool]]()
+    monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: told.append((len(bounds), trim)))
+    with keeping_memory() as keep:
+        for _ in range(2 * memory.EVERY):
+            keep()
+    assert told == [(2, False), (0, True), (0, True), (3, True)]
+
+
 def test_a_failure_inside_gives_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
     told = list[bool]()
-    monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: not told.append(trim))
+    monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: told.append(trim))
     with pytest.raises(KeyError), keeping_memory() as keep:
         keep()
         raise KeyError
     assert told == [False, True]
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_library", lambda: None)
+    with keeping_memory() as keep:
+        keep()
 
 
 @pytest.mark.parametrize(("said", "limit"), [("max", None), (str(2**62), None), (str(2**20), 2**20)])
@@ -110,7 +122,7 @@ def test_a_container_may_take_what_it_was_given(
 def test_embedding_keeps_memory_after_its_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     told = list[tuple[int, bool]]()
     seen = list[int]()
-    monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: not told.append((len(seen), trim)))
+    monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: told.append((len(seen), trim)))
     source = open_source(np.zeros((6, 8, 8, 3), dtype=np.uint8), progress=False)
 
     def featurise(batch: object) -> torch.Tensor:

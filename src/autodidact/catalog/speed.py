@@ -126,17 +126,19 @@ def _embed(found: Mapping[str, Any]) -> str:
             row["encoder"],
             f"{row['side']} px",
             f"{row['images']:,}",
+            f"{row['batch']}",
             *(f"{took:.2f} s" for took in row["seconds"].values()),
             f"{row['ratio']:.2f}{_spread(row['ratios'], '.2f')}",
             f"{found['goal']:g}",
         )
         for row in found["rows"]
     ]
-    names = ("encoder", "image", "images", *found["rows"][0]["seconds"], "times the bare loop", "goal")
+    names = ("encoder", "image", "images", "batch", *found["rows"][0]["seconds"], "times the bare loop", "goal")
     return (
-        f"## Embedding\n\n`embed` of packed images into a Parquet file, batches of {found['batch']}, on a processor "
-        f"with {found['threads']} thread(s) ({_versions(found)}), against a loop of the encoder alone over images in "
-        f"memory.\n\n{markdown_table(names, rows)}"
+        f"## Embedding\n\n`embed` of packed images into a Parquet file, on a processor with {found['threads']} "
+        f"thread(s) ({_versions(found)}), against a loop of the encoder alone over images in memory. `embed` keeps "
+        "what a batch frees for the next one, which the bare loop does not: where a batch is large that is worth more "
+        f"than reading and writing cost.\n\n{markdown_table(names, rows)}"
     )
 
 
@@ -164,7 +166,9 @@ def _epoch(found: Mapping[str, Any]) -> str:
     return (
         f"## An epoch of SimCLR and of MAE\n\nOn a processor with {found['threads']} thread(s), and as many workers of "
         f"the peers ({_versions(found)}; {found['processor']}): the same encoder, head, loss, images and recipe of the "
-        f"views.\n\n{table}"
+        "views. autodidact keeps what an update frees for the next one; a peer saves the same page faults where its "
+        "user sets `MALLOC_MMAP_MAX_=0` and `MALLOC_TRIM_THRESHOLD_`, which is not done here.\n\n"
+        f"{table}"
     )
 
 
@@ -307,9 +311,7 @@ def _scaling(found: Mapping[str, Any]) -> str:
 
 
 def _overhead(one: Mapping[str, Any]) -> str:
-    # Of an older file the rounds are not known.
-    rounds = [100 * over for over in one.get("overheads", [])]
-    return f"{100 * one['seconds_overhead']:+.0f} %{_spread(rounds, '+.0f') if rounds else ''}"
+    return f"{100 * one['seconds_overhead']:+.0f} %{_spread([100 * over for over in one['overheads']], '+.0f')}"
 
 
 def _step_profile(found: Mapping[str, Any]) -> str:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import ctypes
 import os
-import resource
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
 LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 """Where Linux says what a container may take, in its two versions."""
 ROOM = 3
 """How many times its highest so far a process must find room for to keep what it frees: a block that was freed is cut
 for smaller ones. A training with large batches was seen to grow to twice its highest, most trainings hardly at all."""
+EVERY = 100
+"""Pieces of work after which all that is free is given back once: gaps that nothing fits in would add up."""
+THEIRS = ("MALLOC_MMAP_MAX_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES")
+"""Variables of the environment by which a user sets the same: what they say is left alone."""
 # Of glibc's malloc.h, and the bounds that it comes to by itself once large blocks were freed.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _MMAP_MAX = -1, -3, -4
 _LARGE, _MAPPED = 2**25, 2**16
@@ -42,22 +47,26 @@ def keeping_memory(processes: int = 1) -> Iterator[Callable[[], None]]:
     Without that the memory of a freed tensor goes back to the operating system, and the next one is fetched page by
     page and filled with zeros: up to a third of the time of a network's pass on a CPU. The function is to be called
     after every piece of work (an update, a batch). It keeps memory if `ROOM` times the highest that the process took so
-    far is there; what was kept is given back at the end. Where the C library is not GNU's nothing happens.
+    far is there; what was kept is given back at the end, and now and then in between (`EVERY`). Where the C library is
+    not GNU's, or the environment sets its bounds, nothing happens.
 
     Parameters
     ----------
     processes : on this machine that work alike, in [1, inf).
     """
     global _inside, _kept
-    asked = False
+    pieces = 0
 
     def keep() -> None:
-        nonlocal asked
+        nonlocal pieces
         global _kept
-        if not asked and processes * ROOM * _highest() <= memory_limit():
+        if not pieces and _library() is not None and processes * ROOM * _highest() <= memory_limit():
             with _lock:
-                _kept = _set(((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1)))
-        asked = True
+                _set(((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1)))
+                _kept = True
+        pieces += 1
+        if _kept and pieces % EVERY == 0:
+            _set((), trim=True)
 
     with _lock:
         _inside += 1
@@ -71,18 +80,24 @@ def keeping_memory(processes: int = 1) -> Iterator[Callable[[], None]]:
                 _kept = False
 
 
+@cache
+def _library() -> Any:
+    """The C library where it is GNU's and its user has not set its bounds."""
+    ours = sys.platform == "linux" and not any(name in os.environ for name in THEIRS)
+    found = ctypes.CDLL(None) if ours else None
+    return found if hasattr(found, "gnu_get_libc_version") else None
+
+
 def _highest() -> int:
     """Bytes that this process had in memory at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    import resource
+
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
-def _set(bounds: tuple[tuple[int, int], ...], trim: bool = False) -> bool:
-    """Set bounds of the C library's memory, give back what is free; False where it is another library."""
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "gnu_get_libc_version"):
-        return False
+def _set(bounds: tuple[tuple[int, int], ...], trim: bool = False) -> None:
+    """Set bounds of the C library's memory, and give back what is free."""
     for which, value in bounds:
-        library.mallopt(which, value)
+        _library().mallopt(which, value)
     if trim:
-        library.malloc_trim(0)
-    return True
+        _library().malloc_trim(0)
