@@ -38,6 +38,7 @@ def run(
     test: int,
     steps: int,
     lr: float,
+    longer_lr: float,
     group: int,
     lessons: Mapping[str, Any],
     width: int,
@@ -57,7 +58,7 @@ def run(
     lm = texts_lm(known, folder, start=START, symbols=oracle.alphabet, seed=seed, sizes=sizes, **base)
     if way == "longer":
         source = example_source("texts", [(START, text) for text in known])
-        lm = taught(SFT(lm), source, steps=steps, batch=group, lr=lr, seed=seed + 1)
+        lm = taught(SFT(lm), source, steps=steps, batch=group, lr=longer_lr, seed=seed + 1)
     elif way == "adversarial":
         torch.manual_seed(seed)
         task = oracle.task(known)
@@ -133,7 +134,8 @@ CLAIM = Claim(
             "texts": 2_000,
             "test": 500,
             "steps": 50,
-            "lr": 1e-3,
+            "lr": 3e-4,
+            "longer_lr": 3e-3,
             "group": 64,
             "lessons": {"every": 1, "rounds": 1, "passes": 3, "alone": 20, "rate": 3.0},
             "width": 32,
@@ -146,6 +148,7 @@ CLAIM = Claim(
             "test": 2_000,
             "steps": 300,
             "lr": 5e-4,
+            "longer_lr": 2e-3,
             "group": 128,
             "lessons": {"every": 1, "rounds": 2, "passes": 3, "alone": 200, "rate": 4.0},
             "width": 64,
@@ -158,6 +161,7 @@ CLAIM = Claim(
             "test": 4,
             "steps": 1,
             "lr": 1e-3,
+            "longer_lr": 1e-3,
             "group": 2,
             "lessons": {"every": 1, "rounds": 1, "passes": 1, "alone": 1, "rate": 3.0},
             "width": 4,
@@ -166,6 +170,7 @@ CLAIM = Claim(
     metric="nats",
     budget="{steps} updates of {group} texts after the same training by likelihood on {texts} texts",
     tuning_seeds=(1000,),
+    seeds=range(5, 10),
     statements=(
         Statement(
             "gain",
@@ -219,5 +224,14 @@ CLAIM = Claim(
             direction="below",
             unit="nats",
         ),
+    ),
+    notes=(
+        "A first run, on seeds 0 to 4 with a rate of 1e-3 for both, was refuted, -0.26 [-0.51, -0.01], and texts lost "
+        "their length (results/earlier/seqgan_rate_0.001.json). So on the tuning seed eight settings of the "
+        "adversarial training were tried (three rates, a discriminator that learns longer before, more often, faster, "
+        "or is wider, four times the updates) and five rates of the longer training by likelihood. The best of each is "
+        "used here, on new seeds. What won there had lost variety as far as the guard allows, which the new seeds do "
+        "not repeat; where the discriminator had learned more, texts were hardly likelier than after likelihood, or "
+        "less likely.",
     ),
 )
