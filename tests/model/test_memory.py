@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import subprocess
 import sys
@@ -70,17 +71,32 @@ def test_memory_is_kept_until_the_outermost_block_ends(monkeypatch: pytest.Monke
     assert told == [False, False, True]
 
 
-@pytest.mark.parametrize(("processes", "kept"), [(1, True), (2, False)])
-def test_nothing_is_kept_where_the_processes_could_not_grow(
-    processes: int, kept: bool, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("processes", "limit", "free", "kept"),
+    [(1, 300, 200, True), (1, 299, 1000, False), (1, 1000, 199, False), (2, 600, 400, True), (2, 599, 1000, False)],
+)
+def test_memory_is_kept_only_where_all_processes_can_grow(
+    processes: int, limit: int, free: int, kept: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = list[bool]()
     monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: told.append(trim))
-    monkeypatch.setattr(memory, "_highest", lambda: 100)
-    monkeypatch.setattr(memory, "memory_limit", lambda: 100 * memory.ROOM)
+    monkeypatch.setattr(memory, "ROOM", 3)
+    for name, value in (("_highest", 100), ("memory_limit", limit), ("_free", free)):
+        monkeypatch.setattr(memory, name, lambda value=value: value)
     with keeping_memory(processes) as keep:
         keep()
     assert told == ([False, True] if kept else [])
+
+
+def test_what_is_free_is_less_than_the_machine_has() -> None:
+    assert 0 < memory._free() < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize("name", memory.THEIRS)
+def test_what_the_environment_says_of_the_c_library_is_left_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert memory._library.__wrapped__() is not None
+    monkeypatch.setenv(name, "1")
+    assert memory._library.__wrapped__() is None
 
 
 def test_what_lies_free_is_given_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -107,15 +123,25 @@ def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> Non
         keep()
 
 
+@pytest.mark.parametrize(
+    ("told", "place"),
+    [
+        ("0::/", "memory.max"),
+        ("0::/slurm/job_7/step_0", "slurm/job_7/memory.max"),
+        ("3:cpu,cpuacct:/a\n5:memory:/docker/b", "memory/docker/b/memory.limit_in_bytes"),
+        ("5:memory:/docker/b", "memory/memory.limit_in_bytes"),
+    ],
+)
 @pytest.mark.parametrize(("said", "limit"), [("max", None), (str(2**62), None), (str(2**20), 2**20)])
-def test_a_container_may_take_what_it_was_given(
-    said: str, limit: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_container_or_a_job_may_take_what_it_was_given(
+    told: str, place: str, said: str, limit: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(memory, "LIMITS", ())
+    monkeypatch.setattr(memory, "GROUPS", tmp_path)
     machine = memory_limit()
-    place = tmp_path / "memory.max"
-    place.write_text(said + "\n")
-    monkeypatch.setattr(memory, "LIMITS", (place,))
+    (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place).write_text(said + "\n")
+    limits = memory._limits
+    monkeypatch.setattr(memory, "_limits", lambda _: limits(told))
     assert memory_limit() == (limit or machine)
 
 

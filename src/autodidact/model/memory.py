@@ -12,8 +12,8 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-"""Where Linux says what a container may take, in its two versions."""
+GROUPS = Path("/sys/fs/cgroup")
+"""Where Linux says what a group of processes may take: a container, or a job of a cluster."""
 ROOM = 3
 """How many times its highest so far a process must find room for to keep what it frees: a block that was freed is cut
 for smaller ones. A training with large batches was seen to grow to twice its highest, most trainings hardly at all."""
@@ -32,12 +32,27 @@ _kept = False
 
 
 def memory_limit() -> int:
-    """Bytes that this process may take: those of the machine, or of its container where that has fewer."""
+    """Bytes that this process may take: those of the machine, or of its container or job where that has fewer."""
     found = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    for place in LIMITS:
+    told = Path("/proc/self/cgroup")
+    for place in _limits(told.read_text() if told.exists() else ""):
         if place.exists() and (said := place.read_text().strip()).isdigit():
             found = min(found, int(said))
     return found
+
+
+def _limits(told: str) -> Iterator[Path]:
+    """Files with the limits of the groups that a process is in, and of those above them, in both versions of Linux."""
+    for line in told.splitlines():
+        _, kinds, inside = line.split(":", 2)
+        if not kinds:
+            root, name = GROUPS, "memory.max"
+        elif "memory" in kinds.split(","):
+            root, name = GROUPS / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        parts = Path(inside).parts[1:]
+        yield from (root.joinpath(*parts[:count], name) for count in range(len(parts) + 1))
 
 
 @contextmanager
@@ -45,10 +60,10 @@ def keeping_memory(processes: int = 1) -> Iterator[Callable[[], None]]:
     """Inside, large tensors are made in memory that others have left, once the function given was called.
 
     Without that the memory of a freed tensor goes back to the operating system, and the next one is fetched page by
-    page and filled with zeros: up to a third of the time of a network's pass on a CPU. The function is to be called
-    after every piece of work (an update, a batch). It keeps memory if `ROOM` times the highest that the process took so
-    far is there; what was kept is given back at the end, and now and then in between (`EVERY`). Where the C library is
-    not GNU's, or the environment sets its bounds, nothing happens.
+    page and filled with zeros: much of the time of a network's pass on a CPU (docs/speed.md, embedding). The function
+    is to be called after every piece of work (an update, a batch). It keeps memory if `ROOM` times the highest that the
+    process took so far is there and free; what was kept is given back at the end, and now and then in between
+    (`EVERY`). Where the C library is not GNU's, or the environment sets its bounds, nothing happens.
 
     Parameters
     ----------
@@ -60,7 +75,7 @@ def keeping_memory(processes: int = 1) -> Iterator[Callable[[], None]]:
     def keep() -> None:
         nonlocal pieces
         global _kept
-        if not pieces and _library() is not None and processes * ROOM * _highest() <= memory_limit():
+        if not pieces and _library() is not None and _room(processes):
             with _lock:
                 _set(((_MMAP_MAX, 0), (_TRIM_THRESHOLD, -1)))
                 _kept = True
@@ -86,6 +101,18 @@ def _library() -> Any:
     ours = sys.platform == "linux" and not any(name in os.environ for name in THEIRS)
     found = ctypes.CDLL(None) if ours else None
     return found if hasattr(found, "gnu_get_libc_version") else None
+
+
+def _room(processes: int) -> bool:
+    """Whether so many processes like this one can grow to `ROOM` times its highest."""
+    highest = processes * _highest()
+    return ROOM * highest <= memory_limit() and (ROOM - 1) * highest <= _free()
+
+
+def _free() -> int:
+    """Bytes of the machine that nobody holds for good."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), 0)
 
 
 def _highest() -> int:
