@@ -23,9 +23,18 @@ LARGE = 2**25
 pytestmark = pytest.mark.skipif(memory._library() is None, reason="another C library than GNU's")
 
 
+@pytest.fixture
+def room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Room enough, whatever the machine has left."""
+    monkeypatch.setattr(memory, "_room", lambda _: True)
+
+
 ALONE = f"""
 import resource, torch
+from autodidact.model import memory
 from autodidact.model.memory import keeping_memory
+
+memory._room = lambda processes: True
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -48,7 +57,7 @@ def test_a_tensor_in_memory_that_was_kept_costs_no_page_faults_and_the_next_ones
     assert after > usual / 2
 
 
-def test_what_was_kept_is_given_back() -> None:
+def test_what_was_kept_is_given_back(room: None) -> None:
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
@@ -59,7 +68,7 @@ def test_what_was_kept_is_given_back() -> None:
     assert inside - resident() > 3 * LARGE
 
 
-def test_memory_is_kept_until_the_outermost_block_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_is_kept_until_the_outermost_block_ends(room: None, monkeypatch: pytest.MonkeyPatch) -> None:
     told = list[bool]()
     monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: told.append(trim))
     with keeping_memory():
@@ -92,6 +101,14 @@ def test_what_is_free_is_less_than_the_machine_has() -> None:
     assert 0 < memory._free() < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
+def test_what_a_process_took_at_most_is_its_own_and_not_that_of_the_one_that_started_it() -> None:
+    torch.ones(2**28)
+    assert memory._highest() > 2**30
+    program = "from autodidact.model import memory; print(memory._highest())"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert 2**20 < int(told) < 2**30
+
+
 @pytest.mark.parametrize("name", memory.THEIRS)
 def test_what_the_environment_says_of_the_c_library_is_left_alone(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory._library.__wrapped__() is not None
@@ -99,7 +116,7 @@ def test_what_the_environment_says_of_the_c_library_is_left_alone(name: str, mon
     assert memory._library.__wrapped__() is None
 
 
-def test_what_lies_free_is_given_back_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_lies_free_is_given_back_now_and_then(room: None, monkeypatch: pytest.MonkeyPatch) -> None:
     told = list[tuple[int, bool]]()
     monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: told.append((len(bounds), trim)))
     with keeping_memory() as keep:
@@ -108,7 +125,7 @@ def test_what_lies_free_is_given_back_now_and_then(monkeypatch: pytest.MonkeyPat
     assert told == [(2, False), (0, True), (0, True), (3, True)]
 
 
-def test_a_failure_inside_gives_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_inside_gives_memory_back(room: None, monkeypatch: pytest.MonkeyPatch) -> None:
     told = list[bool]()
     monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: told.append(trim))
     with pytest.raises(KeyError), keeping_memory() as keep:
@@ -145,7 +162,7 @@ def test_a_container_or_a_job_may_take_what_it_was_given(
     assert memory_limit() == (limit or machine)
 
 
-def test_embedding_keeps_memory_after_its_first_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_embedding_keeps_memory_after_its_first_batch(room: None, monkeypatch: pytest.MonkeyPatch) -> None:
     told = list[tuple[int, bool]]()
     seen = list[int]()
     monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: told.append((len(seen), trim)))

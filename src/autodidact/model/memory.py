@@ -111,15 +111,18 @@ def _room(processes: int) -> bool:
 
 def _free() -> int:
     """Bytes of the machine that nobody holds for good."""
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), 0)
+    return _told("meminfo", "MemAvailable:", 0)
 
 
 def _highest() -> int:
-    """Bytes that this process had in memory at most."""
-    import resource
+    """Bytes that this program had in memory at most, without what the one that started it had."""
+    return _told("self/status", "VmHWM:", sys.maxsize)
 
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+def _told(file: str, name: str, otherwise: int) -> int:
+    """Bytes that a line of the kernel's gives in KiB."""
+    lines = (Path("/proc") / file).read_text().splitlines()
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name)), otherwise)
 
 
 def _set(bounds: tuple[tuple[int, int], ...], trim: bool = False) -> None:
