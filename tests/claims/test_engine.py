@@ -264,6 +264,18 @@ def test_a_result_names_as_known_only_the_seeds_that_it_reports(tmp_path):
     assert "known" not in none
 
 
+def test_a_result_of_which_all_is_known_stays_one_of_where_it_was_made(tmp_path):
+    three = judged(claim(), tmp_path / "there", seeds=3)
+    elsewhere = three | {"machine": "abacus", "accelerator": "sliding beads", "versions": {"beads": "10"}}
+    (tmp_path / "three.json").write_text(json.dumps(elsewhere))
+    again = judged(claim(), tmp_path / "here", seeds=3, known=tmp_path / "three.json")
+    for name in ("seeds", "machine", "accelerator", "versions"):
+        assert again[name] == elsewhere[name]
+    assert "known" not in again
+    more = judged(claim(), tmp_path / "here", seeds=4, known=tmp_path / "three.json")
+    assert more["known"]["machine"] == "abacus" != more["machine"]
+
+
 def test_the_seconds_of_a_known_result_are_counted_once(tmp_path):
     three = judged(claim(), tmp_path / "there", seeds=3, json=tmp_path / "three.json")
     again = judged(claim(), tmp_path / "here", seeds=3, known=tmp_path / "three.json")

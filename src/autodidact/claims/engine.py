@@ -92,6 +92,7 @@ def run_claim(
         (mean, low, high), margin, direction, verdict, seeds, tuning_seeds, seconds, versions; also scale, budget,
         statements (each with its own values, interval and verdict), figures, curves, settings (what was frozen, with
         its hash) and notes; "known" where a known result was extended: its seeds, and on what machine it was made.
+        Where all is known, machine and versions stay those of the known result.
 
     Raises
     ------
@@ -200,7 +201,9 @@ def _run(work_force: _Work, reported: list[int], tune: bool, known: Path | None)
     by_seed, spent = work_force.figures(frozen["settings"], reported, "seeds")
     result = _judged(claim, scale, reported, by_seed, frozen)
     if before is not None and (shared := sorted(set(before["seeds"]) & set(reported))):
-        result["known"] = {key: before[key] for key in ORIGIN if key in before} | {"seeds": shared}
+        origin = {key: before[key] for key in ORIGIN if key in before} | {"seeds": shared}
+        # Where nothing was worked on here, the result stays one of where it was.
+        result |= origin if work_force.knows(frozen["settings"], reported) else {"known": origin}
     result["seconds"] = round(spent, 1)
     result["wall_seconds"] = round(time.monotonic() - started, 1)
     return result
@@ -334,12 +337,21 @@ class _Work:
     ) -> tuple[list[Figures], float]:
         """Figures of the arms, by seed, and the seconds of work behind them."""
         arms = [self.claim.arms_on(place) for place in range(len(seeds))]
-        self.do([(arm, settings[arm], seed) for seed, on in zip(seeds, arms, strict=True) for arm in on], title)
+        self.do(self._cells(settings, seeds), title)
         by_seed = [
             {arm: self.read(arm, settings[arm], seed) for arm in on} for seed, on in zip(seeds, arms, strict=True)
         ]
         spent = sum(figures.pop(SECONDS) for arms in by_seed for figures in arms.values())
         return list(by_seed), spent
+
+    def knows(self, settings: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]) -> bool:
+        """Whether all figures of the arms come from a result that was taken."""
+        return all(self._path(*cell) in self.known for cell in self._cells(settings, seeds))
+
+    def _cells(
+        self, settings: Mapping[str, Mapping[str, Any]], seeds: Sequence[int]
+    ) -> list[tuple[str, Mapping[str, Any], int]]:
+        return [(arm, settings[arm], seed) for k, seed in enumerate(seeds) for arm in self.claim.arms_on(k)]
 
     def take(self, result: Mapping[str, Any]) -> dict[str, Any]:
         """Take figures from a result of the same experiment as if they had been worked on here; its frozen settings."""

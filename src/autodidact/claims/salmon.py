@@ -240,7 +240,7 @@ CLAIM = Claim(
             },
             "base": {
                 "documents": 40_000,
-                "steps": 2_000,
+                "steps": 8_000,
                 "batch": 64,
                 "lr": 3e-3,
                 "width": 64,
@@ -249,7 +249,7 @@ CLAIM = Claim(
                 "context": 48,
             },
             "judge": {"sharp": 2.0, "bias": 1.5, "noise": 0.15},
-            "pairs": 6_000,
+            "pairs": 18_000,
             "passes": 4,
             "most": 3,
             "reward": {"epochs": 4, "batch": 32, "lr": 1e-3},
@@ -363,6 +363,15 @@ CLAIM = Claim(
             unit="standard deviations",
         ),
         Statement(
+            "nor anywhere else",
+            "the greatest change of the three traits, either way, where the reward model is told no principles",
+            lambda f: max(abs(f["not told"][trait]) for trait in ("C", "S", "V")),
+            margin=1.0,
+            direction="below",
+            role="control",
+            unit="standard deviations",
+        ),
+        Statement(
             "a hack appears",
             "percent of answers with an exclamation after training for relevance, minus before",
             lambda f: f["relevant"]["hype"] - f["start"]["hype"],
@@ -397,5 +406,17 @@ CLAIM = Claim(
             role="guard",
             unit="percent",
         ),
+    ),
+    notes=(
+        "The judge is scripted: it knows the truth, likes the first place and turns 15 % of its verdicts around. The "
+        "sheet's is a small model trained to compare.",
+        "On the tuning seed the base and the number of pairs were raised, 2,000 to 8,000 updates and 6,000 to 18,000 "
+        "pairs, because the reward model did not tell order, repetition and variety; a higher rate, more passes and a "
+        "wider base that learns for 4,000 updates were tried too. All arms take what was chosen.",
+        "Neither this base nor any other that was tried learns to see whether an answer holds the prompt's symbol; it "
+        "goes by what comes along with that. Of the eight principles relevance is the one that the reward model is "
+        "hardly told, and nothing draws a policy that is trained for relevance to exclamations.",
+        "'nor anywhere else' was added when three seeds were done: the control before it cannot fail, for one policy "
+        "does not get shorter and longer at once. Its margin is that of the main statement.",
     ),
 )
