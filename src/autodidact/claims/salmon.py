@@ -413,9 +413,10 @@ CLAIM = Claim(
         "On the tuning seed the base and the number of pairs were raised, 2,000 to 8,000 updates and 6,000 to 18,000 "
         "pairs, because the reward model did not tell order, repetition and variety; a higher rate, more passes and a "
         "wider base that learns for 4,000 updates were tried too. All arms take what was chosen.",
-        "Neither this base nor any other that was tried learns to see whether an answer holds the prompt's symbol; it "
-        "goes by what comes along with that. Of the eight principles relevance is the one that the reward model is "
-        "hardly told, and nothing draws a policy that is trained for relevance to exclamations.",
+        "Neither this base nor any other that was tried learns to see whether an answer holds the prompt's symbol. "
+        "Asked for relevance, the reward model of three seeds of five goes by the exclamation that comes along with "
+        "it: the policy exclaims in nine answers of ten and becomes no more relevant, and a principle against that, "
+        "told to the same reward model, takes it to one in a hundred. In the two other seeds there is no such hack.",
         "'nor anywhere else' was added when three seeds were done: the control before it cannot fail, for one policy "
         "does not get shorter and longer at once. Its margin is that of the main statement.",
     ),
