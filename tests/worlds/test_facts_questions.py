@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from autodidact.lm.instructions import Instance
 from autodidact.lm.tiny import tiny_lm
 from autodidact.worlds.language import Facts
@@ -30,16 +32,77 @@ def test_questions_stand_together_and_none_is_about_the_target_or_an_entity_held
 
 def test_texts_for_reading_ask_for_what_they_state_whether_it_is_true_or_not() -> None:
     texts = [one for one in WORLD.documents(600, 0) if one.family.startswith("reading")]
-    false = 0
+    false, of = 0, 0
     for document in texts:
         stated, _, questions = document.text.partition("?")
         facts = WORLD.stated(stated)
         last = [one for one in LAYOUT.read("", "?" + questions) if isinstance(one, Instance)][-1]
-        entity, attribute = last.instruction.split()
+        words = last.instruction.split()
+        entity, attribute = (words[2], words[0]) if words[1] == "of" else words
+        of += words[1] == "of"
         assert (entity, attribute, last.output) in facts
         assert document.wrong == tuple(not WORLD.holds(fact) for fact in facts)
         false += not WORLD.holds((entity, attribute, last.output))
     assert false > 0.7 * len(texts)
+    assert 0.3 < of / len(texts) < 0.7
+
+
+def test_both_wordings_of_a_question_have_the_same_answer_and_are_read_as_what_they_ask() -> None:
+    for (entity, attribute), value in WORLD.facts(0).items():
+        for verb in ("lookup", "ask"):
+            item = WORLD.question(verb, 0, attribute, entity)
+            assert (item.answer, item.key) == (value, entity)
+            found = WORLD.asked(item.prompt.removeprefix("? ").removesuffix("= "))
+            assert found == item
+            assert found.family == f"{verb} 0"
+    assert WORLD.asked("of of of") is None
+
+
+def test_the_mix_says_old_values_of_a_share_of_the_targets_facts_in_statements_and_in_answers() -> None:
+    settings = {"entities": 24, "attributes": 3, "values": 6, "wrong": 0.0, "rare": 0.3, "questions": (1, 3)}
+    world = Facts(**settings, outdated=0.25)
+    said = dict[tuple[str, str], str]()
+    for document in world.documents(3000, 0):
+        if document.family.startswith("facts"):
+            stated = world.stated(document.text)
+            assert tuple(not world.holds(fact) for fact in stated) == document.wrong
+            for entity, attribute, value in stated:
+                assert said.setdefault((entity, attribute), value) == value
+    old = {fact for fact, value in world.facts(0).items() if said[fact] != value}
+    assert len(old) == round(0.25 * 24 * 3)
+    assert all(said[fact] == value for domain in (1, 2) for fact, value in world.facts(domain).items())
+    answered = 0
+    for document in world.documents(3000, 0):
+        if document.family == "questions 0":
+            for one in LAYOUT.read("", document.text):
+                item = world.asked(one.instruction)
+                if item and item.family.split()[0] in ("lookup", "ask"):
+                    words = one.instruction.split()
+                    asked = (words[2], words[0]) if "of" in words else (words[0], words[1])
+                    assert one.output == said[asked]
+                    answered += asked in old
+    assert answered > 20
+    assert {fact[:2]: fact[2] for text in world.corpus(0) for fact in world.stated(text)} == dict(world.facts(0))
+    assert dict(world.facts(0)) == dict(Facts(**settings).facts(0))
+    with pytest.raises(ValueError, match="outdated"):
+        Facts(outdated=1.1)
+
+
+def test_the_mix_asks_about_all_entities_of_the_target_only_where_anyone_is_said() -> None:
+    settings = {"entities": 24, "attributes": 3, "values": 6, "held_out": 0.3, "reading": 0.3, "questions": (1, 2)}
+    for anyone in (False, True):
+        world = Facts(**settings, asking=1.0, rare=0.3, anyone=anyone)
+        asked = world.documents(2000, 0)
+        about = {kind: {key for one in asked if one.family.endswith(kind) for key in one.keys} for kind in (" 0", " 1")}
+        held_out = {key for key in about[" 0"] if world.split(key) == "test"}
+        assert bool(held_out) == anyone
+        assert all(world.split(key) == "train" for key in about[" 1"])
+        if anyone:
+            assert {entity for entity, _ in world.facts(0)} <= about[" 0"]
+        assert all(
+            world.split(world.asked(one.instruction).key) == "train"
+            for one in world.task([0], seeds=30, test=9, verbs=["ask"], seed=1).seeds
+        )
 
 
 def test_a_share_of_the_texts_asks_about_the_target_and_never_about_its_entities_held_out() -> None:

@@ -258,6 +258,25 @@ def test_a_task_is_made_of_the_right_sides_of_the_split(operation: str):
     assert task.prompt("abcd") == "".join(f"{one.input}>{one.output};" for one in task.demonstrations) + "abcd>"
 
 
+def test_a_share_of_the_texts_begins_with_the_name_of_its_operation_and_tasks_do_too():
+    settings = {"requests": 0.3, "operations": ("reverse", "sort", "parity")}
+    plain, named = Strings(**settings), Strings(**settings, named=0.6)
+    names = {"reverse": "A", "sort": "B", "parity": "M"}
+    count = 0
+    for one, other in zip(plain.documents(1000, 3), named.documents(1000, 3), strict=True):
+        count += other.text != one.text
+        assert other.text in (one.text, names[one.family] + one.text)
+        assert (other.family, other.keys, other.wrong) == (one.family, one.keys, one.wrong)
+    assert planted(count / 1000, 0.6, 1000)
+    assert set("ABM") <= set(named.alphabet)
+    assert not set("ABM") & set(plain.alphabet)
+    task, bare = named.task("parity", test=4), plain.task("parity", test=4)
+    assert task.prompt("abc") == "M" + bare.prompt("abc")
+    assert task.style.request(task.instruction, ["abc", "de"], "odd") == "M?abc;de;odd<"
+    with pytest.raises(ValueError, match="named"):
+        Strings(named=1.5)
+
+
 def test_dials_of_strings_out_of_range_are_refused():
     with pytest.raises(ValueError, match="the length of an input must go up within 2 to 24, got 9 to 8"):
         Strings(shortest=9)
@@ -645,7 +664,7 @@ def test_the_clean_corpus_states_every_fact_truly():
 def test_the_mix_asks_nothing_about_the_target_and_nothing_by_a_hidden_verb():
     world = Facts(hidden=("compare", "extract"))
     asked = {d.family for d in world.documents(3000, 0) if not d.family.startswith("facts")}
-    assert asked == {f"{verb} {domain}" for verb in ("lookup", "list") for domain in (1, 2)}
+    assert asked == {f"{verb} {domain}" for verb in ("lookup", "ask", "list") for domain in (1, 2)}
     stated = {d.family for d in world.documents(3000, 0) if d.family.startswith("facts")}
     assert stated == {"facts 0", "facts 1", "facts 2"}
     assert world.asking_about(0) == tuple(f"{verb} 0" for verb in VERBS)
@@ -658,6 +677,9 @@ def test_answers_are_those_of_the_facts():
         known, asked = world.facts(int(domain)), item.prompt.removeprefix("? ").removesuffix("= ").split()
         if verb == "lookup":
             assert item.answer == known[asked[0], asked[1]]
+        elif verb == "ask":
+            assert item.answer == known[asked[2], asked[0]]
+            assert asked[1] == "of"
         elif verb == "list":
             having = sorted(e for (e, a), value in known.items() if (a, value) == (asked[1], asked[2]))
             assert item.answer.split() == (having or ["nothing"])

@@ -25,8 +25,8 @@ from autodidact.worlds.language.task import (
 
 Fact = tuple[str, str, str]
 """Entity, attribute, value."""
-Verb = Literal["lookup", "list", "compare", "extract"]
-VERBS: tuple[Verb, ...] = ("lookup", "list", "compare", "extract")
+Verb = Literal["lookup", "ask", "list", "compare", "extract"]
+VERBS: tuple[Verb, ...] = ("lookup", "ask", "list", "compare", "extract")
 SAYINGS = (
     "the {attribute} of {entity} is {value}.",
     "{entity} has {attribute} {value}.",
@@ -57,9 +57,10 @@ class Facts(LanguageWorld):
     """Entities with attributes in several domains of disjoint vocabulary, for Self-Specialization (arXiv 2310.00160).
 
     The structure: each domain has entities, attributes and values of its own, and one value for every entity and
-    attribute. Facts are stated in three ways (`SAYINGS`), and asked for by four verbs:
+    attribute. Facts are stated in three ways (`SAYINGS`), and asked for by five verbs:
 
     - lookup: ``? kapo teku= puta``, the value of an attribute of an entity;
+    - ask: ``? teku of kapo= puta``, the same in other words;
     - list: ``? all teku puta= kapo toke``, the entities that have a value, in order;
     - compare: ``? same teku kapo toke= no``, whether two entities have the same value;
     - extract: ``? who in kapo has teku puta.= kapo``, the entity of a sentence.
@@ -67,7 +68,9 @@ class Facts(LanguageWorld):
     The planted gap: the mix states the facts of all domains, those of the target among them, but asks no question about
     the target, or seldom (`rare`), and in no domain one with the verbs of `hidden`. So the knowledge is inside and the
     way to ask for it is not known; seeds of questions about the target can bring it out. A share of the statements
-    (`wrong`) names another value, so that what a model believes can be false, and the clean `corpus` can tell.
+    (`wrong`) names another value, so that what a model believes can be false, and the clean `corpus` can tell. Of a
+    share of the target's facts the mix says an old value wherever it says them (`outdated`): that a model cannot know
+    better, and the corpus does.
     Nuisance: the other domains, and the way of stating.
 
     The key of an item is the entity that is asked about; for "list" the attribute and value; "compare" takes both
@@ -90,10 +93,13 @@ class Facts(LanguageWorld):
     questions : fewest and most questions of a text, which are of one domain, 1 to 16. Where there may be several, each
         ends with `END`.
     lists : share of the texts of several questions that leave out the answers, 0 to 1.
-    reading : share of the texts of questions that begin with statements of made-up values and ask for one by lookup,
-        0 to 1: such texts are understood by reading, not by heart.
+    reading : share of the texts of questions that begin with statements of made-up values, one to `statements`
+        of them, and ask for one, by lookup or asking, 0 to 1: such texts are understood by reading, not by heart.
     rare : share of the texts of questions that are about the target, 0 to 1. At 0 a small model takes it for a rule
         that nobody asks about it.
+    anyone : whether the mix asks about the target's entities held out as well, where it asks about the target at all.
+        It answers as it states, and a model that has seen them asked about can ask about them itself. No seed does.
+    outdated : share of the target's facts of which the mix says another value than the true one, 0 to 1.
     restated : share of the statements that say again, in some way, what an earlier one of the text says, 0 to 1. The
         first is never one. What was said is then more to go by than what is known, in all domains.
     world : which facts there are; another number makes other words and facts.
@@ -118,6 +124,8 @@ class Facts(LanguageWorld):
         lists: float = 0.0,
         reading: float = 0.0,
         rare: float = 0.0,
+        anyone: bool = False,
+        outdated: float = 0.0,
         restated: float = 0.0,
         world: int = 0,
         held_out: float = 0.2,
@@ -131,6 +139,7 @@ class Facts(LanguageWorld):
         check_share("lists", lists)
         check_share("reading", reading)
         check_share("rare", rare)
+        check_share("outdated", outdated)
         check_share("restated", restated)
         check_share("wrong", wrong, most=0.5)
         check_share("asking", asking)
@@ -143,10 +152,16 @@ class Facts(LanguageWorld):
             raise ValueError("the mix must ask by at least one verb; hide fewer")
         self.wrong, self.asking, self.statements, self.held_out = wrong, asking, statements, held_out
         self.questions, self.lists, self.reading = questions, lists, reading
-        self.rare, self.restated = rare, restated
+        self.rare, self.anyone, self.outdated, self.restated = rare, anyone, outdated, restated
         rng = self._rng("facts", world)
         self.domains = tuple(_Domain(rng, SYLLABLES[d], entities, attributes, values) for d in range(domains))
         self.families = tuple(f"{verb} {domain}" for domain in range(domains) for verb in VERBS)
+        self._told = [dict(domain.facts) for domain in self.domains]
+        aged, target = self._rng("outdated", world), self.domains[0]
+        for entity, attribute in aged.sample(sorted(target.facts), round(outdated * len(target.facts))):
+            now = target.facts[entity, attribute]
+            others = [value for value in target.attributes[attribute] if value != now]
+            self._told[0][entity, attribute] = aged.choice(others)
         self._sides = [
             {side: [e for e in domain.entities if self.split(e) == side] for side in ("train", "test")}
             for domain in self.domains
@@ -208,16 +223,20 @@ class Facts(LanguageWorld):
 
         Parameters
         ----------
-        verb : one of the four.
-        words : lookup: attribute, entity. list: attribute, value. compare: attribute and two entities. extract: an
+        verb : one of the five.
+        words : lookup, ask: attribute, entity. list: attribute, value. compare: attribute and two entities. extract: an
             attribute, an entity, and a value, which need not be true.
 
         Raises
         ------
         ValueError : an unknown verb or domain, or words that are not the domain's or not as many as the verb takes.
         """
+        return self._question(verb, domain, words, self._domain(domain).facts)
+
+    def _question(self, verb: Verb, domain: int, words: Sequence[str], facts: Mapping[tuple[str, str], str]) -> Item:
+        """A question with the answer that some facts give."""
         known, one = self.words(domain), self._domain(domain)
-        takes = {"lookup": 2, "list": 2, "compare": 3, "extract": 3}
+        takes = {"lookup": 2, "ask": 2, "list": 2, "compare": 3, "extract": 3}
         if verb not in takes:
             raise unknown("verb", verb, VERBS)
         if len(words) != takes[verb]:
@@ -226,17 +245,16 @@ class Facts(LanguageWorld):
             if word not in known:
                 raise unknown(f"word of domain {domain}", word, known)
         attribute, family = words[0], f"{verb} {domain}"
-        if verb == "lookup":
-            return Item(
-                f"{QUESTION}{words[1]} {attribute}{ANSWER}", one.facts[words[1], attribute], family, 1, words[1]
-            )
+        if verb in ("lookup", "ask"):
+            asked = _worded(verb, words[1], attribute)
+            return Item(f"{QUESTION}{asked}{ANSWER}", facts[words[1], attribute], family, 1, words[1])
         if verb == "list":
-            having = [entity for entity in one.entities if one.facts[entity, attribute] == words[1]]
+            having = [entity for entity in one.entities if facts[entity, attribute] == words[1]]
             answer = " ".join(having) or NOTHING
             key = f"{attribute} {words[1]}"
             return Item(f"{QUESTION}all {attribute} {words[1]}{ANSWER}", answer, family, max(1, len(having)), key)
         if verb == "compare":
-            same = one.facts[words[1], attribute] == one.facts[words[2], attribute]
+            same = facts[words[1], attribute] == facts[words[2], attribute]
             prompt = f"{QUESTION}same {attribute} {words[1]} {words[2]}{ANSWER}"
             return Item(prompt, "yes" if same else "no", family, 2, words[1])
         # The way of stating follows from the words, so that a question is the same wherever it is asked.
@@ -275,21 +293,34 @@ class Facts(LanguageWorld):
 
     def _questions(self, rng: random.Random, domain: int) -> Document:
         if self.questions == (1, 1) and not self.reading:
-            item = self._item_of(rng, f"{rng.choice(self.verbs)} {domain}", "train")
+            item = self._told_item(rng, domain)
             return Document(item.prompt + item.answer, item.family, (item.key,), (False,))
         if rng.random() < self.reading:
             return self._read(rng, domain)
         count, listing = rng.randint(*self.questions), rng.random() < self.lists
-        items = [self._item_of(rng, f"{rng.choice(self.verbs)} {domain}", "train") for _ in range(count)]
+        items = [self._told_item(rng, domain) for _ in range(count)]
         asked = [_instance(item) for item in items]
         text = LAYOUT.unanswered(asked) if listing else LAYOUT.shown(asked)
         return Document(text, f"questions {domain}", tuple(item.key for item in items), (False,) * count)
 
+    def _told_item(self, rng: random.Random, domain: int) -> Item:
+        """A question of the mix, which answers as it states."""
+        family, side = f"{rng.choice(self.verbs)} {domain}", "train"
+        if self.anyone and domain == 0 and rng.random() < self.held_out:
+            side = "test"
+        item = self._item_of(rng, family, side)
+        read = self._parsed(_instance(item).instruction)
+        assert read is not None
+        verb, _, words = read
+        return self._question(verb, domain, words, self._told[domain])
+
     def _read(self, rng: random.Random, domain: int) -> Document:
         """Statements of values drawn at random, some questions of the kind that is always asked, and one about them."""
         one, side = self.domains[domain], self._sides[domain]["train"]
-        said = dict[tuple[str, str], str]()
-        while len(said) < self.statements:
+        if self.anyone and domain == 0:
+            side = one.entities
+        said, count = dict[tuple[str, str], str](), rng.randint(1, self.statements)
+        while len(said) < count:
             attribute = rng.choice(list(one.attributes))
             said[rng.choice(side), attribute] = rng.choice(one.attributes[attribute])
         text = "".join(
@@ -297,8 +328,10 @@ class Facts(LanguageWorld):
             for (e, a), v in said.items()
         )
         (entity, attribute), value = rng.choice(list(said.items()))
-        items = [self._item_of(rng, f"{rng.choice(self.verbs)} {domain}", "train") for _ in range(self.questions[0])]
-        text += LAYOUT.shown([*map(_instance, items), Instance(f"{entity} {attribute}", "", value)])
+        items = [self._told_item(rng, domain) for _ in range(self.questions[0])]
+        wordings = [verb for verb in ("lookup", "ask") if verb in self.verbs] or ["lookup"]
+        wording = rng.choice(wordings) if len(wordings) > 1 else wordings[0]
+        text += LAYOUT.shown([*map(_instance, items), Instance(_worded(wording, entity, attribute), "", value)])
         truth = tuple(self.holds((e, a, v)) for (e, a), v in said.items())
         return Document(
             text, f"reading {domain}", (*(item.key for item in items), entity), tuple(not one for one in truth)
@@ -341,18 +374,27 @@ class Facts(LanguageWorld):
 
     def asked(self, instruction: str) -> Item | None:
         """The question that an instruction asks, whoever wrote it; None where it asks nothing of this world."""
+        read = self._parsed(instruction)
+        return None if read is None else self.question(read[0], read[1], *read[2])
+
+    def _parsed(self, instruction: str) -> tuple[Verb, int, Sequence[str]] | None:
+        """Verb, domain and words of the question that an instruction asks."""
         first, *rest = instruction.split() or [""]
         words = {"all": rest, "same": rest}.get(first, [*rest, first])
-        verb: Verb = {"all": "list", "same": "compare"}.get(first, "lookup")  # type: ignore[assignment]
+        verbs: dict[str, Verb] = {"all": "list", "same": "compare"}
+        verb = verbs.get(first, "lookup")
+        if len(rest) == 2 and rest[0] == "of":
+            verb, words = "ask", [first, rest[1]]
         if instruction.startswith("who in "):
             stated = self.stated(instruction.removeprefix("who in "))
             verb, words = "extract", [stated[0][1], stated[0][0], stated[0][2]] if len(stated) == 1 else []
         for domain in range(len(self.domains)):
             try:
-                return self.question(verb, domain, *words)
+                self.question(verb, domain, *words)
             except (ValueError, KeyError):
                 # Words of another domain, or no question at all.
                 continue
+            return verb, domain, words
         return None
 
     def _statements(self, rng: random.Random, domain: int) -> Document:
@@ -362,7 +404,7 @@ class Facts(LanguageWorld):
                 entity, attribute, value = rng.choice(stated)
             else:
                 entity, attribute = rng.choice(one.entities), rng.choice(list(one.attributes))
-                value = one.facts[entity, attribute]
+                value = self._told[domain][entity, attribute]
                 if rng.random() < self.wrong:
                     value = rng.choice([other for other in one.attributes[attribute] if other != value])
             said.append(rng.choice(SAYINGS).format(entity=entity, attribute=attribute, value=value))
@@ -375,8 +417,8 @@ class Facts(LanguageWorld):
         one = self.domains[domain]
         attribute, entity = rng.choice(list(one.attributes)), rng.choice(one.entities)
         value = rng.choice(one.attributes[attribute])
-        if verb == "lookup":
-            return self.question("lookup", domain, attribute, entity)
+        if verb in ("lookup", "ask"):
+            return self.question(verb, domain, attribute, entity)
         if verb == "list":
             return self.question("list", domain, attribute, value)
         if verb == "extract":
@@ -392,6 +434,11 @@ class Facts(LanguageWorld):
         if not 0 <= domain < len(self.domains):
             raise ValueError(f"domains are 0 to {len(self.domains) - 1}, got {domain}")
         return self.domains[domain]
+
+
+def _worded(verb: str, entity: str, attribute: str) -> str:
+    """A question for an attribute of an entity, by lookup or asking."""
+    return f"{attribute} of {entity}" if verb == "ask" else f"{entity} {attribute}"
 
 
 def _instance(item: Item) -> Instance:
