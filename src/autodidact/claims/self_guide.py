@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
+from json import dumps, loads
 from typing import Any, Literal
 
 import numpy as np
 
-from autodidact.claims.bases import base_lm
+from autodidact.claims.bases import learning_lm
 from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.engine import default_cache
 from autodidact.data import Store
@@ -25,7 +27,11 @@ from autodidact.training import Settings, train
 from autodidact.worlds.language.strings import OPERATIONS, Strings
 
 Way = Literal["few-shot", "votes", "demonstrations", "self-guide", "unfiltered", "in context", "oracle", "shuffled"]
-TASKS = ("reverse", "rotate_1", "swap_ends", "first_two", "last_two", "parity")
+TASKS = ("reverse", "double_each", "drop_vowels", "first_two", "majority", "parity")
+"""Which of them is meant can be seen from most pairs."""
+LOOKED_AT = (4, 25)
+"""By how many prompts of each operation, and inputs to each, it is seen whether a base has learned enough. The inputs
+are of those that its texts hold, and nothing is reported of them."""
 
 
 def run(
@@ -39,30 +45,32 @@ def run(
     room: tuple[float, float],
     rounds: int,
     votes: int,
+    min_share: float,
     epochs: int,
     batch: int,
 ) -> dict[str, float]:
     """What one way makes of a model, over the world's operations.
 
     ``right`` is the mean percent of test inputs answered right, over the operations of which the model answers so many
-    right before that there is `room`; ``before`` that percent, ``tasks`` their number; ``validation`` the same as
-    ``right`` on other inputs. ``true`` is the percent of the outputs learned from that are right, ``kept`` their number
-    a task; ``empty`` and ``copied`` are percents of the answers.
+    right before, of other inputs, that there is `room`; ``before`` that percent of the test inputs, ``tasks`` their
+    number; ``validation`` the same as ``right`` on the other inputs. ``true`` is the percent of the outputs learned
+    from that are right, ``kept`` their number a task; ``empty`` and ``copied`` are percents of the answers.
     """
     strings = Strings(**world)
-    lm = base_lm(strings, default_cache().parent / "bases", seed=seed, dials=world, **base)
+    lm = _base(strings, world, base, seed)
     # As long as the mix's longest lists of inputs of middling length: after more inputs, a base writes none.
     longest_prompt = strings.pairs[1] * (strings.shortest + strings.longest + 2) // 2
     rows = []
     for operation in strings.families:
         task = strings.task(operation, test=2 * test, seed=seed)
         halves = [replace(task, test=task.test[:test]), replace(task, test=task.test[test:])]
-        before = 100 * judged(halves[0], _answers(lm, halves[0]))["right"]
-        if not room[0] <= before <= room[1]:
+        first = _answers(lm, task)
+        if not room[0] <= 100 * judged(halves[1], first[test:])["right"] <= room[1]:
             continue
-        said, learned = _made(
-            way, lm, task, operation, Learning(lr, epochs, batch, seed), rounds, votes, longest_prompt
-        )
+        before = 100 * judged(halves[0], first[:test])["right"]
+        method = {"rounds": rounds, "votes": votes, "min_share": min_share, "longest_prompt": longest_prompt}
+        asked = dumps({"world": world, "base": base, "method": method, "test": 2 * test}, sort_keys=True)
+        said, learned = _made(way, lm, task, operation, Learning(lr, epochs, batch, seed), asked)
         found, other = judged(halves[0], said[:test]), judged(halves[1], said[test:])
         truth = OPERATIONS[operation].apply
         true = [task.right(output, truth(given)) for given, output in learned]
@@ -81,6 +89,26 @@ def run(
         return dict.fromkeys(("right", "validation", "before", "true", "kept", "empty", "copied", "tasks"), 0.0)
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
     return {**means, "tasks": float(len(rows))}
+
+
+def _base(strings: Strings, world: Mapping[str, Any], base: Mapping[str, Any], seed: int) -> LocalLM:
+    """A model that takes most examples for what they are: trained until it answers so many inputs right, no further.
+
+    Before that its answers follow another operation nearly as often, and what it agrees with itself about does too.
+    """
+    prompts, inputs = LOOKED_AT
+    tasks = []
+    for operation in strings.families:
+        for number in range(prompts):
+            task = strings.task(operation, inputs=inputs, test=1, seed=seed + 1 + number)
+            told = [Demonstration(given, OPERATIONS[operation].apply(given)) for given in task.inputs]
+            tasks.append(replace(task, test=tuple(told)))
+
+    def right(lm: LocalLM) -> float:
+        return float(np.mean([judged(task, _answers(lm, task))["right"] for task in tasks]))
+
+    folder = default_cache().parent / "bases"
+    return learning_lm(strings, folder, right=right, goes_on=True, seed=seed, dials=world, **base)
 
 
 class Learning:
@@ -109,21 +137,22 @@ class Learning:
 
 
 def _made(
-    way: Way, lm: LocalLM, task: Task, operation: str, learn: Learning, rounds: int, votes: int, longest_prompt: int
+    way: Way, lm: LocalLM, task: Task, operation: str, learn: Learning, asked: str
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """Answers to the test inputs, and the pairs that were learned from or shown."""
     demonstrations = [(one.input, one.output) for one in task.demonstrations]
     if way == "few-shot":
         return _answers(lm, task), demonstrations
     if way == "votes":
+        stop, n = task.style.stop, loads(asked)["method"]["votes"]
         drawn = lm.generate(
             [task.prompt(one.input) for one in task.test],
-            Sampling(n=votes, max_tokens=task.max_tokens, temperature=0.7, stop=task.style.stop, seed=learn.seed),
+            Sampling(n=n, max_tokens=task.max_tokens, temperature=0.7, stop=stop, seed=learn.seed),
         )
         return [vote([one.text.strip() for one in found]) or "" for found in drawn], demonstrations
     if way == "demonstrations":
         return _answers(learn(lm, task, demonstrations), task), demonstrations
-    pairs = _self_made(lm, task, learn.seed, rounds, votes, longest_prompt, filtered=way != "unfiltered")
+    pairs = list(_self_made(asked, operation, learn.seed, filtered=way != "unfiltered"))
     if not pairs:
         return _answers(lm, task), []
     if way == "oracle":
@@ -137,25 +166,25 @@ def _made(
     return _answers(learn(lm, task, pairs), task), pairs
 
 
-def _self_made(
-    lm: LocalLM, task: Task, seed: int, rounds: int, votes: int, longest_prompt: int, *, filtered: bool
-) -> list[tuple[str, str]]:
+@lru_cache(maxsize=4 * len(TASKS))
+def _self_made(asked: str, operation: str, seed: int, *, filtered: bool) -> tuple[tuple[str, str], ...]:
     """Pairs of input and output that the method writes; unfiltered with the first answer to every input."""
+    dials = loads(asked)
+    strings, settings = Strings(**dials["world"]), dials["method"]
+    lm = _base(strings, dials["world"], dials["base"], seed)
+    task = strings.task(operation, test=dials["test"], seed=seed)
     method = SelfGuide(
-        rounds=rounds,
-        votes=votes if filtered else 1,
-        min_share=0.3 if filtered else 1.0,
+        **{**settings, **({} if filtered else {"votes": 1, "min_share": 1.0})},
         input_length=None if filtered else False,
         output_length=None if filtered else False,
         filter_noise=False,
         noise=("ok ",) if filtered else (),
         vote_temperature=0.7,
-        longest_prompt=longest_prompt,
     )
     inputs, outputs = Store(name="inputs"), Store(name="outputs")
     method.synthesise(lm, task, inputs, seed)
     if not len(inputs):
-        return []
+        return ()
     method.annotate(lm, task, inputs, outputs, seed)
     by_id = dict(zip(inputs.ids.tolist(), inputs.column("input"), strict=True))
     pairs = examples_of(outputs) if len(outputs) else []
@@ -163,7 +192,7 @@ def _self_made(
     if task.labels and filtered:
         counts = [sum(said == task.completion(label) for _, said in found) for label in task.labels]
         found = balanced(found, task, seed)[0] if min(counts, default=0) else []
-    return [(given, task.style.output(completion)) for given, completion in found]
+    return tuple((given, task.style.output(completion)) for given, completion in found)
 
 
 def _answers(lm: LocalLM, task: Task) -> list[str]:
@@ -205,21 +234,24 @@ CLAIM = Claim(
     },
     scales={
         "laptop": {
-            "world": {"shortest": 3, "longest": 5, "pairs": (4, 10), "requests": 0.2, "operations": TASKS},
+            "world": {"shortest": 3, "longest": 8, "pairs": (4, 6), "requests": 0.2, "operations": TASKS},
             "base": {
                 "documents": 100_000,
-                "steps": 1_500,
-                "batch": 64,
-                "lr": 2e-3,
+                "enough": 0.85,
+                "every": 250,
+                "most": 10_000,
+                "batch": 32,
+                "lr": 3e-3,
                 "width": 64,
                 "depth": 3,
                 "heads": 4,
-                "context": 128,
+                "context": 192,
             },
             "test": 200,
             "room": (10.0, 95.0),
-            "rounds": 40,
+            "rounds": 80,
             "votes": 10,
+            "min_share": 0.6,
             "epochs": 3,
             "batch": 16,
         },
@@ -227,7 +259,9 @@ CLAIM = Claim(
             "world": {"shortest": 3, "longest": 8, "requests": 0.2},
             "base": {
                 "documents": 1_000_000,
-                "steps": 30_000,
+                "enough": 0.85,
+                "every": 500,
+                "most": 60_000,
                 "batch": 256,
                 "lr": 1e-3,
                 "width": 256,
@@ -239,6 +273,7 @@ CLAIM = Claim(
             "room": (10.0, 95.0),
             "rounds": 100,
             "votes": 10,
+            "min_share": 0.6,
             "epochs": 3,
             "batch": 16,
         },
@@ -246,7 +281,8 @@ CLAIM = Claim(
             "world": {"shortest": 3, "longest": 4, "requests": 0.3, "operations": ("first_two", "parity")},
             "base": {
                 "documents": 200,
-                "steps": 4,
+                "enough": 0.5,
+                "most": 4,
                 "batch": 16,
                 "lr": 3e-3,
                 "width": 16,
@@ -258,15 +294,17 @@ CLAIM = Claim(
             "room": (0.0, 100.0),
             "rounds": 2,
             "votes": 2,
+            "min_share": 0.3,
             "epochs": 1,
             "batch": 4,
         },
     },
     metric="right",
     budget="{rounds} rounds of 10 inputs, {votes} answers each, {epochs} passes over what is kept",
-    grid={"lr": [1e-4, 3e-4, 1e-3]},
+    grid={"lr": [3e-5, 1e-4, 3e-4, 1e-3]},
     tunes={"few-shot": "self-guide", "votes": "self-guide", "in context": "self-guide"},
     tuning_seeds=(1000,),
+    seeds=range(10, 15),
     statements=(
         Statement(
             "gain",
@@ -340,8 +378,13 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "It has no result. At the laptop's scale the base mistakes the operation itself of most tasks in a third or "
-        "more of its answers, and its votes agree on that: what is kept is right no more often than its answers are. "
-        "On the tuning seed training helps on the one task that the base does well. It must learn for longer.",
+        "It has no result yet. Tried on the tuning seed: six operations of which several look alike, a base of 6,000 "
+        "updates: it takes one operation for another by the input, its votes agree on that, and it learns it. "
+        "Operations that the texts name, so that none is taken for another, on longer strings: what it keeps is right "
+        "far more often than its answers are, and it learns nothing from that, nor from true answers. What so few "
+        "examples teach is which operation is meant, where it mostly knows already.",
+        "So the operations are ones of different outputs, and a base is trained until it is mostly right, which takes "
+        "some seeds longer than others. With 4,000 updates for all, seed 0 was tried and did not gain (its base took "
+        "one operation for another in half of its answers); it is not among the seeds reported.",
     ),
 )

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import Any, Literal, get_args
+from functools import lru_cache
+from json import dumps, loads
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from autodidact.claims.bases import base_lm, taught
+from autodidact.claims.bases import learning_lm, taught
 from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.engine import default_cache
 from autodidact.data import Store
@@ -24,12 +26,13 @@ from autodidact.recipes.improving import example_source
 from autodidact.recipes.self_specialize import Library, SelfSpecialize
 from autodidact.selection.bm25 import BM25
 from autodidact.selection.dense import Dense
-from autodidact.worlds.language.facts import VERBS, Facts, Verb
+from autodidact.worlds.language.facts import ANSWER, END, VERBS, Facts, Verb
 
 Way = Literal[
     "few-shot",
     "seeds",
     "generic",
+    "generic with texts",
     "no retrieval",
     "dense",
     "specialised",
@@ -39,12 +42,16 @@ Way = Literal[
     "all weights",
     "two adapters",
 ]
+GENERIC = ("generic", "generic with texts")
+"""With seeds of all domains."""
 RANKS = (2, 32)
 """Ranks of adapters beside that of the others."""
 FEW = 2
 """Seeds of the arms that stand beside the question."""
 SHOTS = (0, 1, 5)
-FIGURES = ("right", "across", "elsewhere", "false", "about", "kept", "empty", "copied", "own", "other")
+READ = 200
+"""Texts by which it is seen whether a base can read: made-up statements, and questions about them."""
+FIGURES = ("right", "validation", "across", "elsewhere", "false", "about", "kept", "empty", "copied", "own", "other")
 
 
 def run(
@@ -63,31 +70,28 @@ def run(
     batch: int,
     rank: int,
     lr: float,
-    lr_all: float,
 ) -> dict[str, float]:
-    """What one way makes of a model, in the domain that it was seldom or never asked about.
+    """What one way makes of a model, in the domain of which much that it has read is old.
 
-    ``right`` is the percent of questions about unseen entities that are answered right, by some verbs of the seeds,
-    ``across`` by verbs that no text and no seed asks by, ``elsewhere`` about another domain. Of the questions that the
-    model wrote itself, ``kept`` is the number, ``about`` the percent that are about the domain, and ``false`` the
-    percent of the answers to lookups that are no facts; ``empty`` and ``copied`` are percents of the answers. Of two
-    adapters on one trunk, ``own`` is the percent right about the domain of each, ``other`` about that of the other one,
-    all in one batch.
+    ``right`` is the percent of questions about entities of no seed that are answered right, by some verbs of the seeds,
+    ``validation`` the same of other entities, ``across`` by verbs that no text and no seed asks by, ``elsewhere`` about
+    another domain. Of the questions that the model wrote itself, which are none of these, ``kept`` is the number,
+    ``about`` the percent that are about the domain, and ``false`` the percent of the answers to lookups, in either
+    wording, that are no facts; ``empty`` and ``copied`` are percents of the answers. Of two adapters on one trunk,
+    ``own`` is the percent right about the domain of each, ``other`` about that of the other one, all in one batch.
     """
-    facts = Facts(**world)
-    folder = default_cache().parent / "bases"
-    lm = base_lm(facts, folder, seed=seed, dials=world, symbols=facts.tokens(), **base)
-    domains = {"generic": range(len(facts.domains)), "another domain": [1]}.get(way, [0])
-    task = facts.task(list(domains), seeds=seeds, test=test, verbs=verbs, seed=seed)
+    asked = Asked(dumps({"world": world, "base": base}, sort_keys=True), seed, seeds, test, tuple(verbs))
+    facts, lm = asked.facts(), asked.lm()
+    all_domains = tuple(range(len(facts.domains)))
+    domains = {"another domain": (1,), **dict.fromkeys(GENERIC, all_domains)}.get(way, (0,))
+    task, validation = asked.task(domains), asked.validation(domains)
     hidden = [verb for verb in VERBS if verb not in facts.verbs]
     tasks = {
         "right": task,
+        "validation": replace(task, test=validation),
         "across": facts.task([0], seeds=seeds, test=test, verbs=hidden, seed=seed),
-        "elsewhere": facts.task([1], seeds=seeds, test=test, about=1, verbs=verbs, seed=seed),
+        "elsewhere": asked.task((1,), about=1),
     }
-    method = SelfSpecialize(
-        rounds=rounds, per_round=per_round, shown=4, shown_made=1, shots=3, passages=3, task_tokens=24, shortest=2
-    )
     made = dict.fromkeys(FIGURES, 0.0)
     if way == "few-shot":
         return made | _few_shot(lm, tasks)
@@ -98,29 +102,96 @@ def run(
             add_adapter(student, rank=rank, seed=seed)
         rows = [*((one, one.output) for one in task.seeds), *pairs]
         source = example_source("tasks", [(task.prompt(one.instruction), task.completion(said)) for one, said in rows])
-        rate = lr_all if way == "all weights" else lr
-        return taught(SFT(student), source, steps=steps, batch=batch, lr=rate, seed=seed)
+        return taught(SFT(student), source, steps=steps, batch=batch, lr=lr, seed=seed)
 
-    def written(task: Task, domain: int) -> list[tuple[Instance, str]]:
-        store = Store(name="tasks")
-        method.invent(lm, task, store, seed)
-        library = _library(facts.corpus(domain, seed=seed), lm, way)
+    def written(task: Task, domains: tuple[int, ...], about: int) -> list[tuple[Instance, str]]:
+        store = _invented(asked, domains, about, rounds, per_round)
+        told = all_domains if way in GENERIC else [about]
+        library = _library([text for one in told for text in facts.corpus(one, seed=seed)], lm, way)
+        method = _method(rounds, per_round)
         pairs = _answered(method, lm, task, store, library, seed)[:learned]
         if way == "again":
             pairs = _answered(method, learned_from(task, pairs), task, store, library, seed)[:learned]
         return pairs
 
-    pairs = [] if way == "seeds" else written(task, 0)
+    pairs = [] if way == "seeds" else written(task, domains, 0)
     made |= _quality(facts, pairs)
     if way == "oracle":
-        asked = [(one, facts.asked(one.instruction)) for one, _ in pairs]
-        pairs = [(one, item.answer) for one, item in asked if item is not None]
+        known = [(one, facts.asked(one.instruction)) for one, _ in pairs]
+        pairs = [(one, item.answer) for one, item in known if item is not None]
     expert = learned_from(task, pairs)
     if way == "two adapters":
         other = tasks["elsewhere"]
-        both = Specialists({"0": expert, "1": learned_from(other, written(other, 1))})
+        both = Specialists({"0": expert, "1": learned_from(other, written(other, (1,), 1))})
         made |= _side_by_side(both, {"0": task, "1": other})
     return made | _judged(expert, tasks)
+
+
+class Asked(NamedTuple):
+    """What is asked of a base, and by which seeds: the same of all ways of a seed."""
+
+    dials: str
+    seed: int
+    seeds: int
+    test: int
+    verbs: tuple[Verb, ...]
+
+    def facts(self) -> Facts:
+        return Facts(**loads(self.dials)["world"])
+
+    def lm(self) -> LocalLM:
+        """A base that can read: trained until it answers by what stands before the question, and no further."""
+        dials, facts = loads(self.dials), self.facts()
+        texts = Facts(**{**dials["world"], "asking": 1.0, "reading": 1.0, "rare": 1.0}).documents(READ, self.seed + 3)
+        asked = [one.text.rstrip(f" {END}").rpartition(ANSWER) for one in texts]
+
+        def right(lm: LocalLM) -> float:
+            sampling = Sampling(max_tokens=12, temperature=0.0, stop=(END,))
+            said = lm.generate([question + ANSWER.rstrip() for question, _, _ in asked], sampling)
+            return float(
+                np.mean([one.text.strip() == value for (one,), (_, _, value) in zip(said, asked, strict=True)])
+            )
+
+        folder, symbols = default_cache().parent / "bases", facts.tokens()
+        return learning_lm(
+            facts,
+            folder,
+            right=right,
+            goes_on=True,
+            seed=self.seed,
+            dials=dials["world"],
+            symbols=symbols,
+            **dials["base"],
+        )
+
+    def task(self, domains: tuple[int, ...], about: int = 0) -> Task:
+        """Seeds about some domains, and test questions about entities of no seed."""
+        facts = self.facts()
+        return facts.task(domains, seeds=self.seeds, test=self.test, about=about, verbs=self.verbs, seed=self.seed)
+
+    def validation(self, domains: tuple[int, ...]) -> tuple[Demonstration, ...]:
+        """Questions about the target that are neither seeds nor tested."""
+        families = [f"{verb} 0" for verb in self.verbs]
+        found = self.facts().items(2 * self.test, self.seed + 2, split="train", families=families, distinct=True)
+        seeds = {one.instruction for one in self.task(domains).seeds}
+        rows = [Demonstration(item.prompt.removeprefix("? ").removesuffix("= "), item.answer) for item in found]
+        return tuple(one for one in rows if one.input not in seeds)[: self.test]
+
+
+def _method(rounds: int, per_round: int) -> SelfSpecialize:
+    # Passages and one seed: texts that are understood by reading look like that in the mix.
+    return SelfSpecialize(
+        rounds=rounds, per_round=per_round, shown=4, shown_made=1, shots=1, passages=3, task_tokens=24, shortest=2
+    )
+
+
+@lru_cache(maxsize=8)
+def _invented(asked: Asked, domains: tuple[int, ...], about: int, rounds: int, per_round: int) -> Store:
+    """The tasks that a base writes after seeds of some domains, none of them one that it will be asked."""
+    task, store = asked.task(domains, about), Store(name="tasks")
+    kept_out = replace(task, test=(*task.test, *asked.validation(domains)))
+    _method(rounds, per_round).invent(asked.lm(), kept_out, store, asked.seed)
+    return store
 
 
 def _library(corpus: Sequence[str], lm: LocalLM, way: Way) -> Library:
@@ -159,7 +230,7 @@ def _answered(
 
 def _quality(facts: Facts, pairs: Sequence[tuple[Instance, str]]) -> dict[str, float]:
     asked = [(facts.asked(one.instruction), said) for one, said in pairs]
-    lookups = [facts.check(item, said) for item, said in asked if item and item.family.startswith("lookup")]
+    lookups = [facts.check(item, said) for item, said in asked if item and item.family.startswith(("lookup", "ask"))]
     about = [item is not None and item.family.endswith(" 0") for item, _ in asked]
     return {
         "kept": float(len(pairs)),
@@ -214,40 +285,42 @@ CLAIM = Claim(
     scales={
         "laptop": {
             "world": {
-                "entities": 32,
+                "entities": 48,
                 "attributes": 3,
-                "values": 6,
+                "values": 8,
                 "held_out": 0.4,
-                "asking": 0.5,
+                "asking": 0.6,
                 "hidden": ("list", "compare"),
-                "statements": 6,
-                "questions": (2, 5),
+                "statements": 4,
+                "questions": (1, 3),
                 "lists": 0.3,
-                "reading": 0.2,
-                "rare": 0.05,
+                "reading": 0.5,
+                "rare": 0.2,
+                "anyone": True,
+                "outdated": 0.5,
                 "restated": 0.4,
             },
             "base": {
-                "documents": 40_000,
-                "steps": 900,
+                "documents": 100_000,
+                "enough": 0.9,
+                "every": 250,
+                "most": 20_000,
                 "batch": 32,
-                "lr": 3e-3,
+                "lr": 2e-3,
                 "width": 64,
                 "depth": 2,
                 "heads": 4,
                 "context": 128,
             },
-            "verbs": ("lookup",),
-            "seeds": 16,
-            "test": 21,
-            "rounds": 20,
+            "verbs": ("ask",),
+            "seeds": 24,
+            "test": 36,
+            "rounds": 120,
             "per_round": 10,
             "learned": 200,
-            "steps": 150,
+            "steps": 300,
             "batch": 32,
             "rank": 8,
-            "lr": 3e-3,
-            "lr_all": 1e-3,
         },
         "gpu": {
             "world": {
@@ -255,13 +328,19 @@ CLAIM = Claim(
                 "attributes": 6,
                 "values": 12,
                 "asking": 0.5,
-                "questions": (3, 6),
+                "questions": (1, 6),
                 "lists": 0.3,
-                "reading": 0.3,
+                "reading": 0.5,
+                "rare": 0.2,
+                "anyone": True,
+                "outdated": 0.5,
+                "restated": 0.4,
             },
             "base": {
                 "documents": 1_000_000,
-                "steps": 30_000,
+                "enough": 0.9,
+                "every": 500,
+                "most": 60_000,
                 "batch": 256,
                 "lr": 1e-3,
                 "width": 256,
@@ -269,7 +348,7 @@ CLAIM = Claim(
                 "heads": 8,
                 "context": 256,
             },
-            "verbs": ("lookup", "list", "extract"),
+            "verbs": ("ask",),
             "seeds": 40,
             "test": 400,
             "rounds": 60,
@@ -278,8 +357,6 @@ CLAIM = Claim(
             "steps": 400,
             "batch": 64,
             "rank": 8,
-            "lr": 1e-3,
-            "lr_all": 3e-4,
         },
         "tiny": {
             "world": {
@@ -289,10 +366,14 @@ CLAIM = Claim(
                 "held_out": 0.4,
                 "questions": (2, 3),
                 "reading": 0.3,
+                "rare": 0.2,
+                "anyone": True,
+                "outdated": 0.5,
             },
             "base": {
                 "documents": 100,
-                "steps": 3,
+                "enough": 0.9,
+                "most": 3,
                 "batch": 8,
                 "lr": 3e-3,
                 "width": 16,
@@ -309,13 +390,14 @@ CLAIM = Claim(
             "steps": 1,
             "batch": 4,
             "rank": 2,
-            "lr": 1e-3,
-            "lr_all": 1e-3,
         },
     },
     metric="right",
     budget="{seeds} seeds, {rounds} rounds of {per_round} requests, {steps} steps on {learned} tasks and the seeds",
+    grid={"lr": [3e-4, 1e-3, 3e-3]},
+    tunes={"few-shot": "specialised", "two adapters": "specialised"},
     tuning_seeds=(1000,),
+    seeds=range(10, 15),
     statements=(
         Statement(
             "domain",
@@ -367,6 +449,13 @@ CLAIM = Claim(
             "over no retrieval",
             "percent right, after answers with the domain's texts minus without",
             lambda f: _over(f, "no retrieval"),
+            unit="points",
+        ),
+        Statement(
+            "domain, texts alike",
+            "percent right, after seeds of the domain minus after seeds of all domains, both answered with the texts "
+            "of all that they are about",
+            lambda f: _over(f, "generic with texts"),
             unit="points",
         ),
         Statement(
@@ -441,10 +530,15 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "It has no result. At the laptop's scale questions are lookups about the entities held out, and these leave no "
-        "gap: a base is right about the target as often as about what it was asked for, even where no text asks about "
-        "the target, so there is nothing to bring out. Nor is there one where the target is asked in names of "
-        "attributes that a few dozen statements use: a base that knows the facts knows them by these names as well. "
-        "The world needs another gap first.",
+        "It has no result yet. A target that is known and not asked about leaves nothing to do: a base is right about "
+        "it as often as about what it was asked for, in other words too. So what the mix says of half of the target's "
+        "facts is old, in statements and in answers, and the domain's texts are true.",
+        "Run first with bases of 5,000 updates, on seeds 0 to 4, it was open: 14.4 [-1.4, 30.3] points "
+        "(results/earlier/self_specialize_5000_updates.json). Two of these bases had not learned to read the texts "
+        "that they are shown: more than 30 % of their answers were false with them. So each is trained until it reads, "
+        "seen by texts of which nothing is reported, and the seeds are others.",
+        "That questions are asked in two wordings is so that the tested question is never learned and the fact can "
+        "be. The mix asks about the entities of the tests as well, with old answers: a base that had not seen them "
+        "asked about did not ask about them itself. No seed names them.",
     ),
 )
