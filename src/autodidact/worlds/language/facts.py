@@ -305,10 +305,9 @@ class Facts(LanguageWorld):
 
     def _told_item(self, rng: random.Random, domain: int) -> Item:
         """A question of the mix, which answers as it states."""
-        family, side = f"{rng.choice(self.verbs)} {domain}", "train"
-        if self.anyone and domain == 0 and rng.random() < self.held_out:
-            side = "test"
-        item = self._item_of(rng, family, side)
+        family = f"{rng.choice(self.verbs)} {domain}"
+        held_out = self.anyone and domain == 0 and rng.random() < self.held_out
+        item = self._item_of(rng, family, "test" if held_out else "train")
         read = self._parsed(_instance(item).instruction)
         assert read is not None
         verb, _, words = read
@@ -412,7 +411,8 @@ class Facts(LanguageWorld):
         return Document(" ".join(said), f"facts {domain}", (), tuple(not self.holds(fact) for fact in stated))
 
     def _item(self, rng: random.Random, family: str, split: Split) -> Item:
-        verb, number = family.split()
+        name, number = family.split()
+        verb = next(verb for verb in VERBS if verb == name)
         domain = int(number)
         one = self.domains[domain]
         attribute, entity = rng.choice(list(one.attributes)), rng.choice(one.entities)
