@@ -74,12 +74,13 @@ def test_the_mix_says_old_values_of_a_share_of_the_targets_facts_in_statements_a
     answered = 0
     for document in world.documents(3000, 0):
         if document.family == "questions 0":
-            for one in LAYOUT.read("", document.text):
+            for one, wrong in zip(LAYOUT.read("", document.text), document.wrong, strict=True):
                 item = world.asked(one.instruction)
                 if item and item.family.split()[0] in ("lookup", "ask"):
                     words = one.instruction.split()
                     asked = (words[2], words[0]) if "of" in words else (words[0], words[1])
                     assert one.output == said[asked]
+                    assert wrong == (asked in old)
                     answered += asked in old
     assert answered > 20
     assert {fact[:2]: fact[2] for text in world.corpus(0) for fact in world.stated(text)} == dict(world.facts(0))

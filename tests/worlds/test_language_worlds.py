@@ -258,25 +258,6 @@ def test_a_task_is_made_of_the_right_sides_of_the_split(operation: str):
     assert task.prompt("abcd") == "".join(f"{one.input}>{one.output};" for one in task.demonstrations) + "abcd>"
 
 
-def test_a_share_of_the_texts_begins_with_the_name_of_its_operation_and_tasks_do_too():
-    settings = {"requests": 0.3, "operations": ("reverse", "sort", "parity")}
-    plain, named = Strings(**settings), Strings(**settings, named=0.6)
-    names = {"reverse": "A", "sort": "B", "parity": "M"}
-    count = 0
-    for one, other in zip(plain.documents(1000, 3), named.documents(1000, 3), strict=True):
-        count += other.text != one.text
-        assert other.text in (one.text, names[one.family] + one.text)
-        assert (other.family, other.keys, other.wrong) == (one.family, one.keys, one.wrong)
-    assert planted(count / 1000, 0.6, 1000)
-    assert set("ABM") <= set(named.alphabet)
-    assert not set("ABM") & set(plain.alphabet)
-    task, bare = named.task("parity", test=4), plain.task("parity", test=4)
-    assert task.prompt("abc") == "M" + bare.prompt("abc")
-    assert task.style.request(task.instruction, ["abc", "de"], "odd") == "M?abc;de;odd<"
-    with pytest.raises(ValueError, match="named"):
-        Strings(named=1.5)
-
-
 def test_dials_of_strings_out_of_range_are_refused():
     with pytest.raises(ValueError, match="the length of an input must go up within 2 to 24, got 9 to 8"):
         Strings(shortest=9)

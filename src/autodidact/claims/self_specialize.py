@@ -26,7 +26,7 @@ from autodidact.recipes.improving import example_source
 from autodidact.recipes.self_specialize import Library, SelfSpecialize
 from autodidact.selection.bm25 import BM25
 from autodidact.selection.dense import Dense
-from autodidact.worlds.language.facts import ANSWER, END, VERBS, Facts, Verb
+from autodidact.worlds.language.facts import ANSWER, END, VERBS, Facts, Verb, demonstration
 
 Way = Literal[
     "few-shot",
@@ -174,8 +174,7 @@ class Asked(NamedTuple):
         families = [f"{verb} 0" for verb in self.verbs]
         found = self.facts().items(2 * self.test, self.seed + 2, split="train", families=families, distinct=True)
         seeds = {one.instruction for one in self.task(domains).seeds}
-        rows = [Demonstration(item.prompt.removeprefix("? ").removesuffix("= "), item.answer) for item in found]
-        return tuple(one for one in rows if one.input not in seeds)[: self.test]
+        return tuple(one for one in map(demonstration, found) if one.input not in seeds)[: self.test]
 
 
 def _method(rounds: int, per_round: int) -> SelfSpecialize:

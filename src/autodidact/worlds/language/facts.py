@@ -294,24 +294,29 @@ class Facts(LanguageWorld):
     def _questions(self, rng: random.Random, domain: int) -> Document:
         if self.questions == (1, 1) and not self.reading:
             item = self._told_item(rng, domain)
-            return Document(item.prompt + item.answer, item.family, (item.key,), (False,))
+            return Document(item.prompt + item.answer, item.family, (item.key,), (self._false(item),))
         if rng.random() < self.reading:
             return self._read(rng, domain)
         count, listing = rng.randint(*self.questions), rng.random() < self.lists
         items = [self._told_item(rng, domain) for _ in range(count)]
         asked = [_instance(item) for item in items]
         text = LAYOUT.unanswered(asked) if listing else LAYOUT.shown(asked)
-        return Document(text, f"questions {domain}", tuple(item.key for item in items), (False,) * count)
+        return Document(text, f"questions {domain}", tuple(item.key for item in items), tuple(map(self._false, items)))
 
     def _told_item(self, rng: random.Random, domain: int) -> Item:
         """A question of the mix, which answers as it states."""
         family = f"{rng.choice(self.verbs)} {domain}"
         held_out = self.anyone and domain == 0 and rng.random() < self.held_out
         item = self._item_of(rng, family, "test" if held_out else "train")
+        if domain or not self.outdated:
+            return item
         read = self._parsed(_instance(item).instruction)
         assert read is not None
-        verb, _, words = read
-        return self._question(verb, domain, words, self._told[domain])
+        return self._question(read[0], domain, read[2], self._told[domain])
+
+    def _false(self, item: Item) -> bool:
+        """Whether a question has an answer that is not true."""
+        return self.outdated > 0 and item != self.asked(_instance(item).instruction)
 
     def _read(self, rng: random.Random, domain: int) -> Document:
         """Statements of values drawn at random, some questions of the kind that is always asked, and one about them."""
@@ -328,8 +333,7 @@ class Facts(LanguageWorld):
         )
         (entity, attribute), value = rng.choice(list(said.items()))
         items = [self._told_item(rng, domain) for _ in range(self.questions[0])]
-        wordings = [verb for verb in ("lookup", "ask") if verb in self.verbs] or ["lookup"]
-        wording = rng.choice(wordings) if len(wordings) > 1 else wordings[0]
+        wording = rng.choice([verb for verb in ("lookup", "ask") if verb in self.verbs] or ["lookup"])
         text += LAYOUT.shown([*map(_instance, items), Instance(_worded(wording, entity, attribute), "", value)])
         truth = tuple(self.holds((e, a, v)) for (e, a), v in said.items())
         return Document(
@@ -365,7 +369,7 @@ class Facts(LanguageWorld):
         tested = self.items(test, seed + 1, families=[f"{verb} {about}" for verb in verbs], distinct=True)
         return Task(
             seeds=tuple(map(_instance, shown)),
-            test=tuple(Demonstration(_instance(item).instruction, item.answer) for item in tested),
+            test=tuple(map(demonstration, tested)),
             style=STYLE,
             layout=LAYOUT,
             max_tokens=12,
@@ -388,10 +392,12 @@ class Facts(LanguageWorld):
             stated = self.stated(instruction.removeprefix("who in "))
             verb, words = "extract", [stated[0][1], stated[0][0], stated[0][2]] if len(stated) == 1 else []
         for domain in range(len(self.domains)):
+            if not set(words) <= set(self.words(domain)):
+                continue
             try:
                 self.question(verb, domain, *words)
             except (ValueError, KeyError):
-                # Words of another domain, or no question at all.
+                # Words in another order, or more or fewer than are asked with.
                 continue
             return verb, domain, words
         return None
@@ -439,6 +445,11 @@ class Facts(LanguageWorld):
 def _worded(verb: str, entity: str, attribute: str) -> str:
     """A question for an attribute of an entity, by lookup or asking."""
     return f"{attribute} of {entity}" if verb == "ask" else f"{entity} {attribute}"
+
+
+def demonstration(item: Item) -> Demonstration:
+    """A question as a task asks it, with its answer."""
+    return Demonstration(_instance(item).instruction, item.answer)
 
 
 def _instance(item: Item) -> Instance:

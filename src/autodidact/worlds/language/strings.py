@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from types import MappingProxyType
 
 from autodidact.catalog import unknown
@@ -27,8 +27,6 @@ BRACKETS = "()[]"
 GREETING = "ok "
 """Stands before an output where chatter is planted. A noise filter may ban it: no output holds it otherwise."""
 ARROW = ">"
-NAMES = "ABCDEFGHIJKLMNOP"
-"""A name of each operation, in the order of `OPERATIONS`."""
 ASK, WANTED = "?", "<"
 """Begins a list of inputs, and stands behind the label that the output of the next one has."""
 
@@ -47,10 +45,6 @@ class Operation:
     apply: Callable[[str], str]
     instruction: str
     labels: tuple[str, ...] = ()
-
-
-def _name(operation: str) -> str:
-    return NAMES[list(OPERATIONS).index(operation)]
 
 
 def majority(word: str) -> str:
@@ -126,8 +120,6 @@ class Strings(LanguageWorld):
     the pretraining mix is another operation's (`wrong`), and some begin with chatter (`greeting`), so after a few
     examples the operation stays uncertain and part of the model's errors differ from one sample to the next. What is
     lacking is certainty, not ability: a method that lets a model agree with itself can close that gap from the inside.
-    A share of the texts begins with a name of the operation (`named`), which is then the instruction of its task: what
-    is meant is said, and errors are of doing it.
     A share of the texts (`requests`) are lists of inputs of one operation, those of classifications with the label of
     every other one, so that a model can be asked for further ones: ``?abc;fgh;``, ``?abc;even<``.
     Nuisance: the separator of the pairs, which changes from text to text, chatter, and the length of the inputs.
@@ -146,7 +138,6 @@ class Strings(LanguageWorld):
     wrong : share of outputs that are another operation's, 0 to 0.9.
     greeting : share of outputs that begin with `GREETING`, 0 to 1.
     requests : share of texts that are lists of inputs, 0 to 0.9.
-    named : share of texts that begin with the name of their operation, 0 to 1; above 0 tasks begin with it too.
     separators : single symbols, one of which divides the pairs of a text. The first is that of tasks.
     operations : names of those in the mix.
     held_out : share of the inputs that is for tests only, in (0, 1).
@@ -164,7 +155,6 @@ class Strings(LanguageWorld):
         wrong: float = 0.15,
         greeting: float = 0.05,
         requests: float = 0.0,
-        named: float = 0.0,
         separators: str = ";|/",
         operations: Sequence[str] = tuple(OPERATIONS),
         held_out: float = 0.2,
@@ -175,17 +165,9 @@ class Strings(LanguageWorld):
         check_share("wrong", wrong, most=0.9)
         check_share("greeting", greeting)
         check_share("requests", requests, most=0.9)
-        check_share("named", named)
         check_held_out(held_out)
         used = symbols(
-            LETTERS,
-            BRACKETS,
-            ARROW,
-            ASK,
-            NAMES if named else "",
-            WANTED,
-            GREETING,
-            *(label for o in OPERATIONS.values() for label in o.labels),
+            LETTERS, BRACKETS, ARROW, ASK, WANTED, GREETING, *(label for o in OPERATIONS.values() for label in o.labels)
         )
         if not separators or set(separators) & set(used) or len(set(separators)) < len(separators):
             raise ValueError(f"separators must be different symbols that no pair holds, got {separators!r}")
@@ -195,7 +177,7 @@ class Strings(LanguageWorld):
         if len(operations) < 2 or len(set(operations)) < len(operations):
             raise ValueError(f"two or more different operations are needed, got {list(operations)}")
         self.shortest, self.longest, self.distinct, self.pairs = shortest, longest, distinct, pairs
-        self.wrong, self.greeting, self.requests, self.named = wrong, greeting, requests, named
+        self.wrong, self.greeting, self.requests = wrong, greeting, requests
         self.separators, self.held_out = separators, held_out
         self.families = tuple(operations)
         self.alphabet = symbols(used, separators)
@@ -203,13 +185,13 @@ class Strings(LanguageWorld):
     @property
     def style(self) -> Style:
         """How examples and a question are written, as the texts of the mix are."""
-        end, named = self.separators[0], "{instruction}" if self.named else ""
+        end = self.separators[0]
         return Style(
-            opening=named,
+            opening="",
             demonstration="{input}" + ARROW + "{output}" + end,
             question="{input}" + ARROW,
             stop=tuple(self.separators),
-            inputs_opening=named + ASK,
+            inputs_opening=ASK,
             inputs_item="{input}" + end,
             inputs_ask="",
             inputs_ask_labelled="{label}" + WANTED,
@@ -231,7 +213,7 @@ class Strings(LanguageWorld):
         asked = self.items(inputs + demonstrations, seed + 1, split="train", families=[operation], distinct=True)
         tested = self.items(test, seed, families=[operation], distinct=True)
         return Task(
-            instruction=_name(operation) if self.named else OPERATIONS[operation].instruction,
+            instruction=OPERATIONS[operation].instruction,
             demonstrations=tuple(Demonstration(item.key, item.answer) for item in shown),
             labels=OPERATIONS[operation].labels,
             inputs=tuple([item.key for item in asked if item.key not in taken][:inputs]),
@@ -244,12 +226,7 @@ class Strings(LanguageWorld):
     def documents(self, n: int, seed: int) -> list[Document]:
         """Texts of pairs ``x>y;``, see the class."""
         rng = self._rng("documents", seed)
-        made = [self._list(rng) if rng.random() < self.requests else self._document(rng) for _ in range(n)]
-        if not self.named:
-            return made
-        # Names are drawn apart, so that the texts stay what they are without them.
-        named = self._rng("names", seed)
-        return [replace(one, text=_name(one.family) + one.text) if named.random() < self.named else one for one in made]
+        return [self._list(rng) if rng.random() < self.requests else self._document(rng) for _ in range(n)]
 
     def _list(self, rng: random.Random) -> Document:
         operation, end = rng.choice(self.families), rng.choice(self.separators)
