@@ -175,6 +175,14 @@ def test_every_recipe_takes_any_channels_and_any_size(
     assert -1e-6 <= float(view.min()) <= float(view.max()) <= 1 + 1e-6
 
 
+@pytest.mark.parametrize("augment", [EVERYTHING, *(Augment.preset(name, 24) for name in PRESETS)])
+def test_rendering_never_waits_for_a_value_of_the_device(augment: Augment) -> None:
+    images = torch.empty(16, 3, 32, 30, dtype=torch.uint8, device="meta")
+    # Tensors without content: to ask for a value of theirs is an error.
+    view = augment(images, _generator())
+    assert (view.shape, view.device.type) == ((16, 3, *augment.shape), "meta")
+
+
 def test_a_batch_of_none_is_a_batch_of_none() -> None:
     assert EVERYTHING(torch.rand(0, 3, 8, 8), _generator()).shape == (0, 3, 20, 27)
 

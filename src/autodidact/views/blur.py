@@ -1,7 +1,8 @@
 """Gaussian blur, each sample with its own standard deviation.
 
-Separable, and made of shifted additions over contiguous memory: for the few taps that matter a convolution kernel is
-slower on a CPU.
+Separable. On a CPU it is made of shifted additions over contiguous memory: for the few taps that matter a convolution
+kernel is slower there. On an accelerator each of them would read and write the whole batch once more, and a matrix
+product a side does the same.
 """
 
 from __future__ import annotations
@@ -53,10 +54,17 @@ def gaussian_taps(sigma: Float[Tensor, " n"], kernel: int) -> Float[Tensor, "n t
 
 def convolve_(x: Float[Tensor, "n c h w"], taps: Float[Tensor, "n taps"], scratch: Scratch) -> Float[Tensor, "n c h w"]:
     """Convolve each sample along both axes with its own symmetric taps, edges reflected, in place."""
+    if taps.shape[1] == 1:
+        return x
+    return (by_additions_ if x.device.type == "cpu" else by_products_)(x, taps, scratch)
+
+
+def by_additions_(
+    x: Float[Tensor, "n c h w"], taps: Float[Tensor, "n taps"], scratch: Scratch
+) -> Float[Tensor, "n c h w"]:
+    """`convolve_` as a sum of shifted images."""
     n, c, h, w = x.shape
     r = taps.shape[1] - 1
-    if r == 0:
-        return x
     padded = F.pad(x, (r, r, r, r), mode="reflect")
     shape = (n, c, h, w + 2 * r)
     tall = scratch.take("tall", shape, x.device)
@@ -67,6 +75,35 @@ def convolve_(x: Float[Tensor, "n c h w"], taps: Float[Tensor, "n taps"], scratc
     length = line.shape[1] - 2 * r
     _weigh(line, 1, length, taps, wide[:, r : r + length])
     return x.copy_(wide.unflatten(1, shape[1:])[..., r : r + w])
+
+
+def by_products_(
+    x: Float[Tensor, "n c h w"], taps: Float[Tensor, "n taps"], scratch: Scratch
+) -> Float[Tensor, "n c h w"]:
+    """`convolve_` as one matrix product along each axis."""
+    n, c, h, w = x.shape
+    rows, columns = blur_matrix(taps, h), blur_matrix(taps, w)
+    across = scratch.take("tall", (n, c * h, w), x.device)
+    torch.bmm(x.view(n, c * h, w), columns.transpose(1, 2), out=across)
+    return torch.matmul(rows[:, None], across.view(n, c, h, w), out=x)
+
+
+def blur_matrix(taps: Float[Tensor, "n taps"], side: int) -> Float[Tensor, "n side side"]:
+    """Matrices that convolve a line of `side` pixels with symmetric taps, mirrored at its ends.
+
+    Pixel j weighs in pixel i by its distance |i - j|, and as its own image beyond the first pixel, i + j away, or
+    beyond the last, 2 (side - 1) - i - j away; the first and the last pixel have no image on their own side.
+    """
+    r = taps.shape[1] - 1
+    at = torch.arange(side, device=taps.device)
+    i, j = at[:, None], at
+    weights = F.pad(taps, (0, 1))
+
+    def weight(distance: Tensor) -> Tensor:
+        return weights[:, distance.clamp(max=r + 1)]
+
+    mirrored = torch.where(j == 0, r + 1, i + j), torch.where(j == side - 1, r + 1, 2 * (side - 1) - i - j)
+    return weight((i - j).abs()).add_(weight(mirrored[0])).add_(weight(mirrored[1]))
 
 
 def _weigh(source: Tensor, axis: int, length: int, taps: Tensor, out: Tensor) -> None:

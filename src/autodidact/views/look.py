@@ -213,10 +213,12 @@ class Look:
             )
         if bool((p.erase[:, 2:] > 0).all(dim=1).any()):
             yield lambda x, rows, scratch: erase.erase_(x, p.erase[rows], self.erase_value)
-        scale, offset = colour.normalisation(self.mean, self.std, channels, device)
-        if bool((scale != 1).any()):
+        scale, offset = colour.normalisation(self.mean, self.std, channels, torch.device("cpu"))
+        scaled, moved = bool((scale != 1).any()), bool((offset != 0).any())
+        scale, offset = scale.to(device), offset.to(device)
+        if scaled:
             yield lambda x, rows, scratch: x.mul_(scale)
-        if bool((offset != 0).any()):
+        if moved:
             yield lambda x, rows, scratch: x.add_(offset)
 
 
