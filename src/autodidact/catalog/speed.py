@@ -74,7 +74,8 @@ def _views_counted(found: Mapping[str, Any]) -> str:
         "is bytes, and more than a third of those were the blur's, which is two matrix products on accelerators since. "
         "At 32 and 96 px bytes are a small part of it: most likely the device waited for the processor, which draws, "
         "starts some 200 operations a view, and, when that was timed, waited for the device twice a view. It does not "
-        "wait any more. Neither change has been timed on a GPU, and what the processor's part is made of there has not been profiled."
+        "wait any more. Neither change has been timed on a GPU, and what the processor's part is made of there has not "
+        "been profiled."
     )
 
 

@@ -356,6 +356,7 @@ CLAIM = Claim(
         "tuning seed; seeds are new.",
         "In both earlier runs the student became worse by learning, even from true answers. It was taught to end its "
         "answers by the end of the text and not, as it knew, by a semicolon; that is mended.",
+        "Answers of which two are equal are fewer than the others learn from, as many as there are.",
         "Two equal answers are right far more often than what consensus keeps, since consensus keeps an answer even "
         "where all three differ (the paper's threshold of 0.01 drops hardly any): that is where its errors are. The "
         "best single model is found by the truth, which no user could.",

@@ -426,12 +426,24 @@ CLAIM = Claim(
             unit="points",
         ),
         *(statement for family in FAMILIES for statement in _statements(family)),
+        *(
+            Statement(
+                f"progress of drawn answers over {said}, {family}",
+                "points by which second answers are better than first ones, drawn at temperature 1, after SCoRe minus "
+                f"{'before' if other == 'base' else 'after plain rewards'}",
+                lambda f, family=family, other=other: _over(f, family, other, "delta_drawn"),  # type: ignore[misc]
+                unit="points",
+            )
+            for family in FAMILIES
+            for said, other in (("plain rewards", "plain"), ("the base", "base"))
+        ),
     ),
     notes=(
         "The likeliest second answers of the bases are copies of the first, and where second answers are drawn, wrong "
         "first ones are done again hardly more often than right ones: there is no judgement for rewards to strengthen, "
-        "which the paper's models have. Four times as many updates did not change that on the tuning seed. At "
-        "temperature 1 SCoRe does gain more than plain rewards (delta_drawn in the result), and copies less.",
+        "which the paper's models have. Four times as many updates did not change that on the tuning seed.",
+        "The progress of drawn answers was added once the other verdicts were known. On puzzles ahead of plain rewards "
+        "is not ahead of the base: plain rewards lose there what it has.",
         "A next world must teach the bases to doubt wrong answers more than right ones, and state that as a premise.",
     ),
 )
