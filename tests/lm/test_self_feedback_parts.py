@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import permutations
 
 import numpy as np
 import pytest
+import torch
 
 from autodidact.lm import Completion, Incapable, Prompt
 from autodidact.lm.scripted import ScriptedLM
@@ -209,7 +211,7 @@ def test_without_a_criticism_an_answer_is_revised_at_once():
     assert [turns[-1] for turns in lm.turns] == ["1+3?", "again"]
 
 
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 0, 1), (1, 0, 2)])
+@pytest.mark.parametrize("order", permutations(range(3)))
 def test_a_debate_does_not_depend_on_which_agent_is_which(order):
     first = [">4", ">5", ">6"]
 
@@ -225,6 +227,28 @@ def test_a_debate_does_not_depend_on_which_agent_is_which(order):
     heard = sorted(turns[-1] for turns in lm.turns if len(turns) > 1)
     assert [text.split("Others answered:\n")[1].split("\nWith")[0] for text in heard] == [">4\n>5", ">4\n>6", ">5\n>6"]
     assert found.tokens == 6
+
+
+@pytest.mark.parametrize("order", permutations(range(3)))
+@pytest.mark.parametrize(
+    ("last", "text", "share"), [((">6", ">4", ">5"), ">4", 1 / 3), ((">7", "so>07", ">5"), ">7", 2 / 3)]
+)
+def test_which_answer_wins_a_debate_without_a_winner_does_not_either(order, last, text, share):
+    lm = Talking(lambda turns, k: last[order[k]] if len(turns) == 1 else turns[-2])
+    found = given(Feedback("debate", agents=3, rounds=1), lm)[0]
+    assert (found.text, found.confidence) == (text, pytest.approx(share))
+
+
+@pytest.mark.parametrize("name", ["token_entropy", "early_exits", "settling", "spread_of_states"])
+def test_a_signal_of_a_model_whose_logits_are_no_numbers_is_an_error(name):
+    broken = tiny_lm("0123456789+?>", width=16, depth=2, context=32)
+    with torch.no_grad():
+        # In the middle, so that every later layer has them.
+        for weight in broken.causal.model.layers[0].parameters():
+            weight.fill_(float("nan"))
+    drawn = [Completion(text, "stop", completion_tokens=2) for text in (">4", ">5")]
+    with pytest.raises(ValueError, match="no numbers|hold NaN"):
+        values(name, Asked("1+3", "1+3?", drawn), broken)
 
 
 def test_a_tree_keeps_the_likeliest_partial_answers_until_one_is_final():

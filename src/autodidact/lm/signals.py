@@ -295,9 +295,11 @@ def _by_layers(
     for start in range(0, len(flat), AT_ONCE):
         tokenised = _tokens(local, flat[start : start + AT_ONCE])
         with torch.no_grad(), local.evaluating():
-            each = of(answer_exits(local, tokenised, layers(depth(local))))
-        if not each.isfinite().all():
+            exits = answer_exits(local, tokenised, layers(depth(local)))
+        # Of the exits themselves: a divergence or the likeliest token of what is no number can be a number.
+        if any(bool(logits.isnan().any()) for logits in exits.values()):
             raise ValueError(f"{local.label} gave logits that are no numbers; its weights may have diverged")
+        each = of(exits)
         found += [float(one.mean()) for one in each.split(tokenised.answer.sum(dim=1).tolist())]
     return _rows(asked, found)
 

@@ -295,7 +295,8 @@ def _debate(lm: LM, task: Task, inputs: Sequence[str], how: Feedback, tools: Too
         spent = [before + _spent(row.answers) for before, row in zip(spent, rows, strict=True)]
     given = []
     for row, tokens in zip(rows, spent, strict=True):
-        one, share = elected(row, task)
+        # Agents have no order: where several answers win, or several texts mean the winner, the first by its text.
+        one, share = elected(replace(row, answers=sorted(row.answers, key=lambda said: said.text)), task)
         given.append(Given("" if one is None else one.text.strip(), tokens, share))
     return given
 
