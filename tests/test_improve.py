@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import yaml
+from datasets import Dataset, load_dataset
 from tests.lm.loopback import Loopback
 
 from autodidact.cli.main import main
@@ -19,7 +21,8 @@ from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.tiny import tiny_lm
 from autodidact.methods.language.sft import SFT
 from autodidact.model import load_model
-from autodidact.recipes.improving import example_source
+from autodidact.recipes.improving import example_source, write_examples
+from autodidact.recipes.preferring import write_pairs
 from autodidact.training import Settings, train
 from autodidact.verbs.apply import apply
 from autodidact.verbs.improve import improve
@@ -137,6 +140,93 @@ def test_what_was_improved_answers_files_and_can_be_improved_again(base, task, t
         apply(out, tmp_path / "in.txt", ability="choose", quiet=True)
     again = improve("sft", out, task, out=tmp_path / "again", settings=QUICK, quiet=True, report=False)
     assert again.lm.name != load_model(out).lm.name
+
+
+def test_what_was_improved_answers_scores_and_chooses_on_the_command_line(base, task, tmp_path, capsys):
+    run = tmp_path / "run"
+    improve("sft", base, task, out=run, settings=QUICK, quiet=True, report=False)
+    lm, shown = LocalLM.load(run / "hf"), "ab>abab;cd>cdcd;"
+    rows = {
+        "generate": [{"input": "bc"}, {"input": "da"}],
+        "score": [{"input": "bc", "output": "bcbc"}, {"input": "bc", "output": "dd"}],
+        "choose": [{"input": "bc", "options": ["dd", "bcbc"]}, {"input": "da", "options": ["dddd", "dada", "aaaa"]}],
+    }
+
+    def written(ability: str, ending: str) -> Path:
+        data, out = tmp_path / f"{ability}_in.jsonl", tmp_path / f"{ability}{ending}"
+        data.write_text("".join(json.dumps(row) + "\n" for row in rows[ability]))
+        words = ["apply", run, "--ability", ability, "--data", data, "--out", out, "--quiet"]
+        assert main([str(word) for word in words]) == 0
+        assert capsys.readouterr().out == f"written to {out}\n"
+        return out
+
+    def told(ability: str) -> list[dict[str, object]]:
+        return [json.loads(line) for line in written(ability, ".jsonl").read_text().splitlines()]
+
+    likeliest = Sampling(max_tokens=6, temperature=0.0, stop=(";",))
+    said = [lm.generate([f"{shown}{row['input']}>"], likeliest)[0][0].text for row in rows["generate"]]
+    assert [(row["input"], row["output"]) for row in told("generate")] == [("bc", said[0]), ("da", said[1])]
+    assert said[0] == "bcbc"
+    scores = [lm.score([f"{shown}bc>"], [str(row["output"])])[0].total for row in rows["score"]]
+    assert [row["score"] for row in told("score")] == pytest.approx(scores, abs=1e-4)
+    assert pq.read_table(written("score", ".parquet"))["score"].to_pylist() == pytest.approx(scores, abs=1e-4)
+    chosen = told("choose")
+    assert [row["choice"] for row in chosen] == ["bcbc", "dada"]
+    for row, found in zip(rows["choose"], chosen, strict=True):
+        expected = lm.choose([f"{shown}{row['input']}>"], row["options"])[0]
+        assert found["probabilities"] == pytest.approx(expected.tolist(), abs=1e-4)
+
+
+AWKWARD = ['say "no"\n\n\tnever', "", " é\u2028 \U0001f600 ", "{'a': null}", "12", "null", "2020-01-01"]
+"""Texts that a careless reader would take for something else, or for the end of a line."""
+EXAMPLE, PAIR = ["prompt", "completion"], ["prompt", "chosen", "rejected"]
+"""What SFTTrainer and DPOTrainer of trl read."""
+
+
+def read_by_datasets(path: Path, cache: Path) -> Dataset:
+    return load_dataset("json", data_files=str(path), split="train", cache_dir=str(cache))
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "file"),
+    [
+        ("sft", {}, "examples.jsonl"),
+        ("self_guide", OPTIONS, "examples.jsonl"),
+        ("policy_gradient", {"group": 2}, "examples.jsonl"),
+        ("dpo", {}, "pairs.jsonl"),
+        ("self_reinforce", {"rounds": 1, "filter": "none", "temperature": 2.0}, "pairs.jsonl"),
+    ],
+)
+def test_what_a_run_learned_is_read_by_datasets_with_the_columns_that_trl_reads(
+    base, task, tmp_path, method, options, file
+):
+    answers = [{"input": "ab", "chosen": "abab", "rejected": "a"}, {"prompt": "cd>", "chosen": "cd", "rejected": ""}]
+    changed = yaml.safe_load(task.read_text()) | {"pairs": answers, "inputs": ["ac", "ad", "ba", "db", "dc"]}
+    task.write_text(yaml.safe_dump(changed))
+    out = tmp_path / "run"
+    improve(method, base, task, out=out, settings=QUICK, method_arguments=options, quiet=True, report=False)
+    found = read_by_datasets(out / file, tmp_path / "cache")
+    assert found.column_names == (PAIR if file == "pairs.jsonl" else EXAMPLE)
+    assert {str(kind.dtype) for kind in found.features.values()} == {"string"}
+    assert found.to_list() == [json.loads(line) for line in (out / file).read_text(encoding="utf-8").splitlines()]
+    assert len(found) > 0
+    if method == "sft":
+        prompts = [f"ab>abab;cd>cdcd;{x}{x}>" for x in LETTERS]
+        assert found["prompt"][:] == prompts
+        assert found["completion"][:] == [f"{x * 4};" for x in LETTERS]
+    if method == "dpo":
+        assert found[1] == {"prompt": "cd>", "chosen": "cd", "rejected": ""}
+
+
+def test_datasets_reads_awkward_texts_as_they_were(tmp_path):
+    examples = list(zip(AWKWARD, reversed(AWKWARD), strict=True))
+    write_examples(tmp_path, examples)
+    pairs = [(prompt, text, other) for (prompt, text), other in zip(examples, AWKWARD[1:] + AWKWARD[:1], strict=True)]
+    write_pairs(tmp_path, pairs)
+    for file, columns, rows in (("examples.jsonl", EXAMPLE, examples), ("pairs.jsonl", PAIR, pairs)):
+        found = read_by_datasets(tmp_path / file, tmp_path / file.partition(".")[0])
+        assert found.column_names == columns
+        assert [tuple(row.values()) for row in found.to_list()] == rows
 
 
 def test_an_adapter_is_trained_alone_and_written_as_peft_reads_it(base, task, tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.lm.loopback import Failure, Loopback
 
 from autodidact.lm.answering import REFUSED, Draw
@@ -21,9 +22,11 @@ from autodidact.lm.connection import Rejected, Unreachable
 from autodidact.lm.endpoint import EndpointLM
 from autodidact.lm.ledger import Budgeted
 from autodidact.lm.lm import LM, Completion, Incapable, Message, Prompt, Sampling, Score
+from autodidact.lm.local import LocalLM
 from autodidact.lm.recorded import Recorded
 from autodidact.lm.retrying import Retries
 from autodidact.lm.scripted import ScriptedLM, words
+from autodidact.lm.tiny import tiny_lm
 
 KEY = "sk-very-secret-0123456789"
 ONCE = Sampling(max_tokens=8)
@@ -475,6 +478,47 @@ def test_scores_are_those_of_the_model_with_and_without_the_end(letters: Loopbac
     for end in (True, False):
         mine = Letters().score(["ab", "c"], ["de", "cab,"], end=end)
         assert lm.score(["ab", "c"], ["de", "cab,"], end=end) == mine
+
+
+@pytest.fixture(scope="module")
+def local() -> LocalLM:
+    """A model that runs here; its letters are those that an address is probed with too."""
+    lm = tiny_lm("abcdYesornN? ", width=16, depth=2, context=32)
+    with torch.no_grad():
+        for weight in lm.module.parameters():
+            if weight.ndim > 1:
+                weight.mul_(6)
+    return lm
+
+
+@pytest.mark.parametrize("chat", [True, False])
+def test_a_model_that_runs_here_says_the_same_behind_an_address(local: LocalLM, chat: bool) -> None:
+    prompts = ["ab", "c d", "abcda", "d"]
+    sampling = Sampling(max_tokens=12, temperature=0.0, stop=("cc",))
+    with Loopback(local) as server:
+        # One after the other: the model knows nothing of threads.
+        served = endpoint(server, chat=chat, threads=1).generate(prompts, sampling)
+    here = local.generate(prompts, sampling)
+    assert texts(served) == texts(here)
+    assert len(set(map(str, texts(here)))) == len(prompts)
+    for [one], [other] in zip(served, here, strict=True):
+        assert (one.finish, one.prompt_tokens, one.completion_tokens) == (
+            other.finish,
+            other.prompt_tokens,
+            other.completion_tokens,
+        )
+
+
+@pytest.mark.parametrize("end", [True, False])
+def test_a_model_that_runs_here_scores_and_chooses_the_same_behind_an_address(local: LocalLM, end: bool) -> None:
+    prompts, completions = ["ab", "c d", "abcda"], ["cab", " d", "b"]
+    with Loopback(local, pieces=list, end="<end>") as server:
+        lm = endpoint(server, chat=False, end="<end>", threads=1)
+        assert lm.capabilities == {"generate", "score", "choose"}
+        served, chosen = lm.score(prompts, completions, end=end), lm.choose(prompts, ["ab", "c", "d "])
+    for one, other in zip(served, local.score(prompts, completions, end=end), strict=True):
+        assert one.logprobs == pytest.approx(other.logprobs, abs=1e-5)
+    assert chosen == pytest.approx(local.choose(prompts, ["ab", "c", "d "]), abs=1e-5)
 
 
 def test_an_end_without_its_text_cannot_be_scored(letters: Loopback) -> None:

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.lm.tokenizers_of_kinds import bytewise_tokenizer, pieces_tokenizer, with_tokenizer
 from torch import Tensor
 from transformers import (
     AutoModelForCausalLM,
     GenerationConfig,
     GPT2Config,
     GPTNeoXConfig,
-    PreTrainedTokenizerFast,
     Qwen2Config,
 )
 
@@ -27,6 +27,7 @@ from autodidact.lm.drawing import pick, uniforms
 from autodidact.lm.local import LocalLM
 from autodidact.lm.tiny import tiny_lm
 from autodidact.lm.tokenised import Tokenised, batches
+from autodidact.measures import token_confidence
 
 LETTERS = "abcdefgh \n."
 SIZES = {"vocab_size": 2 + len(LETTERS), "eos_token_id": 1, "bos_token_id": None, "pad_token_id": 0}
@@ -131,6 +132,20 @@ def test_a_score_does_not_depend_on_what_else_is_scored(name: str, models: dict[
     for prompt, completion, score in zip(PROMPTS, COMPLETIONS, together, strict=True):
         (alone,) = lm.score([prompt], [completion])
         assert score.logprobs == pytest.approx(alone.logprobs, abs=1e-5)
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_what_a_model_says_does_not_depend_on_the_side_that_its_tokenizer_pads_on(own: LocalLM, side: str) -> None:
+    sharpened(own)
+    own.tokenizer.padding_side = side
+    sampling = Sampling(n=2, max_tokens=6, seed=1)
+    together = own.score(PROMPTS, COMPLETIONS)
+    chosen, drawn = own.choose(PROMPTS, ["a", "b"]), own.generate(PROMPTS, sampling)
+    for row, (prompt, completion) in enumerate(zip(PROMPTS, COMPLETIONS, strict=True)):
+        assert together[row].logprobs == pytest.approx(naive(own, ids_of(prompt), [*ids_of(completion), 1]), abs=2e-5)
+        assert together[row].logprobs == pytest.approx(own.score([prompt], [completion])[0].logprobs, abs=1e-5)
+        assert chosen[row] == pytest.approx(own.choose([prompt], ["a", "b"])[0], abs=1e-5)
+        assert [one.tokens for one in drawn[row]] == [one.tokens for one in own.generate([prompt], sampling)[0]]
 
 
 def test_a_score_does_not_depend_on_the_batches(own: LocalLM) -> None:
@@ -316,6 +331,16 @@ def test_a_completion_that_ended_scores_what_was_noted(lm: LocalLM) -> None:
         assert one.tokens is not None
         assert one.tokens[-1] == 1
         assert score.logprobs == pytest.approx(one.logprobs, abs=1e-5)
+
+
+def test_the_perplexity_of_an_answer_counts_its_end_as_its_score_does(lm: LocalLM) -> None:
+    (found,) = lm.generate(["ab"], Sampling(n=60, max_tokens=30))
+    ended = [one for one in found if one.finish == "stop" and 0 not in (one.tokens or ())]
+    assert len(ended) > 10
+    for one, score in zip(ended, lm.score(["ab"] * len(ended), [one.text for one in ended]), strict=True):
+        assert one.logprobs is not None
+        assert len(one.logprobs) == len(one.text) + 1
+        assert token_confidence(one.logprobs).perplexity == pytest.approx(math.exp(-score.mean), rel=1e-4)
 
 
 def test_what_was_cut_off_has_no_end(lm: LocalLM) -> None:
@@ -530,44 +555,14 @@ def test_without_a_template_the_texts_follow_one_another(lm: LocalLM) -> None:
     assert lm.score([messages], ["d"]) == lm.score(["abc"], ["d"])
 
 
-def with_tokenizer(tokenizer: Any, **special: str) -> LocalLM:
-    wrapped = PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special)
-    config = GPT2Config(
-        n_embd=16, n_layer=1, n_head=2, n_positions=64, vocab_size=len(wrapped), eos_token_id=0, bos_token_id=None
-    )
-    return LocalLM(AutoModelForCausalLM.from_config(config), wrapped).eval()
-
-
 @pytest.fixture(scope="module")
 def pieces() -> LocalLM:
-    """A model with a tokenizer of SentencePiece's kind: a space is put before a text, and texts begin with <s>."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
-
-    vocabulary = {
-        name: i for i, name in enumerate(["</s>", "<s>", "▁", "a", "b", "c", "\n", "▁a", "▁b", "ab", "=", "▁="])
-    }
-    merges = [("▁", "a"), ("▁", "b"), ("a", "b"), ("▁", "=")]
-    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first", split=False)
-    tokenizer.decoder = decoders.Metaspace(prepend_scheme="first")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", special_tokens=[("<s>", 1), ("</s>", 0)]
-    )
-    return with_tokenizer(tokenizer, bos_token="<s>", eos_token="</s>")
+    return with_tokenizer(pieces_tokenizer())
 
 
 @pytest.fixture(scope="module")
 def bytewise() -> LocalLM:
-    """A model with a tokenizer of GPT-2's kind, whose merges cross the seam of "c=" and "ab"."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-
-    letters = ["<eos>", *sorted(pre_tokenizers.ByteLevel.alphabet())]
-    merges = [("a", "b"), ("=", "ab"), ("Ġ", "a")]
-    names = [*letters, *("".join(merge) for merge in merges)]
-    tokenizer = Tokenizer(models.BPE({name: i for i, name in enumerate(names)}, merges))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return with_tokenizer(tokenizer, eos_token="<eos>")
+    return with_tokenizer(bytewise_tokenizer())
 
 
 def test_a_prompt_begins_as_the_tokenizer_begins_texts_and_does_not_end_so(pieces: LocalLM) -> None:

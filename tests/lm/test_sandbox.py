@@ -427,9 +427,41 @@ attempt("many", many)
     assert attempts(program, seconds=20) == {"fill": "refused", "many": "refused"}
 
 
-def test_processor_time_of_many_threads_counts():
-    """Where the clock does not stop it, the kernel does, and it is told as time."""
+def test_processor_time_of_many_threads_counts(monkeypatch: pytest.MonkeyPatch):
+    """Where the clock does not stop it, the kernel does, which counts its threads together, and it is told as time."""
+    watch = sandbox._watch
+    monkeypatch.setattr(sandbox, "_watch", lambda process, ready, _, most: watch(process, ready, 300.0, most))
+    # Hashing goes on without the interpreter's lock.
+    program = """
+import hashlib, threading, time
+block, written = bytes(2**20), threading.Lock()
+def burn(name):
+    told = 0.0
+    while True:
+        hashlib.sha256(block)
+        if time.thread_time() > told + 0.05:
+            told = time.thread_time()
+            with written: print(name, told, flush=True)
+for name in "abcd": threading.Thread(target=burn, args=name).start()
+"""
+    began = time.monotonic()
+    ran = run_program(program, seconds=0.5)
+    assert ran.outcome == "timeout"
+    assert time.monotonic() - began < 100
+    used = {name: float(seconds) for name, seconds in map(str.split, ran.stdout.splitlines())}
+    # Two seconds more than what it was given of the clock, but for what was not told at the end.
+    assert set(used) == set("abcd")
+    assert 1.2 < sum(used.values()) < 3.5
+    assert max(used.values()) < 1.2
+
+
+def test_an_end_that_the_kernel_brought_for_want_of_time_is_told_as_time():
     assert run_program(f"raise SystemExit({TIME_EXIT})").outcome == "timeout"
+
+
+def test_a_program_is_compiled_as_it_stands():
+    """Not as what runs it is, whose annotations are texts."""
+    assert run_program("def f(x: int): pass\nprint(f.__annotations__['x'] is int)").stdout == "True\n"
 
 
 def test_limits_cannot_be_raised():

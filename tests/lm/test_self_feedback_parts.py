@@ -9,8 +9,10 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from tests.lm.loopback import Loopback
 
 from autodidact.lm import Completion, Incapable, Prompt
+from autodidact.lm.endpoint import EndpointLM
 from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.signals import SIGNALS, Asked, signal_values
 from autodidact.lm.task import Style, Task
@@ -148,6 +150,17 @@ def test_answers_without_log_probabilities_are_missed_by_name():
         values("vote_shares", asked("a>4"))
 
 
+@pytest.mark.parametrize("name", [name for name, signal in SIGNALS.items() if signal.logprobs])
+def test_an_endpoint_that_tells_no_log_probabilities_of_its_answers_is_named_with_the_signal(name, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with Loopback(ScriptedLM(lambda _: {"a>4": -0.5, "b>5": -1.0})) as server:
+        lm = EndpointLM("tiny", server.address)
+        rows = sampled(lm, SUMS, ["1+3"], Feedback(draws=2))
+        assert signal_values("vote_share", lm, SUMS, rows)[0][0] is not None
+        with pytest.raises(Incapable, match=f"the signal '{name}' needs the log-probabilities of answers; tiny@http"):
+            signal_values(name, lm, SUMS, rows)
+
+
 def given(how: Feedback, lm, *inputs: str, task=SUMS):
     return answered(lm, task, inputs or ("1+3",), how)
 
@@ -247,7 +260,7 @@ def test_a_signal_of_a_model_whose_logits_are_no_numbers_is_an_error(name):
         for weight in broken.causal.model.layers[0].parameters():
             weight.fill_(float("nan"))
     drawn = [Completion(text, "stop", completion_tokens=2) for text in (">4", ">5")]
-    with pytest.raises(ValueError, match="no numbers|hold NaN"):
+    with pytest.raises(ValueError, match=r"no numbers|hold NaN"):
         values(name, Asked("1+3", "1+3?", drawn), broken)
 
 

@@ -33,6 +33,8 @@ STYLE = Style(
     inputs_ask_labelled="{label}<",
 )
 WORDS = [a + b for a in "abc" for b in "abc"]
+WHOLE = ("ab>", "cc>")
+"""Prompts of the questions that most tests ask."""
 TASK = Task(
     "The first letter.",
     examples=tuple(Demonstration(w, w[0]) for w in WORDS),
@@ -117,7 +119,7 @@ def test_on_the_first_step_the_ratio_is_one_and_nothing_is_clipped(lm):
 def test_the_likeliest_answer_is_the_baseline_of_self_critical_training(lm):
     made = method(lm, estimator="self_critical", beta=0.0)
     found = rolled(made)
-    likeliest = [letters("", text.strip(), None) for _, text in made.answers() if _ in ("ab>", "cc>")]
+    likeliest = [letters("", text.strip(), None) for _, text in made.answers() if _ in WHOLE]
     expected = found.rewards.reshape(2, 4) - torch.tensor(likeliest)[:, None]
     torch.testing.assert_close(found.advantages.reshape(2, 4), expected)
 
@@ -157,6 +159,65 @@ def _answers(made: PolicyGradient) -> list[tuple[str, str]]:
     asked = [made._questions[text] for text in ("ab", "cc")]
     drawn = made.draw([one.prompt for one in asked], group=4, seed=3)
     return [(one.input, text) for one, text in zip([q for q in asked for _ in range(4)], drawn.texts, strict=True)]
+
+
+@pytest.mark.parametrize("estimator", ["reinforce", "self_critical", "ppo", "raml"])
+def test_estimators_that_compare_no_siblings_learn_from_one_answer_to_each_question(lm, tmp_path, estimator):
+    made = method(lm, estimator=estimator, group=1, beta=0.0, lr_scale=1.0)
+    found = rolled(made)
+    assert len(found.tokens) == 2
+    likeliest = torch.tensor([letters("", text.strip(), None) for asked, text in made.answers() if asked in WHOLE])
+    expected = {
+        "reinforce": found.rewards,
+        "self_critical": found.rewards - likeliest,
+        # Of a group of one the answer is the best, and all of its weight.
+        "raml": torch.ones(2),
+    }
+    if estimator in expected:
+        torch.testing.assert_close(found.advantages, expected[estimator])
+    before = {name: value.clone() for name, value in lm.state_dict().items()}
+    source = question_source("questions", TASK, made.questions)
+    train(made, source, replace(FAST, steps=1, batch_size=9), out=tmp_path, quiet=True)
+    rows = [row.split(",") for row in (tmp_path / "log" / "metrics.csv").read_text().splitlines()[1:]]
+    losses = [float(value) for _, name, value in rows if name == "loss"]
+    assert len(losses) == 1
+    assert np.isfinite(losses).all()
+    after = lm.state_dict()
+    assert all(torch.isfinite(value).all() for value in after.values())
+    assert any(not torch.equal(value, before[name]) for name, value in after.items())
+
+
+def test_an_empty_answer_is_its_end_alone_and_has_the_reward_of_an_empty_text(lm):
+    # Nothing but the end ends an answer, and what holds a letter has no reward.
+    task, (end,) = replace(TASK, style=replace(STYLE, stop=())), lm.ends
+    options = {"estimator": "reinforce", "group": 32, "beta": 0.0, "missing_end": 1.0}
+    made = PolicyGradient(lm, task, reward=Programmed(lambda _, answer, __: None if answer else 0.7), **options)
+    found = rolled(made)
+    alone = ended_at_once(found, end)
+    assert len(alone) > 1
+    assert found.rewards[alone].tolist() == pytest.approx([0.7] * len(alone))
+    assert found.advantages[alone].tolist() == pytest.approx([0.7] * len(alone))
+    tokens = found.tokens[alone]
+    width = tokens.ids.shape[1]
+    logprobs = {"old": found.old[alone, :width], "ref": found.ref[alone, :width]}
+    empty = replace(found, tokens=tokens, advantages=found.advantages[alone], **logprobs)
+    loss = made.loss_of(empty).total
+    assert float(loss.detach()) == pytest.approx(-0.7 / TASK.max_tokens)
+    prompts = [
+        row[seen & ~own].tolist() for row, seen, own in zip(tokens.ids, tokens.attention, tokens.answer, strict=True)
+    ]
+    said = [lm.module(torch.tensor([row])).logits[0, -1].log_softmax(0)[end] for row in prompts]
+    step = gradient(made, -0.7 * torch.stack(said).mean() / TASK.max_tokens)
+    torch.testing.assert_close(gradient(made, loss), step, atol=1e-6, rtol=1e-4)
+    # The task's checker takes it for wrong, not for nothing to judge.
+    checked = rolled(PolicyGradient(lm, task, reward="checker", **options))
+    assert set(checked.rewards[ended_at_once(checked, end)].tolist()) == {0.0}
+
+
+def ended_at_once(found, end: int) -> Tensor:
+    """The rows of answers that are their end alone."""
+    rows = zip(found.tokens.ids, found.tokens.answer, strict=True)
+    return torch.tensor([row[own].tolist() == [end] for row, own in rows]).nonzero()[:, 0]
 
 
 def test_no_reward_at_all_is_an_error_at_once_and_a_pause_later(lm):
@@ -264,7 +325,6 @@ def test_a_run_learns_from_the_checker_and_leaves_what_it_says_to_be_read(lm, tm
     rows = [json.loads(line) for line in (out / "examples.jsonl").read_text().splitlines()]
     assert [row["prompt"] for row in rows] == [f"{word}>" for word in WORDS]
     assert sum(row["completion"] == "a" for row in rows) >= 7
-    assert json.loads((out / "run.json").read_text())["dropped"] == {}
     assert "loss/reward" in (out / "log" / "metrics.csv").read_text()
 
 

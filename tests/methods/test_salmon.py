@@ -26,12 +26,14 @@ from autodidact.lm.task import Principle, Style, Task
 from autodidact.lm.tiny import tiny_lm
 from autodidact.lm.tokenised import Tokenised
 from autodidact.methods.language.bradley_terry import BradleyTerry
+from autodidact.methods.language.policy_gradient import PolicyGradient
 from autodidact.model import load_model
+from autodidact.recipes.improving import question_source
 from autodidact.recipes.preferring import read_preferences
 from autodidact.recipes.salmon import Salmon, accuracy, log_odds
 from autodidact.rewards import Answered, named
 from autodidact.rewards.principled import Principled
-from autodidact.training import Settings
+from autodidact.training import Settings, train
 from autodidact.verbs.apply import apply
 from autodidact.verbs.improve import improve
 
@@ -141,6 +143,48 @@ def test_with_one_principle_and_no_noise_labels_are_the_judges():
     )
 
 
+def test_what_is_learned_of_pairs_under_one_principle_is_what_the_judge_says_in_both_orders():
+    alone = replace(TASK, principles={"long": Principle("L", "-L")})
+    rng = np.random.default_rng(5)
+    rows = [(f"{'abcd'[k % 4]}{k}", *("abcd"[m] * rng.integers(1, 6) for m in (k % 3, 3))) for k in range(24)]
+    pairs, judged = Store(name="pairs"), Store(name="judged")
+    columns = dict(zip(("input", "first", "second"), map(list, zip(*rows, strict=True)), strict=True))
+    pairs.append(range(len(rows)), **columns)
+
+    def swayed(prompt: str):
+        # Likes the first place more than one symbol more or less.
+        return judge(prompt, bias=1.5)
+
+    recipe = Salmon(noise=0.0, shortest=1, drawn=0, always=("long",), held_out=0.0, passes=8)
+    recipe.compare(ScriptedLM(swayed), alone, pairs, judged)
+    learned, _, _ = recipe.examples(alone, pairs, judged, 0)
+
+    def odds(question: str, first: str, second: str) -> float:
+        shares = swayed(f"L|{question}:{first}|{second}>")
+        return shares["1"] - shares["2"]
+
+    expected, undecided = {}, set()
+    for question, first, second in rows:
+        one, other = odds(question, first, second), -odds(question, second, first)
+        if one * other <= 0:
+            undecided.add(question)
+            continue
+        expected[question] = (first, second) if (one + other) / 2 > 0 else (second, first)
+    assert min(len(undecided), len(expected)) > 5
+    assert Counter(question for question, *_ in learned) == dict.fromkeys(expected, 8)
+    for question, better, worse, texts in learned:
+        assert (better, worse) == (expected[question] if texts == ["L"] else expected[question][::-1])
+    assert {text for *_, (text,) in learned} == {"L", "-L"}
+
+
+def test_a_judge_that_says_the_opposite_turns_every_label_around_and_nothing_else():
+    recipe = Salmon(noise=0.0, shortest=1)
+    for seed in range(200):
+        scores = np.random.default_rng((seed, 1)).normal(size=3)
+        one, other = (recipe.preference(TASK, sign * scores, "x", "y", np.random.default_rng(seed)) for sign in (1, -1))
+        assert one == (other[0], not other[1])
+
+
 def test_noise_and_rules_turn_labels_as_often_as_they_say_and_never_those_that_are_measured_by():
     recipe = Salmon(noise=0.1, rules=("as an AI",), rule_noise=0.25, shortest=1)
     rng = np.random.default_rng(1)
@@ -209,6 +253,37 @@ def test_a_reward_model_is_saved_and_judges_by_the_principles_that_it_is_told(lm
         RewardModel(lm, TASK, ("lon",))
 
 
+def test_no_more_principles_are_asked_for_than_the_reward_model_learned_to_read_at_once(lm, tmp_path):
+    RewardModel(lm, TASK, ("long", "-a"), most=2).save(tmp_path / "rm")
+    model = load_model(tmp_path / "rm")
+    assert isinstance(model, RewardModel)
+
+    def scored(asked: RewardModel, *named: str) -> list[float]:
+        count = len(named)
+        rows = {"input": ["a"] * count, "output": ["abc"] * count, "principles": list(named)}
+        return asked.score(Batch(torch.arange(count), rows)).tolist()
+
+    assert scored(model, "long, -a", "b") == [0, 0]
+    said = r"3 principles at once are more than this reward model learned to read, 2 \(most\)"
+    with pytest.raises(ValueError, match=said):
+        scored(model, "b", "long, -a, b")
+    Principled(model, always=("long",), drawn=1)
+    for options in ({"drawn": 3}, {"always": ("long",), "drawn": 2}, {"prevent": ("X",), "drawn": 2}):
+        with pytest.raises(ValueError, match=said):
+            Principled(model, **options)
+    with pytest.raises(ValueError, match=said):
+        RewardModel(lm, TASK, most=2)
+    # One that was saved before the number was kept is asked for as many as one likes.
+    described = tmp_path / "rm" / "model.json"
+    plain = json.loads(described.read_text())
+    del plain["settings"]["most"]
+    described.write_text(json.dumps(plain))
+    old = load_model(tmp_path / "rm")
+    assert isinstance(old, RewardModel)
+    assert scored(old, "long, -a, b") == [0]
+    assert Principled(old, drawn=3).judge([Answered("a", "", "c")]) == [0]
+
+
 def test_answers_to_one_question_share_their_principles_and_the_next_roll_out_draws_others(lm):
     seen = []
     model = RewardModel(lm, TASK)
@@ -231,6 +306,30 @@ def test_the_length_bonus_is_off_unless_asked_for_and_favours_length_alone(lm):
     assert Principled(model).judge(asked) == [0, 0, 0]
     assert Principled(model, length_bonus=5.0).judge(asked) == pytest.approx([0, 2.5, 4.0])
     assert Salmon().length_bonus == 0
+
+
+def test_a_length_bonus_alone_makes_answers_longer(lm):
+    task = replace(TASK, max_tokens=24)
+
+    def lengths(bonus: float) -> tuple[float, float]:
+        student = LocalLM.from_plain(lm.plain())
+        student.load_state_dict(lm.state_dict())
+        reward = Principled(RewardModel(lm, task), length_bonus=bonus)
+        made = PolicyGradient(student, task, reward=reward, group=8, beta=0.0, missing_end=0.0, lr_scale=1.0)
+
+        def mean() -> float:
+            asked = [task.prompt(text) for text in task.inputs]
+            return float(np.mean([len(text) for text in made.draw(asked, group=32, seed=7).texts]))
+
+        before = mean()
+        source = question_source("questions", task, made.questions)
+        train(made, source, Settings(steps=16, batch_size=4, lr=1e-2, weight_decay=0.0), quiet=True)
+        return before, mean()
+
+    before, after = lengths(5.0)
+    assert after > before + 4
+    # The head is zero, so that without the bonus there is nothing to learn.
+    assert lengths(0.0) == (before, before)
 
 
 QUICK = Settings(steps=3, batch_size=4, lr=1e-2, weight_decay=0.0)
@@ -259,12 +358,30 @@ def test_a_run_leaves_a_policy_and_a_reward_model_and_tells_what_it_did(run):
     model = load_model(run / "stages" / "reward")
     assert isinstance(model, RewardModel)
     assert model.active == ("long",)
+    assert model.most == Salmon().most
     rows = [json.loads(line) for line in (run / "pairs.jsonl").read_text().splitlines()]
     assert all(set(row) == {"prompt", "chosen", "rejected"} and row["chosen"] != row["rejected"] for row in rows)
     assert "preferences are learned" in (run / "stages" / "reward" / "notes.txt").read_text()
     assert "the first place is worth" in (run / "stages" / "judged" / "notes.txt").read_text()
     page = (run / "report.html").read_text()
     assert "held-out preferences of the judge are met" in page
+
+
+def test_a_run_says_how_many_texts_were_shortened_to_fit_a_small_context(tmp_path):
+    context, task = 12, replace(TASK, inputs=("a", "b", "c", "d", "ab", "ba", "bc", "cb"), max_tokens=9)
+    student, out = tiny_lm(SYMBOLS, width=16, depth=1, context=context).save_folder(tmp_path / "lm"), tmp_path / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("autodidact.verbs.improve.open_lm", _opened(student))
+        options = {**OPTIONS, "judge": "somewhere"}
+        improve("salmon", student, task, out=out, settings=QUICK, method_arguments=options, quiet=True)
+    stores = (Store(out / "stages" / name / "store") for name in ("pairs", "judged"))
+    learned, _, _ = Salmon(**OPTIONS).examples(task, *stores, QUICK.seed)
+    # A token a character.
+    whole = [f"{said}|{asked}|{''.join(texts)}>" for asked, *both, texts in learned for said in both]
+    cut = sum(len(text) > context for text in whole)
+    assert 0 < cut < len(whole)
+    told = (out / "stages" / "reward" / "notes.txt").read_text().splitlines()
+    assert f"{cut} of {len(whole)} texts were shortened to fit the reward model's context" in told
 
 
 def test_a_finished_stage_is_not_worked_on_again(run, lm, tmp_path):

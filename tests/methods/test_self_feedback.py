@@ -173,6 +173,28 @@ def test_a_model_behind_an_address_answers_by_its_own_votes_and_is_kept_by_its_a
     assert table.values("after", "tokens")[0] > 0
 
 
+def test_what_refining_fixes_and_what_it_breaks_are_counted_apart(tmp_path, monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    # Of the test inputs two are fixed, one is broken and one stays right.
+    first, second = {"3+0": "2", "3+1": "4", "3+2": "6", "3+3": "6"}, {"3+0": "3", "3+1": "5", "3+2": "5", "3+3": "6"}
+
+    def speaks(prompt: str) -> str:
+        question = prompt.partition("?")[0]
+        if prompt.endswith("why?"):
+            return "x"
+        return f"x>{(second if prompt.endswith('again?') else first)[question]}"
+
+    arguments = {"update": "refine", "rounds": 1, "critique": "why?", "revise": "again?"}
+    asked = {"settings": QUICK, "method_arguments": arguments, "quiet": True, "report": False}
+    with Loopback(ScriptedLM(speaks)) as server:
+        improve("self_feedback", f"{server.address}#tiny", SUMS, out=tmp_path / "run", **asked)
+    table = Table.load(tmp_path / "run" / "evaluations" / "task.json")
+    assert table.about["sentence"] == (
+        "50.0% of the 4 answers were right before, 75.0% are now: 2 became right and 1 wrong."
+    )
+    assert [table.values(arm, "right") for arm in ("before", "after")] == [[0.5], [0.75]]
+
+
 @pytest.mark.parametrize("said", ["x", ""])
 def test_samples_that_come_to_nothing_are_an_error_with_the_reason(lm, tmp_path, said):
     speaker = ScriptedLM(lambda _: said)

@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from autodidact.data import Store
@@ -61,6 +62,64 @@ def test_a_classification_asks_for_an_input_of_each_label_about_as_often():
     asked = Counter(prompt.rpartition(";")[2] for prompt in lm.asked)
     assert set(asked) == {"plus<", "minus<"}
     assert abs(asked["plus<"] - 100) < 30
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_a_request_is_what_the_rng_of_its_round_makes_of_pool_demonstrations_and_labels(labelled):
+    brought = [f"{k}7" for k in range(12)]
+    task = replace(SIGNS if labelled else WORDS, inputs=tuple(brought))
+    lm = ScriptedLM(lambda prompt: f"9{len(prompt) % 10}{sum(map(ord, prompt)) % 10}")
+    store = Store(name="inputs")
+    SelfGuide(rounds=3, per_round=1, input_length=False).synthesise(lm, task, store, seed=5)
+    written = [text for text in store.column("input") if text not in brought]
+    # As if by hand: the demonstrations' order, the label, how many of the pool, which of them.
+    rng, pool = np.random.default_rng((5, 2)), [*brought, *written[:2]]
+    demonstrated = [task.demonstrations[k].input for k in rng.permutation(2)]
+    label = task.labels[rng.integers(2)] + "<" if labelled else ""
+    count = rng.integers(1, 11)
+    shown = [pool[k] for k in rng.permutation(14)[:count]]
+    assert len(written) == 3
+    assert lm.asked[2] == "?" + "".join(f"{text};" for text in [*shown, *demonstrated]) + label
+
+
+def test_a_request_that_would_be_too_long_shows_fewer_of_the_pool_and_still_all_demonstrations():
+    pool = [f"pool{k}" for k in range(20)]
+
+    def shown(longest: int) -> list[str]:
+        made = SelfGuide(longest_prompt=longest).request(WORDS, pool, np.random.default_rng(4))
+        assert len(made) <= longest or made.count(";") == 2
+        return made.removeprefix("?").split(";")[:-1]
+
+    whole = shown(10_000)
+    length = len("?" + "".join(f"{text};" for text in whole))
+    assert len(whole) == SHOWN_INPUTS + 2
+    assert shown(length) == whole
+    # The last of the pool go first, and no more of them than must.
+    assert shown(length - 1) == [*whole[:-3], *whole[-2:]]
+    assert shown(length - 1 - len(whole[-3])) == [*whole[:-3], *whole[-2:]]
+    assert shown(length - 2 - len(whole[-3])) == [*whole[:-4], *whole[-2:]]
+    assert shown(1) == whole[-2:]
+
+
+def test_a_label_is_in_a_request_only_where_it_asks_for_an_input_of_it_and_in_no_question_at_all():
+    lm = ScriptedLM(lambda prompt: f"{sum(map(ord, prompt)) % 50}")
+    inputs = Store(name="inputs")
+    method = SelfGuide(rounds=8, per_round=4, input_length=False, votes=2)
+    method.synthesise(lm, SIGNS, inputs, seed=0)
+    assert len(lm.asked) == 32
+    for prompt in lm.asked:
+        known, _, asked = prompt.rpartition(";")
+        assert asked in ("plus<", "minus<")
+        assert not any(label in known for label in SIGNS.labels)
+        assert set(known.removeprefix("?").split(";")) <= {"1", "-1", *inputs.column("input")}
+    assert not any(label in text for text in inputs.column("input") for label in SIGNS.labels)
+    judge = ScriptedLM(lambda _: "plus")
+    outputs = Store(name="outputs")
+    method.annotate(judge, SIGNS, inputs, outputs, seed=0)
+    # Labels are in a question only as the outputs of demonstrations.
+    questions = [f"1>plus;-1>minus;{text}>" for text in inputs.column("input")]
+    assert questions == [SIGNS.prompt(text) for text in inputs.column("input")] == outputs.column("prompt")
+    assert judge.asked == [question for question in questions for _ in range(2)]
 
 
 def test_inputs_that_the_task_brings_come_first_and_may_be_all_there_are():
@@ -132,6 +191,48 @@ def test_the_answer_that_most_agree_on_is_kept_where_their_share_reaches_the_lim
     # 3 of 10 are exactly 0.3.
     assert method.agreed(said(*"aaabcdefgh"), WORDS, None) == ("a", "")
     assert method.agreed([Completion("a", "length")], WORDS, None) == (None, "no answer passed: cut off")
+
+
+def annotated(method: SelfGuide, answers, task: Task = WORDS) -> Store:
+    """What the recipe makes of answers to inputs, by input."""
+    inputs, outputs = Store(name="inputs"), Store(name="outputs")
+    inputs.append(list(range(len(answers))), input=list(answers))
+    lm = ScriptedLM(lambda prompt: answers[prompt.rpartition(";")[2].removesuffix(">")])
+    method.annotate(lm, task, inputs, outputs, seed=0)
+    return outputs
+
+
+def test_an_input_without_an_answer_that_passes_is_dropped_with_what_most_of_them_are():
+    answers = {
+        "empty": ["", " ", ""],
+        "said": ["saidsaid"] * 3,
+        "part": ["", "", "partpart"],
+        "noise": ["Sure, x", "sure, y", ""],
+        "apart": ["a", "b", "c"],
+    }
+    found = annotated(SelfGuide(votes=3, min_share=0.5, output_length=False), answers)
+    # Answers that are refused are not voters: the one that is left agrees with itself.
+    assert found.column("prompt") == [WORDS.prompt("said"), WORDS.prompt("part")]
+    assert found.column("completion") == ["saidsaid;", "partpart;"]
+    assert found.dropped == {
+        0: "no answer passed: empty",
+        3: "no answer passed: holds 'sure,'",
+        4: "its answers do not agree",
+    }
+
+
+def test_outputs_must_be_about_as_long_as_those_of_the_demonstrations_unless_it_is_a_classification():
+    # Lengths 4 and 6: mean 5, deviation 1, so from 3 and below 7.
+    answers = {"a": ["aa", "aaa"], "b": ["bb"] * 2, "c": ["cccccc"] * 2, "d": ["ddddddd"] * 2}
+    found = annotated(SelfGuide(votes=2), answers)
+    assert found.column("completion") == ["aaa;", "cccccc;"]
+    assert set(found.dropped.values()) == {"no answer passed: unusual length"}
+    free = annotated(SelfGuide(votes=2, output_length=False, min_share=0.5), answers)
+    assert free.column("completion") == ["aa;", "bb;", "cccccc;", "ddddddd;"]
+    long = {"3": ["it is plainly minus"]}
+    assert annotated(SelfGuide(votes=1), long, SIGNS).column("completion") == ["minus;"]
+    strict = annotated(SelfGuide(votes=1, output_length=True), long, SIGNS)
+    assert list(strict.dropped.values()) == ["no answer passed: unusual length"]
 
 
 def test_a_classification_keeps_the_label_that_an_answer_names_first():

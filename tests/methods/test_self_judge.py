@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from tests.lm.loopback import Loopback
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from autodidact.data import Store
 from autodidact.data.batch import Batch
@@ -19,7 +21,7 @@ from autodidact.lm.adapters import add_adapter
 from autodidact.lm.endpoint import EndpointLM
 from autodidact.lm.judge import Judge, Selecting, rating_prompts
 from autodidact.lm.judging import JudgeForm, expected_ratings
-from autodidact.lm.lm import Completion
+from autodidact.lm.lm import Completion, Prompt
 from autodidact.lm.local import LocalLM
 from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.task import Demonstration, Style, Task
@@ -27,7 +29,7 @@ from autodidact.lm.tiny import tiny_lm
 from autodidact.measures.similarity import ngram_cosines
 from autodidact.methods.language.two_views import TwoViewJudge
 from autodidact.model import load_model
-from autodidact.recipes.self_judge import SelfJudge, answers_of, writer_of
+from autodidact.recipes.self_judge import Answers, SelfJudge, answers_of, writer_of
 from autodidact.targets.ratings import recalibrated
 from autodidact.training import Settings
 from autodidact.verbs.apply import apply
@@ -76,6 +78,50 @@ def test_a_rating_is_expected_over_the_digits_and_tells_how_likely_a_digit_is_at
     logprobs = np.array([[lm.score([p], [str(k)], end=False)[0].total for k in range(10)] for p in ("ab", "c")])
     assert mass == pytest.approx(np.exp(logprobs).sum(1), rel=1e-5)
     assert ratings == pytest.approx(np.exp(logprobs) @ np.arange(10) / np.exp(logprobs).sum(1), rel=1e-5)
+
+
+def test_a_rating_knows_nothing_of_the_tokens_that_are_no_digits_but_for_how_likely_a_digit_is():
+    lm = tiny_lm("abc0123456789", width=16, depth=1, context=16)
+    (ratings, mass), digits = expected_ratings(lm, ["ab", "c"]), lm.wording.answer_ids(list("0123456789"))
+    others = torch.ones(len(lm.module.lm_head.weight), dtype=torch.bool)
+    others[torch.tensor(digits)[:, 0]] = False
+    assert int(others.sum()) == 5
+    with torch.no_grad():
+        lm.module.lm_head.weight[others] *= -30
+    same, changed = expected_ratings(lm, ["ab", "c"])
+    assert same == pytest.approx(ratings, abs=1e-9)
+    assert (abs(changed - mass) > 0.01).all()
+
+
+def test_in_float64_a_rating_agrees_to_ten_digits_with_a_loop_over_the_digits():
+    tokens = tiny_lm("abc0123456789").tokenizer
+    config = GPT2Config(
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        n_positions=16,
+        vocab_size=len(tokens),
+        eos_token_id=1,
+        bos_token_id=None,
+        tie_word_embeddings=False,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        lm = LocalLM(AutoModelForCausalLM.from_config(config), tokens).eval().double()
+    with torch.no_grad():
+        lm.module.lm_head.weight.mul_(20)
+    prompts = ["ab", "c", "9ab0c", "a" * 15]
+    ratings, mass = expected_ratings(lm, prompts)
+    for prompt, rating, digit in zip(prompts, ratings, mass, strict=True):
+        with torch.no_grad():
+            logits = lm.module(input_ids=torch.tensor([tokens(prompt)["input_ids"]])).logits[0, -1].tolist()
+        weights = [math.exp(logit - max(logits)) for logit in logits]
+        of_digits = [weights[tokens.convert_tokens_to_ids(str(k))] for k in range(10)]
+        expected = math.fsum(k * weight for k, weight in enumerate(of_digits)) / math.fsum(of_digits)
+        assert rating == pytest.approx(expected, abs=1e-10)
+        assert digit == pytest.approx(math.fsum(of_digits) / math.fsum(weights), abs=1e-10)
+    assert np.ptp(ratings) > 0.5
+    assert np.ptp(mass) > 0.1
 
 
 def test_digits_that_an_address_does_not_tell_count_as_nothing_and_what_is_left_is_reported():
@@ -195,6 +241,15 @@ def test_empty_answers_and_ratings_that_are_hardly_digits_are_dropped_with_their
     assert list(ratings.dropped.values()) == ["its rating is hardly a digit"]
 
 
+@pytest.mark.parametrize("similarity", ["ngrams", "hidden"])
+def test_an_answer_to_an_input_whose_good_answer_is_empty_is_dropped_with_its_reason(similarity):
+    ratings = Store(name="ratings")
+    found = Answers(["ab", "ca"], ["abab", ""], ["ab", "ca"], np.arange(2), np.zeros(2))
+    SelfJudge(similarity=similarity).label(ScriptedLM(lambda _: NINE), tiny_lm("abc", width=4), TASK, found, ratings)
+    assert list(ratings.column("prompt")) == ["ab>ab:"]
+    assert list(ratings.dropped.values()) == ["it is like nothing"]
+
+
 def test_the_likeness_of_hidden_states_takes_the_model_that_is_trained():
     lm = tiny_lm("abcd", width=16, depth=1)
     found = answers_of_texts(["ab", "cd"], ["ab", "dc"])
@@ -205,8 +260,6 @@ def test_the_likeness_of_hidden_states_takes_the_model_that_is_trained():
 
 
 def answers_of_texts(texts, references):
-    from autodidact.recipes.self_judge import Answers
-
     return Answers(list(texts), list(references), list(texts), np.arange(len(texts)), np.zeros(len(texts)))
 
 
@@ -313,7 +366,10 @@ def test_a_digit_of_two_tokens_is_no_rating():
 
 def test_the_method_learns_the_rating_of_both_views(student):
     lm = tiny_lm("abcd>;=:0123456789", width=16, depth=1, context=32)
-    method = TwoViewJudge(lm, alpha=0.3, alpha_kd=2.0)
+    with torch.no_grad():
+        # What is likely differs much from one view to the other.
+        lm.module.lm_head.weight.mul_(100)
+    method = TwoViewJudge(lm)
     rows = {"prompt": ["ab>a:", "a>b:"], "referenced": ["ab>a=b:", "a>b=b:"], "completion": ["1", "9"]}
     batch = Batch(torch.arange(2), rows)
     with torch.no_grad():
@@ -324,5 +380,22 @@ def test_the_method_learns_the_rating_of_both_views(student):
     }
     assert float(found.terms["referenced"]) == pytest.approx(-float(logp["referenced"].mean()), abs=1e-5)
     assert float(found.terms["free"]) == pytest.approx(-float(logp["prompt"].mean()), abs=1e-5)
+    with torch.no_grad():
+        teacher, student = (
+            [
+                lm.module(input_ids=torch.tensor(lm.wording.prompt_ids([Prompt.of(prompt)]))).logits[0, -1].double()
+                for prompt in rows[name]
+            ]
+            for name in ("referenced", "prompt")
+        )
+    apart = [
+        float((t.softmax(0) * (t.log_softmax(0) - s.log_softmax(0))).sum())
+        for t, s in zip(teacher, student, strict=True)
+    ]
+    # The paper's weights: 0.3 of the view without the good answer, 2 of the divergence.
+    total = -float(logp["referenced"].mean()) - 0.3 * float(logp["prompt"].mean()) + 2 * np.mean(apart)
+    assert min(apart) > 0.05
+    assert float(found.terms["divergence"]) == pytest.approx(np.mean(apart), abs=1e-5)
+    assert float(found.total) == pytest.approx(total, abs=1e-5)
     with pytest.raises(ValueError, match="alpha must be 0 or more"):
         TwoViewJudge(lm, alpha=-1.0)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from autodidact.data import Store
 from autodidact.evaluation.table import Table
-from autodidact.lm import Completion, Score
+from autodidact.lm import Completion, Sampling, Score
 from autodidact.lm.comparing import preferred_in_both_orders
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
@@ -200,6 +202,75 @@ def test_a_run_leaves_pairs_a_table_of_agreement_and_the_model_that_agrees_most(
 def _agreement(folder: Path) -> dict[str, float]:
     table = Table.load(folder / "stages" / "agreement" / "table.json")
     return {arm: table.values(arm, "agreement")[0] for arm in table.arms}
+
+
+def chosen_again(whole: Path, folder: Path, method: SelfReinforce, task: Task = MORE) -> LanguageModel:
+    """What is kept of a finished run where its models are compared again."""
+    shutil.copytree(whole, folder)
+    for stage in ("agreement", "kept"):
+        shutil.rmtree(folder / "stages" / stage)
+    return Run(method.stages(site(folder, task, fresh_student())), folder).result()
+
+
+MODELS = ("sft", "dpo.1", "dpo.2")
+
+
+@pytest.mark.parametrize("best", range(3))
+def test_the_model_that_agrees_with_itself_most_is_kept_whichever_round_it_is_of(whole, tmp_path, best):
+    class Scripted(SelfReinforce):
+        def agreement(self, lm, task, inputs, seed):
+            self.seen = [*getattr(self, "seen", []), lm.name]
+            # The last round is the worst one, where it is not the best one.
+            return 0.9 if len(self.seen) == best + 1 else 0.5 / len(self.seen)
+
+    method = Scripted(**OPTIONS)
+    kept = chosen_again(whole[0], tmp_path / "run", method)
+    models = [Run([], tmp_path / "run").read(stage).lm for stage in MODELS]
+    assert method.seen == [lm.name for lm in models]
+    assert len(set(method.seen)) == 3
+    assert kept.lm.name == models[best].name
+    for (name, weight), (_, other) in zip(kept.lm.state_dict().items(), models[best].state_dict().items(), strict=True):
+        assert torch.equal(weight, other), name
+    assert kept.lm.score(["3+1>"], ["4"]) == models[best].score(["3+1>"], ["4"])
+    assert (tmp_path / "run" / "stages" / "kept" / "notes.txt").read_text().startswith(f"{MODELS[best]} is kept")
+
+
+def test_the_outputs_of_tests_have_no_part_in_which_model_is_kept(whole, tmp_path):
+    folder, stranger = tmp_path / "run", fresh_student()
+    shutil.copytree(whole[0], folder)
+    with torch.no_grad():
+        # A last model that says something else each time, and always the same in tests.
+        stranger.module.lm_head.weight.mul_(3)
+    LanguageModel(stranger, MORE).save(folder / "stages" / "dpo.2" / "model")
+    prompts, likeliest = ["0+7>", "0+8>", "0+9>"], Sampling(max_tokens=6, temperature=0.0)
+    models = [Run([], folder).read(stage).lm for stage in MODELS]
+    wanted, *rest = ([found[0].text for found in lm.generate(prompts, likeliest)] for lm in reversed(models))
+    assert not set(wanted) & {text for found in rest for text in found}
+    method, kept = SelfReinforce(**{**OPTIONS, "votes": 8, "held": 8}), list[tuple[str, str, dict[str, float]]]()
+    for name, outputs in (("by these the last is right", wanted), ("by these none is", ["7"] * 3)):
+        questions = zip([prompt.removesuffix(">") for prompt in prompts], outputs, strict=True)
+        task = replace(MORE, test=tuple(Demonstration(*one) for one in questions))
+        found = chosen_again(folder, tmp_path / name, method, task)
+        said = (tmp_path / name / "stages" / "kept" / "notes.txt").read_text()
+        kept.append((found.lm.name, said, _agreement(tmp_path / name)))
+    assert kept[0] == kept[1]
+    assert kept[0][0] != stranger.name
+
+
+@pytest.mark.parametrize(("weak", "second"), [("chain", "sft"), ("fixed", "")])
+def test_the_weak_model_is_that_of_the_round_before_or_always_the_one_before_all_training(tmp_path, weak, second):
+    class Noting(SelfReinforce):
+        def pair_up(self, strong, weak, judge, task, inputs, store, seed):
+            self.pairs = [*getattr(self, "pairs", []), (strong.name, weak.name)]
+            super().pair_up(strong, weak, judge, task, inputs, store, seed)
+
+    student, method = fresh_student(), Noting(**OPTIONS, weak=weak, keep="last")
+    stages = method.stages(site(tmp_path, MORE, student))
+    made = Run(stages[:4], tmp_path)
+    made.result()
+    names = {"": student.name} | {stage: made.read(stage).lm.name for stage in ("sft", "dpo.1")}
+    assert len(set(names.values())) == 3
+    assert method.pairs == [(names["sft"], names[""]), (names["dpo.1"], names[second])]
 
 
 def test_a_run_that_was_cut_off_between_stages_ends_alike(whole, tmp_path):

@@ -14,6 +14,7 @@ import torch
 from autodidact.data import Store
 from autodidact.lm import Incapable, Sampling
 from autodidact.lm.adapters import add_adapter
+from autodidact.lm.cached import Cached
 from autodidact.lm.instructions import Instance, Layout
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.scripted import ScriptedLM
@@ -116,6 +117,33 @@ def test_answers_are_asked_for_with_passages_then_seeds_and_learned_without_the_
     assert all(request.sampling.temperature == 0 for call in lm.calls for request in call)
 
 
+def test_requests_for_answers_never_hold_a_test_item_either(corpus):
+    seeds = tuple(Instance(f"seed number s{k}", f"in{k}", f"out{k}") for k in range(9))
+    own = iter(range(1000))
+    lm = ScriptedLM(lambda _: f"own{next(own)} words:x{next(own)};find the dose of:xyz;find  the dose of: xyz;")
+    # A test input is one whatever the spaces in it.
+    task = replace(TASK, seeds=seeds, test=(*TASK.test, Demonstration("is  it:abd", "no")))
+    tasks = invented(methods(rounds=3, per_round=4), lm, task)
+    # Tasks may also come from somewhere else.
+    tasks.append([-1, -2], pool=["", ""], instruction=["find the dose of", "is it"], input=["xyz", "abd"])
+    speaker = ScriptedLM(lambda _: "two")
+    store = responded(methods(corpus=corpus, shots=3), speaker, tasks, task)
+    tested = {hash(one.input) for one in task.test} | {hash("is it:abd")}
+    assert len(speaker.asked) == len(store) == 12
+    for prompt in speaker.asked:
+        *shown, asked = prompt.rpartition(")")[2].removesuffix(">").split(";")
+        assert len(shown) == 3
+        assert not tested & {hash(text.partition(">")[0]) for text in (*shown, asked)}
+    assert not tested & {hash(text.removesuffix(">")) for text in store.column("prompt")}
+    assert Counter(tasks.dropped.values())["a test input"] == 24
+    assert store.dropped == {-1: "a test input", -2: "a test input"}
+
+
+def test_a_seed_that_is_a_test_input_is_refused_with_its_task():
+    with pytest.raises(ValueError, match="'find the dose of:xyz' is shown with its output and tested too"):
+        replace(TASK, seeds=(*SEEDS, Instance("find the dose of", "xyz", "six")))
+
+
 @pytest.mark.parametrize("retrieval", ["bm25", "none"])
 def test_without_a_corpus_or_retrieval_seeds_alone_are_shown(retrieval, corpus):
     lm = ScriptedLM(writer)
@@ -141,6 +169,27 @@ def test_where_a_request_is_too_long_passages_are_cut_at_a_word_and_seeds_never(
         for text, full in zip(left, shown, strict=False):
             assert full.startswith(text)
             assert full[len(text) :][:1] in ("", " ")
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_passages_are_cut_to_what_the_context_of_a_model_that_runs_here_leaves(tmp_path, letters, corpus, wrapped):
+    lm = tiny_lm(letters, width=16, depth=1, context=64)
+    speaker, tasks = Cached(lm, tmp_path / "kept") if wrapped else lm, invented(methods())
+    method = methods(corpus=corpus, shots=1)
+    (found,) = method.library().found(["find the dose of acb"], 2)
+    one, rest = Instance("find the dose of", "acb"), "find the dose of:abc>two;find the dose of:acb>"
+    # A token a character: of 64 six are the answer's, and 46 what is never cut; a word more would make 59 of 58.
+    assert method.request(TASK, one, found, speaker) == (f"(the dose){rest}", ["the dose"])
+    assert len(f"(the dose of){rest}") + TASK.max_tokens == 65
+    # What fits to the last token is whole.
+    roomy = tiny_lm(letters, width=16, depth=1, context=len(f"(the dose of acb is one){rest}") + TASK.max_tokens)
+    assert method.request(TASK, one, found[:1], roomy)[1] == found[:1]
+    store = responded(method, speaker, tasks)
+    assert len(store) + len(store.dropped) == len(tasks) == 2
+    with pytest.raises(ValueError, match=r"64 tokens, .* answer of 6 tiny has room for 58: show fewer seeds \(shots\)"):
+        methods(corpus=corpus, shots=2).request(TASK, one, found, speaker)
+    # Nothing is known of the tokens of a model elsewhere.
+    assert method.request(TASK, one, found, ScriptedLM(writer))[1] == found
 
 
 def test_embeddings_of_the_model_find_passages_as_a_naive_search_does(letters, corpus):

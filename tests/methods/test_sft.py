@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import numpy as np
 import pytest
 import torch
+from tests.lm.tokenizers_of_kinds import bytewise_tokenizer, pieces_tokenizer, with_tokenizer
 
 from autodidact.lm.tiny import tiny_lm
 from autodidact.methods.language.sft import SFT
@@ -36,6 +38,68 @@ def test_the_loss_is_that_of_the_answers_tokens_and_their_end(lm, mean):
     assert [len(row) for row in each] == [3, 2, 4, 3]
     naive = np.concatenate(each).mean() if mean == "token" else np.mean([row.mean() for row in each])
     assert loss_of(SFT(lm, mean=mean), PAIRS).item() == pytest.approx(naive, rel=1e-5)
+
+
+KINDS = {
+    "characters": (
+        lambda: tiny_lm("abc= ").tokenizer,
+        [
+            ("c=", "ab", ["c", "="], ["a", "b", "<end>"]),
+            ("a cab=", " b", ["a", " ", "c", "a", "b", "="], [" ", "b", "<end>"]),
+            ("abc", "", ["a", "b", "c"], ["<end>"]),
+            ("b", "cabba", ["b"], ["c", "a", "b", "b", "a", "<end>"]),
+        ],
+    ),
+    "metaspace": (
+        pieces_tokenizer,
+        [
+            ("c=", "ab", ["<s>", "▁", "c", "="], ["ab", "</s>"]),
+            ("a cab=", " a b", ["<s>", "▁a", "▁", "c", "ab", "="], ["▁a", "▁b", "</s>"]),
+            ("abc", "", ["<s>", "▁a", "b", "c"], ["</s>"]),
+            ("b", "cabba", ["<s>", "▁b"], ["c", "ab", "b", "a", "</s>"]),
+        ],
+    ),
+    "bytes": (
+        bytewise_tokenizer,
+        [
+            ("c=", "ab", ["c", "="], ["ab", "<eos>"]),
+            ("a cab=", " é", ["a", "Ġ", "c", "ab", "="], ["Ġ", "Ã", "©", "<eos>"]),
+            ("é", "", ["Ã", "©"], ["<eos>"]),
+            ("b=ab", "cabba", ["b", "=ab"], ["c", "ab", "b", "a", "<eos>"]),
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("mean", ["token", "sequence"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_loss_is_that_of_a_loop_over_the_answers_tokens_in_float64_whatever_the_tokenizer(kind, mean):
+    tokenizer, rows = KINDS[kind]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        lm = with_tokenizer(tokenizer()).double()
+    with torch.no_grad():
+        for weight in lm.module.parameters():
+            weight.mul_(6)
+    each = []
+    for _, _, prompt, answer in rows:
+        read, nats = list(prompt), []
+        for token in answer:
+            ids = torch.tensor([lm.tokenizer.convert_tokens_to_ids(read)])
+            with torch.no_grad():
+                logits = lm.module(input_ids=ids).logits[0, -1].tolist()
+            highest = max(logits)
+            total = highest + math.log(math.fsum(math.exp(logit - highest) for logit in logits))
+            nats.append(total - logits[lm.tokenizer.convert_tokens_to_ids(token)])
+            read.append(token)
+        each.append(nats)
+    if mean == "token":
+        naive = math.fsum(nat for nats in each for nat in nats) / sum(map(len, each))
+    else:
+        naive = math.fsum(math.fsum(nats) / len(nats) for nats in each) / len(each)
+    found = loss_of(SFT(lm, mean=mean), [(prompt, answer) for prompt, answer, _, _ in rows])
+    assert found.dtype == torch.float64
+    assert found.item() == pytest.approx(naive, abs=1e-10)
 
 
 def test_an_answer_without_a_text_is_its_end_alone(lm):

@@ -237,21 +237,60 @@ def test_at_the_reference_both_divergences_are_zero_and_later_never_negative(lm,
     assert float(terms["kl_second"]) > 1e-4
 
 
-def test_a_great_price_leaves_first_answers_as_they_were_where_without_it_they_move(lm):
+def answers_of(lm) -> list[list[int]]:
+    """All first answers as tokens: up to three, with nothing behind one that ends it."""
+    ends = {*lm.ends, *lm.wording.answer_ids(list(STYLE.stop))[0]}
+    rows = [row for n in (1, 2, 3) for row in itertools.product(range(len(lm.module.lm_head.weight)), repeat=n)]
+    return [[*row] for row in rows if not ends & {*row[:-1]} and (len(row) == TASK.max_tokens or row[-1] in ends)]
+
+
+def nats_moved(made: TwoTurns) -> float:
+    """KL(pi(. | x) || reference) of first answers, by the sum over all of them, as a mean over questions."""
+    rows, total = answers_of(made.lm), 0.0
+    for prompt in ("ab>", "cc>"):
+        tokens = made.lm.encode([prompt] * len(rows), rows)
+        with torch.no_grad():
+            now, before = (one.logprobs(tokens).sum(dim=1).double() for one in (made.lm, made.policy.start))
+        assert float(now.exp().sum()) == pytest.approx(1, abs=1e-5)
+        total += float((now.exp() * (now - before)).sum()) / 2
+    return total
+
+
+def test_the_greater_its_price_the_less_first_answers_move_and_in_the_end_not_at_all(lm):
     moves = []
-    for price in (0.0, 300.0):
+    for price in (0.0, 0.3, 3.0, 30.0, 300.0):
         made = method(
             copy.deepcopy(lm), rewarded_first=False, alpha=0.0, beta_first=price, beta_second=0.0, request="!!"
         )
         optimiser = torch.optim.Adam(made.lm.parameters(), lr=1e-2)
+        slower = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.01, 20)
         for seed in range(20):
             optimiser.zero_grad()
             made.loss_of(attempted(made, seed)).total.backward()
             optimiser.step()
-        moves.append(float(made.loss_of(attempted(made, 99)).terms["kl_first"]))
-    free, priced = moves
-    assert free > 0.2
-    assert priced < 0.1 * free
+            slower.step()
+        moves.append(nats_moved(made))
+    assert moves[0] > 1
+    assert moves[0] > 1.5 * moves[1] > 3 * moves[2] > 20 * moves[3]
+    # What is left is the noise of the steps.
+    assert max(moves[3:]) < 0.02
+
+
+def test_with_a_growing_price_the_first_stage_descends_the_divergence_of_first_answers_and_nothing_else(lm):
+    start = lm.frozen()
+    made = method(lm, rewarded_first=False, alpha=0.0, beta_first=0.0, beta_second=0.0)
+    moved(lm)
+    found = attempted(made)
+    now, before = (one.answer_logits(found.first).log_softmax(1) for one in (lm, start))
+    kl = gradient(made, (now.exp() * (now - before)).sum())
+    apart = []
+    for price in (0.0, 1.0, 10.0, 100.0, 1000.0, 10_000.0):
+        made.beta_first = price
+        step = gradient(made, made.loss_of(found).total)
+        apart.append(1 - float(torch.nn.functional.cosine_similarity(step.double(), kl.double(), dim=0)))
+    assert apart[0] > 0.5
+    assert apart == sorted(apart, reverse=True)
+    assert apart[-1] < 1e-6
 
 
 def test_equal_rewards_teach_nothing_and_an_answer_without_a_reward_is_left_out(lm):

@@ -102,6 +102,19 @@ def test_equal_candidates_win_without_being_compared_the_most_frequent_first() -
     assert medoid(["a", "b", "b", "a"], refuse) == 0
 
 
+@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+@pytest.mark.parametrize("third", ["c", "a", "a b c", "the A b and the B a"])
+def test_of_three_the_two_that_are_equal_once_folded_win_in_every_order(order: tuple[int, ...], third: str) -> None:
+    candidates = [("A b", "a B.", third)[i] for i in order]
+    found = medoid([folded(text) for text in candidates], rouge_l)
+    assert found is not None
+    assert folded(candidates[found]) == "a b"
+    # Of the two it is the one that came first, as it was written.
+    assert found == min(order.index(0), order.index(1))
+    # As they were written all three differ, so that it was folding which made two of them equal.
+    assert len({*candidates}) == 3
+
+
 @settings(max_examples=60, deadline=None)
 @given(candidates=st.lists(sentence.map(" ".join), min_size=3, max_size=3, unique=True))
 def test_another_order_changes_the_consensus_only_where_candidates_tie(candidates: list[str]) -> None:

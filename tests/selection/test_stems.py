@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -69,6 +70,37 @@ def test_rouge_of_a_thousand_pairs_is_that_of_rouge_score(stemmed: bool, mean: f
     def text() -> str:
         return " ".join(rng.choice(WORDS) for _ in range(rng.randint(1, 12)))
 
+    check(text, stemmed, mean, digest)
+
+
+def check(text: Callable[[], str], stemmed: bool, mean: float, digest: str) -> None:
+    """Compare a thousand pairs of texts by the mean and the digest of their values."""
     values = [rouge_l(text(), text(), stemmed=stemmed) for _ in range(1000)]
     assert sum(values) / 1000 == pytest.approx(mean, abs=1e-12)
     assert hashlib.sha256(" ".join(f"{value:.9f}" for value in values).encode()).hexdigest()[:16] == digest
+
+
+WRITTEN = [
+    *("The", "U.S.", "NASA's", "don't", "It's", "RUNNING", "Connections", "re-organized", "snake_case", "__init__"),
+    *("3,500", "3.5", "42nd", "1990s", "B2B", "x86-64", "$100", "50%", "10:30", "2nd"),
+    *("(hopping)", '"falling"', "e.g.", "and/or", "...", "?!", "--", "hello@example.com", "#1", "O'Neill"),
+    *("the", "a", "of", "runs", "connected", "organizations", "3", "500", "5", "us"),
+]
+
+
+@pytest.mark.parametrize(
+    ("stemmed", "mean", "digest"),
+    [(False, 0.12084812526718709, "721dca9b382fdca5"), (True, 0.12910040891590793, "f6533f3775de93f2")],
+)
+def test_rouge_of_capitals_digits_and_punctuation_is_that_of_rouge_score(
+    stemmed: bool, mean: float, digest: str
+) -> None:
+    # Recorded as above, from the same version.
+    rng = random.Random(1)
+
+    def text() -> str:
+        words = [rng.choice(WRITTEN) for _ in range(rng.randint(1, 12))]
+        between = rng.choice([" ", "  ", "\n", ", "])
+        return between.join(rng.choice([str, str.upper, str.lower, str.title])(word) for word in words)
+
+    check(text, stemmed, mean, digest)

@@ -103,6 +103,9 @@ def _complaint(error: BaseException) -> tuple[str, int]:
     """What to say of an error in one line, and the exit code; nothing of one that nobody foresaw."""
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; the same command goes on from the last checkpoint", 130
+    # No answer from an address comes as an OSError, but what was asked for is no wrong input.
+    if isinstance(error, ConnectionError) and (said := _failure(error)):
+        return said, 1
     if isinstance(error, OSError) and error.strerror and error.filename:
         return f"error: {error.strerror[:1].lower()}{error.strerror[1:]}: {error.filename}", 2
     if isinstance(error, ValueError | OSError):
@@ -121,9 +124,8 @@ def _failure(error: BaseException) -> str:
     from autodidact.training import NonFinite
 
     if isinstance(error, Unfinished):
-        return (
-            f"{_one_line(error)}. What was answered is kept: the same command goes on, with a larger budget if need be"
-        )
+        budget = "" if isinstance(error, ConnectionError) else ", with a larger budget if need be"
+        return f"{_one_line(error)}. What was answered is kept: the same command goes on{budget}"
     if isinstance(error, torch.OutOfMemoryError):
         small = "take a smaller --batch-size, or cut it into parts with --accumulate"
         return f"error: the device ran out of memory; {small}"

@@ -31,14 +31,22 @@ def judged(task: Task, answers: Sequence[str]) -> dict[str, float]:
     ------
     ValueError : the task has no test inputs, or numbers differ.
     """
+    return _figures(task, answers, _right(task, answers))
+
+
+def _right(task: Task, answers: Sequence[str]) -> list[bool]:
+    """Which answers to the test inputs are right. Found out once for all figures: a program may have to run for it."""
     if not task.test or len(answers) != len(task.test):
         raise ValueError(f"{len(answers)} answers for {len(task.test)} test inputs")
+    return [task.right(said, one.output, one.input) for said, one in zip(answers, task.test, strict=True)]
+
+
+def _figures(task: Task, answers: Sequence[str], right: Sequence[bool]) -> dict[str, float]:
     count = len(answers)
-    pairs = list(zip(answers, task.test, strict=True))
     return {
-        RIGHT: sum(task.right(said, one.output) for said, one in pairs) / count,
+        RIGHT: sum(right) / count,
         "empty": sum(not said for said in answers) / count,
-        "copied": sum(said == one.input.strip() for said, one in pairs) / count,
+        "copied": sum(said == one.input.strip() for said, one in zip(answers, task.test, strict=True)) / count,
         "different": len(set(answers)) / count,
         "length": sum(map(len, answers)) / count,
     }
@@ -46,20 +54,16 @@ def judged(task: Task, answers: Sequence[str]) -> dict[str, float]:
 
 def compared(task: Task, before: list[str], after: list[str]) -> Table:
     """The model's answers to the test inputs before and after, as a table."""
-    found = {"before": judged(task, before), "after": judged(task, after)}
-    fixed, broken = (
-        sum(
-            not task.right(a, one.output) and task.right(b, one.output)
-            for a, b, one in zip(first, second, task.test, strict=True)
-        )
-        for first, second in ((before, after), (after, before))
-    )
+    first, second = _right(task, before), _right(task, after)
+    found = {"before": _figures(task, before, first), "after": _figures(task, after, second)}
+    changes = list(zip(first, second, strict=True))
+    fixed, broken = changes.count((False, True)), changes.count((True, False))
     table = Table(
         {
             "title": "The task's test inputs, answered with the demonstrations",
             "sentence": f"{found['before'][RIGHT]:.1%} of the {len(task.test):,} answers were right before, "
             f"{found['after'][RIGHT]:.1%} are now: {fixed:,} became right and {broken:,} wrong.",
-            "checker": task.checker,
+            "checker": task.checked_by,
         }
     )
     for arm, figures in found.items():

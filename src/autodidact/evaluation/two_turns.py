@@ -32,7 +32,7 @@ def transitions(task: Task, answers: Sequence[tuple[str, str]], right: Right | N
     """
     if not task.test or len(answers) != len(task.test):
         raise ValueError(f"{len(answers)} pairs of answers for {len(task.test)} test inputs")
-    judge = right or (lambda one, said: task.right(said, one.output))
+    judge = right or (lambda one, said: task.right(said, one.output, one.input))
     count = len(answers)
     pairs = [(judge(one, a), judge(one, b)) for (a, b), one in zip(answers, task.test, strict=True)]
     first, second = (sum(pair[turn] for pair in pairs) / count for turn in (0, 1))

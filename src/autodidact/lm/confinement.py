@@ -294,7 +294,7 @@ def run(order: Mapping[str, Any], held: Sequence[str], status: int) -> int:
     if "hooks" in wanted:
         hook(folder, readable)
     try:
-        exec(compile(code, PROGRAM, "exec"), main.__dict__)
+        exec(compile(code, PROGRAM, "exec", dont_inherit=True), main.__dict__)
     except SystemExit:
         raise
     except BaseException as raised:  # noqa: BLE001 (whatever the program raises is the program's end)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from json import dumps
+from reprlib import repr as shortened
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -29,6 +30,13 @@ class Message:
     def __post_init__(self) -> None:
         if self.role not in get_args(Role):
             raise ValueError(f"a message is of {', '.join(get_args(Role))}, not of '{self.role}'")
+        if not isinstance(self.text, str):
+            raise ValueError(f"a message is a text, and nothing else can be read; got {_named(self.text)}")
+
+
+def _named(given: object) -> str:
+    """Of what type something is, and how it begins."""
+    return f"{type(given).__name__} {shortened(given)}"
 
 
 @dataclass(frozen=True)
@@ -42,6 +50,9 @@ class Prompt:
     messages: tuple[Message, ...]
 
     def __post_init__(self) -> None:
+        for message in self.messages:
+            if not isinstance(message, Message):
+                raise ValueError(f"a prompt is a text or messages, got {_named(message)} among them")
         if not any(message.text for message in self.messages):
             raise ValueError("a prompt must not be empty")
 
@@ -50,6 +61,8 @@ class Prompt:
         """A prompt from a text, which is one message of the user, from messages, or from a prompt."""
         if isinstance(given, Prompt):
             return given
+        if not isinstance(given, Sequence):
+            raise ValueError(f"a prompt is a text or messages, got {_named(given)}")
         return cls((Message("user", given),) if isinstance(given, str) else tuple(given))
 
     def then(self, *further: Message) -> Prompt:
@@ -185,6 +198,9 @@ class Incapable(ValueError):
 
 class LM(ABC):
     """A language model, wherever it runs.
+
+    Nothing of a prompt is ever cut. With what is to follow it, it must fit into the context: a model that runs here
+    refuses what does not, with the numbers; an address is sent all of it, and its server refuses it or not.
 
     Attributes
     ----------

@@ -33,21 +33,31 @@ class RewardModel(TextModel):
     lm : the trunk.
     task : its principles, and the form of the text in `judge.reward`.
     active : names of the principles by which `score` judges, "-" before one for its opposite; default all of the task.
+    most : principles of a text that it learns from at most, and more than which it is never asked to judge by; None
+        where that is not known.
 
     Attributes
     ----------
     shortened : texts of which something was left out because they exceed the context.
+
+    Raises
+    ------
+    ValueError : more active principles than `most`, or one that the task does not have.
     """
 
     kind: ClassVar[str] = "reward_model"
     abilities = ("score",)
 
-    def __init__(self, lm: LocalLM, task: Task, active: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, lm: LocalLM, task: Task, active: Sequence[str] | None = None, *, most: int | None = None
+    ) -> None:
         super().__init__(task)
         self.lm = lm
         self.asked = task
         self.active = tuple(task.principles) if active is None else tuple(active)
+        self.most = most
         principle_texts(task, self.active)
+        self.must_read(len(self.active))
         self.abilities = ("score",)
         width = int(lm.causal.config.get_text_config().hidden_size)
         self.head = nn.Linear(width, 1)
@@ -60,11 +70,19 @@ class RewardModel(TextModel):
 
     @property
     def settings(self) -> dict[str, Any]:  # type: ignore[override]
-        return {"lm": self.lm.plain(), "task": self.asked.plain(), "active": list(self.active)}
+        return {"lm": self.lm.plain(), "task": self.asked.plain(), "active": list(self.active), "most": self.most}
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> RewardModel:
-        return cls(LocalLM.from_plain(settings["lm"]), Task.from_plain(settings["task"]), settings["active"])
+        lm, task = LocalLM.from_plain(settings["lm"]), Task.from_plain(settings["task"])
+        return cls(lm, task, settings["active"], most=settings.get("most"))
+
+    def must_read(self, count: int) -> None:
+        """Raise ValueError where so many principles at once are more than it learned to read."""
+        if self.most is not None and count > self.most:
+            raise ValueError(
+                f"{count} principles at once are more than this reward model learned to read, {self.most} (most)"
+            )
 
     def text(self, question: str, answer: str, principles: Sequence[str]) -> str:
         """What the model reads, with principles in words. Where that exceeds the context, the question is cut on the
@@ -117,7 +135,8 @@ class RewardModel(TextModel):
 
         Raises
         ------
-        ValueError : the batch lacks a field, or names a principle that the task does not have.
+        ValueError : the batch lacks a field, names a principle that the task does not have, or more of them than the
+            model learned to read at once.
         """
         if "output" not in batch:
             raise ValueError(f"to be rewarded, data needs a field 'output'; it has {', '.join(batch.fields)}")
@@ -125,6 +144,7 @@ class RewardModel(TextModel):
         if "principles" in batch:
             named = [[one.strip() for one in text.split(",") if one.strip()] for text in batch["principles"]]
         texts = [principle_texts(self.asked, some) for some in named]
+        self.must_read(max(map(len, texts), default=0))
         return self.judge(self._inputs(batch), [text.strip() for text in batch["output"]], texts)
 
     def _written(self, question: str, answer: str, principles: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from autodidact.catalog import unknown
 from autodidact.data.texts import read_rows
 from autodidact.lm.instructions import Instance, Layout, instances_of
 from autodidact.lm.judging import JudgeForm
+from autodidact.lm.program_tests import ProgramTests
 from autodidact.lm.puzzles import FINAL, is_puzzle, puzzle
 from autodidact.selection import folded
 
@@ -175,7 +176,7 @@ class Task:
     seeds : instructions of their own with inputs and outputs, which methods that make further ones start from.
     test : inputs with outputs, to measure by; never trained on.
     principles : by name.
-    checker : how an answer is compared with the wanted one, see `right`.
+    checker : how an answer is compared with the wanted one, see `right`; or tests that it passes as a program.
     final : the final answer stands after the last of this text; empty where an output is nothing but the answer.
     style : how it is written down for the model.
     judge : how a judge is asked about answers.
@@ -192,7 +193,7 @@ class Task:
     seeds: tuple[Instance, ...] = ()
     test: tuple[Demonstration, ...] = ()
     principles: Mapping[str, Principle] = field(default_factory=dict)
-    checker: str = "exact"
+    checker: str | ProgramTests = "exact"
     final: str = ""
     style: Style = field(default_factory=Style)
     judge: JudgeForm = field(default_factory=JudgeForm)
@@ -203,8 +204,10 @@ class Task:
     def __post_init__(self) -> None:
         if not self.instruction and not self.demonstrations and not self.seeds:
             raise ValueError("a task needs an instruction or demonstrations, or seeds")
-        if self.checker not in CHECKERS:
-            raise unknown("checker", self.checker, CHECKERS)
+        if not isinstance(self.checker, ProgramTests) and self.checker not in CHECKERS:
+            if self.checker == PROGRAM:
+                raise ValueError(f"a checker by tests names a file of them: {{{PROGRAM}: tests.py}}")
+            raise unknown("checker", self.checker, (*CHECKERS, f"{{{PROGRAM}: FILE.py}}"))
         if min(self.max_tokens, self.max_input_tokens) < 1:
             raise ValueError(
                 f"max_tokens and max_input_tokens are at least 1, got {self.max_tokens} and {self.max_input_tokens}"
@@ -253,32 +256,51 @@ class Task:
             "layout": lambda entries: Layout(**entries),
             "style": lambda entries: Style(**{**entries, "stop": tuple(entries["stop"])}),
             "judge": JudgeForm.from_plain,
+            "checker": lambda name: name if isinstance(name, str) else ProgramTests(**name),
             "labels": tuple,
             "inputs": tuple,
         }
         return cls(**{name: nested.get(name, lambda same: same)(value) for name, value in plain.items()})
 
-    def right(self, said: str, wanted: str) -> bool:
+    @property
+    def checked_by(self) -> str:
+        """The checker's name: one of `CHECKERS`, or "program"."""
+        return PROGRAM if isinstance(self.checker, ProgramTests) else self.checker
+
+    def right(self, said: str, wanted: str, given: str = "") -> bool:
         """Whether an answer is the wanted one, by the task's checker.
 
         "exact": the same but for spaces at the ends and runs of them; "folded": the same in lower case and without
-        punctuation too; "number": the last number in it is the wanted one; "contains": the wanted one occurs in it.
-        Where the task names what stands before a final answer, only that is compared, and an answer without it is
-        wrong.
+        punctuation too; "number": the last number in it is the wanted one; "contains": the wanted one occurs in it;
+        tests: it is a program that passes them, see `ProgramTests`, which may ask for the wanted one. Where the task
+        names what stands before a final answer, only that is compared, and an answer without it is wrong.
+
+        Parameters
+        ----------
+        given : the input, which only tests look at.
+
+        Raises
+        ------
+        RuntimeError : a program could not be run; see `run_program`.
         """
         if self.final not in said:
             return False
-        return CHECKERS[self.checker](self._after_final(said), self._after_final(wanted))
+        said, wanted = self._after_final(said), self._after_final(wanted)
+        if isinstance(self.checker, ProgramTests):
+            return self.checker.passed(said, given, wanted)
+        return CHECKERS[self.checker](said, wanted)
 
     def meant(self, text: str) -> str | None:
         """What an answer comes to: texts that mean the same by the task's checker have the same of it. "contains" takes
-        them as "exact" does.
+        them as "exact" does; of tests they are the same where every character between their ends is.
 
         None where there is nothing: no final answer, no number of a task of numbers, an empty text.
         """
         if self.final not in text:
             return None
         said = self._after_final(text)
+        if isinstance(self.checker, ProgramTests):
+            return said.strip() or None
         if self.checker == "number":
             found = _last_number(said)
             return None if found is None else repr(found)
@@ -313,6 +335,8 @@ CHECKERS = {
     "contains": lambda said, wanted: _plain(wanted) in _plain(said),
 }
 """Name -> whether an answer counts as the wanted one."""
+PROGRAM = "program"
+"""Names tests in place of such a name."""
 
 
 def read_task(path: str | Path) -> Task:
@@ -324,11 +348,13 @@ def read_task(path: str | Path) -> Task:
     input a line, or ``.jsonl`` with such entries. An entry of question, answer, rationale and options is one of input
     and output too, see `autodidact.lm.puzzles.puzzle`; ``final`` is then "Answer:" unless it is given. Seeds are read
     by `autodidact.lm.instructions.instances_of`; another entry that has an instruction beside its input is written down
-    with it as the layout has it.
+    with it as the layout has it. In place of a name, ``checker`` may be entries: ``program``, a file of tests beside
+    the task, ``seconds`` and ``memory_mb``, see `ProgramTests`; an empty program is tested at once, so that tests which
+    tell nothing are noticed.
 
     Raises
     ------
-    FileNotFoundError : there is no such file.
+    FileNotFoundError : there is no such file, or no such file of tests.
     ValueError : it is not YAML, has an entry that a task does not have, or one that makes no sense.
     """
     path = Path(path)
@@ -347,7 +373,11 @@ def read_task(path: str | Path) -> Task:
     try:
         given = _rows_written_out({name: value for name, value in read.items() if value is not None}, path)
         given = _posed(given, path)
-        return Task(**{name: _READERS.get(name, _as_is)(value, path) for name, value in given.items()})
+        task = Task(**{name: _READERS.get(name, _as_is)(value, path) for name, value in given.items()})
+        if isinstance(task.checker, ProgramTests):
+            first = next(iter((*task.test, *task.examples)), None)
+            task.checker.must_tell(*((first.input, first.output) if first else task.inputs[:1]))
+        return task
     except (ValueError, TypeError) as wrong:
         raise ValueError(f"{path}: {wrong}") from wrong
 
@@ -433,6 +463,20 @@ def _principles(value: Any, _: Path) -> dict[str, Principle]:
     }
 
 
+def _checker(value: Any, path: Path) -> str | ProgramTests:
+    if not isinstance(value, dict):
+        return str(_as_is(value, path))
+    known = (PROGRAM, *(entry.name for entry in fields(ProgramTests) if entry.name != "tests"))
+    for name in value:
+        if name not in known:
+            raise unknown("entry of a checker", str(name), known)
+    limits = dict(value)
+    named = limits.pop(PROGRAM, None)
+    if not isinstance(named, str):
+        raise ValueError(f"a checker by tests names a file of them: {{{PROGRAM}: tests.py}}; got {value}")
+    return ProgramTests.read(path.parent / named, **limits)
+
+
 def _style(value: Any, _: Path) -> Style:
     if not isinstance(value, dict):
         raise ValueError(f"style has entries such as question, got {value}")
@@ -473,6 +517,7 @@ _READERS = {
     "examples": _demonstrations,
     "test": _demonstrations,
     "inputs": _inputs,
+    "checker": _checker,
     "pairs": _pairs,
     "labels": _texts,
     "principles": _principles,

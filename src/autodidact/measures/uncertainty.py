@@ -107,6 +107,8 @@ class Confidence(NamedTuple):
 def token_confidence(logprobs: Sequence[float]) -> Confidence:
     """Confidence from the log-probabilities of the tokens of an answer.
 
+    The end of an answer counts as one of them, as it does in `autodidact.lm.Score`.
+
     Raises
     ------
     ValueError

@@ -35,7 +35,7 @@ class OnTask(Method):
     policy : the model with its reference.
     task : what it is to become better at.
     reward : or the name of one, see `autodidact.rewards.named`.
-    seconds : that a function of the user's may take for one answer.
+    seconds : that a function of the user's, or a program with the tests of the user's, may take for one answer.
     missing_end : taken off the reward of an answer that was cut off, 0 or more.
     lr_scale : factor on the learning rate, above 0.
 

@@ -18,8 +18,9 @@ from autodidact.lm.local import LocalLM
 from autodidact.lm.repeated import generate_each
 from autodidact.lm.task import Task
 from autodidact.methods.language.sft import SFT
+from autodidact.methods.on_task import OnTask
 from autodidact.model.model import write_aside
-from autodidact.recipes.stages import Recipe, Site
+from autodidact.recipes.stages import LEFT_OUT, Recipe, Site
 from autodidact.training import Settings
 
 EXAMPLES = "examples.jsonl"
@@ -81,9 +82,24 @@ def examples_of(store: Store) -> list[Example]:
 
 
 def write_examples(folder: Path, examples: Sequence[Example]) -> None:
-    """Write into a run folder what the model is trained on, one JSON object of prompt and completion a line."""
+    """Write into a run folder what the model is trained on, one JSON object of prompt and completion a line.
+
+    SFTTrainer of trl reads it as it is, by ``load_dataset("json", data_files=...)``: it learns the completion, and the
+    end of the text behind it. axolotl reads it with a data set's ``type`` of ``field_instruction: prompt``,
+    ``field_output: completion`` and ``"{instruction}"`` as both formats. Where all texts of a column are dates alone,
+    `datasets` makes times of them.
+    """
     lines = [json.dumps({"prompt": p, "completion": c}, ensure_ascii=False) + "\n" for p, c in examples]
     write_aside(folder / EXAMPLES, "".join(lines).encode())
+
+
+def write_left_out(folder: Path, method: OnTask) -> None:
+    """Write into the folder of a training, for the report, how many drawn answers were left out, by reason.
+
+    Nothing is written where none was, so that what a training said that was whole already stays.
+    """
+    if method.dropped:
+        write_aside(folder / LEFT_OUT, json.dumps(dict(method.dropped.most_common()), ensure_ascii=False).encode())
 
 
 def filled(settings: Settings, source: Source) -> Settings:

@@ -332,7 +332,7 @@ class Salmon(Improvement):
         self, site: Site, student: LocalLM, task: Task, pairs: Sequence[Pair], bad: Mapping[str, int]
     ) -> RewardModel:
         """Train the reward model on public preferences, without principles; `bad` lines are told of."""
-        made = RewardModel(copy.deepcopy(student), task, self.active(task))
+        made = self.untaught(student, task)
         order = np.random.default_rng((site.settings.seed, len(pairs))).permutation(len(pairs))
         rows: list[Example] = [(*pairs[k], []) for k in order]
         # One or more are learned, whatever share is held out.
@@ -360,6 +360,10 @@ class Salmon(Improvement):
         assert isinstance(found, RewardModel)
         return found, notes
 
+    def untaught(self, student: LocalLM, task: Task) -> RewardModel:
+        """A reward model from a copy of the student that has learned no preference yet."""
+        return RewardModel(copy.deepcopy(student), task, self.active(task), most=self.most)
+
     def active(self, task: Task) -> tuple[str, ...]:
         """The principles by which the reward model scores where no others are named."""
         return self.always or tuple(task.principles)[: self.most]
@@ -376,7 +380,7 @@ class Salmon(Improvement):
     ) -> RewardModel:
         """Train the reward model, from `start` where there is one, and measure it on what was held out; `said` is noted
         with what was shortened."""
-        made = RewardModel(copy.deepcopy(student), task, self.active(task)) if start is None else copy.deepcopy(start)
+        made = self.untaught(student, task) if start is None else copy.deepcopy(start)
         made.shortened = 0
         source = preference_source(made, learned)
         pairs = zip(repeat(""), source.column("chosen"), source.column("rejected"), strict=False)

@@ -15,7 +15,7 @@ from autodidact.lm.turns import AGAIN, two_answers
 from autodidact.methods.language.two_turns import InLoss, TwoTurns, check_turns
 from autodidact.model import Model
 from autodidact.objectives import Credit
-from autodidact.recipes.improving import Improvement, question_source, write_examples
+from autodidact.recipes.improving import Improvement, question_source, write_examples, write_left_out
 from autodidact.recipes.stages import Site, Stage, training
 
 CARD = Card(
@@ -49,7 +49,7 @@ class SelfCorrect(Improvement):
     Parameters
     ----------
     reward : of an answer: the names that "policy_gradient" has.
-    seconds : that a function of one's own may take for one answer.
+    seconds : that a function of one's own, or a program with the tests of "program:FILE.py", may take for one answer.
     request : asks for the second answer: a message of the user where the model tells turns apart, else what follows the
         first answer, text that ended it included.
     alpha : of the bonus for progress, 0 or more. Paper: 10.
@@ -172,6 +172,7 @@ class SelfCorrect(Improvement):
         source = question_source(stage, method.task, method.questions)
         batch = min(site.settings.batch_size, len(source))
         kept = site.train(stage, method, source, replace(site.settings, batch_size=batch))
+        write_left_out(site.at(stage), method)
         dropped = "; ".join(f"{count} {why}" for why, count in method.dropped.most_common())
         site.note(stage, f"{len(source)} questions" + (f"; answers left out: {dropped}" if dropped else ""))
         return kept

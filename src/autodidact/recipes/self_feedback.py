@@ -317,7 +317,7 @@ def told_by(name: str, lm: LM, task: Task, rows: Sequence[Asked]) -> dict[str, f
         value = None if one is None else each[list(row.answers).index(one)]
         if one is not None and value is not None:
             values.append(value)
-            right.append(task.right(one.text, wanted.output))
+            right.append(task.right(one.text, wanted.output, wanted.input))
     figures = {"told": len(values) / len(rows)}
     if values:
         scores, quality = np.asarray(values), np.asarray(right, dtype=np.float64)

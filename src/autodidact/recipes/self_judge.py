@@ -388,13 +388,15 @@ def picked(judge: Judge, task: Task, answers: Answers) -> tuple[Float64[np.ndarr
     drawn = [[Completion(answers.texts[k], "stop") for k in group] for group in groups]
     firsts = [int(group[0]) for group in groups]
     picks = judge.best([answers.inputs[k] for k in firsts], drawn)
-    right = [task.right(text, answers.references[k]) for k, (text, _) in zip(firsts, picks, strict=True)]
+    given = zip(firsts, picks, strict=True)
+    right = [task.right(text, answers.references[k], answers.inputs[k]) for k, (text, _) in given]
     return np.array([rating for _, rating in picks]), np.array(right, dtype=np.float64)
 
 
 def compared(judge: Judge, task: Task, test: Answers, before: Float64[np.ndarray, " n"]) -> Table:
     """How well the judge tells right answers to the test inputs from wrong ones, beside what costs no training."""
-    right = np.array([task.right(a, b) for a, b in zip(test.texts, test.references, strict=True)], dtype=np.float64)
+    told = zip(test.texts, test.references, test.inputs, strict=True)
+    right = np.array([task.right(*one) for one in told], dtype=np.float64)
     arms = {
         "judge": judge.rate(test.inputs, test.texts),
         "judge, with the good answer": judge.rate(test.inputs, test.texts, test.references),
@@ -410,7 +412,7 @@ def compared(judge: Judge, task: Task, test: Answers, before: Float64[np.ndarray
             "title": "Answers to the task's test inputs, rated",
             "sentence": f"{given.mean():.1%} of the {len(given):,} test inputs are answered, {wrong}; of answers to "
             f"all of them {1 - best.mean():.1%} would be, of those that it chose from {1 - right.mean():.1%}.",
-            "checker": task.checker,
+            "checker": task.checked_by,
         }
     )
     for arm, values in arms.items():

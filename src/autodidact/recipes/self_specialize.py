@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -19,6 +20,7 @@ from autodidact.data.texts import read_passages
 from autodidact.lm import LM, Completion, Incapable, Sampling
 from autodidact.lm.answering import innermost
 from autodidact.lm.instructions import Instance, refused
+from autodidact.lm.lm import Prompt
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
 from autodidact.measures.copying import copied_share
@@ -85,7 +87,9 @@ class SelfSpecialize(Improvement):
     Where the student has an adapter (``--adapter``), only that is trained; several of them can share one trunk, see
     `autodidact.lm.adapters.Specialists`.
 
-    What was dropped is listed with the reason, in the stores of the stages "tasks" and "responses".
+    What was dropped is listed with the reason, in the stores of the stages "tasks" and "responses". A task that is a
+    test input, whatever its spaces, is dropped and counted before it is answered; a task file with a seed that is one
+    is refused.
 
     Parameters
     ----------
@@ -112,8 +116,8 @@ class SelfSpecialize(Improvement):
     banned : further words that no instruction may hold, beside those for what is not text.
     seeds_too : learn the seeds beside what was made.
     again : let the tuned model answer once more, and tune from the beginning on that.
-    longest_prompt : characters of a request for an answer. Where it would be longer, passages are cut, the last first;
-        seeds are not.
+    longest_prompt : characters of a request for an answer. Where it would be longer, or leave a model that runs here
+        no room in its context for the longest answer, passages are cut, the last first; seeds are not.
     """
 
     def __init__(
@@ -283,7 +287,7 @@ class SelfSpecialize(Improvement):
         """Have tasks written, instruction and input together, and keep the new ones."""
         layout = task.layout
         known = Novelty(self.novelty, map(pooled, task.seeds))
-        tested = {one.input for one in task.test}
+        tested = _tested(task)
         plain = all(one.instruction.strip()[0].isascii() for one in task.seeds)
 
         def request(made: Sequence[Instance], rng: np.random.Generator) -> str:
@@ -294,7 +298,7 @@ class SelfSpecialize(Improvement):
             return layout.read_unanswered(layout.opened(), said.text, whole=said.finish == "stop")
 
         def unwanted(one: Instance) -> str:
-            if layout.question(one) in tested:
+            if _spaced(layout.question(one)) in tested:
                 return "a test input"
             return refused(
                 one.instruction, shortest=self.shortest, longest=self.longest, banned=self.banned, plain=plain
@@ -305,21 +309,24 @@ class SelfSpecialize(Improvement):
         gather(lm, asking, known, store, seed)
 
     def respond(self, lm: LM, task: Task, tasks: Store, store: Store, library: Library, seed: int) -> None:
-        """Answer the tasks, with passages where there is a corpus; those without an answer are dropped.
+        """Answer the tasks, with passages where there is a corpus; test inputs and those without an answer are dropped.
 
         The columns of the store are "prompt" and "completion", which are learned, and "passages", which were shown.
         """
-        layout = task.layout
+        layout, tested = task.layout, _tested(task)
         columns = [tasks.column(name) for name in ("instruction", "input")]
         rows = [(int(id_), Instance(*texts)) for id_, *texts in zip(tasks.ids, *columns, strict=True)]
         todo = [(id_, one) for id_, one in rows if not store.has([id_])[0]]
+        # Of tasks that this recipe did not write.
+        store.drop({id_: "a test input" for id_, one in todo if _spaced(layout.question(one)) in tested})
+        todo = [(id_, one) for id_, one in todo if not store.has([id_])[0]]
         sampling = Sampling(
             max_tokens=task.max_tokens, temperature=self.response_temperature, stop=(layout.end,), seed=seed
         )
         for start in range(0, len(todo), ASKED_AT_ONCE):
             some = todo[start : start + ASKED_AT_ONCE]
             found = library.found([pooled(one) for _, one in some], self.passages)
-            asked = [self.request(task, one, texts) for (_, one), texts in zip(some, found, strict=True)]
+            asked = [self.request(task, one, texts, lm) for (_, one), texts in zip(some, found, strict=True)]
             kept, reasons = dict[int, dict[str, str]](), dict[int, str]()
             answers = lm.generate([prompt for prompt, _ in asked], sampling)
             for (id_, one), (_, shown), (said,) in zip(some, asked, answers, strict=True):
@@ -334,12 +341,15 @@ class SelfSpecialize(Improvement):
                 store.append(list(kept), **texts)
             store.drop(reasons)
 
-    def request(self, task: Task, one: Instance, passages: Sequence[str]) -> tuple[str, list[str]]:
+    def request(
+        self, task: Task, one: Instance, passages: Sequence[str], lm: LM | None = None
+    ) -> tuple[str, list[str]]:
         """What is asked for an answer: passages, seeds, the task; and the passages that are in it.
 
         Parameters
         ----------
         passages : that were found for the task, the best first.
+        lm : that is asked; where it runs here its context bounds the request.
 
         Raises
         ------
@@ -349,26 +359,58 @@ class SelfSpecialize(Improvement):
         # Seeds in the order of the task file, those of the task's own kind first.
         alike = sorted(task.seeds, key=lambda seed: bool(seed.input) != bool(one.input))
         rest = layout.shown(alike[: self.shots]) + layout.opened(one, "with input" if one.input else "alone")
-        room = self.longest_prompt - len(rest)
-        if room < 0:
-            raise ValueError(
-                f"seeds and task make {len(rest)} characters, and longest_prompt is {self.longest_prompt}: show fewer "
-                "seeds (shots), or raise it"
-            )
-        shown, frame = list[str](), len(layout.passage.format(passage=""))
-        for text in passages:
-            if frame + len(text) > room:
-                # What is cut off ends with a whole word.
-                text = text[: max(0, room - frame + 1)].rpartition(" ")[0]
-            if text:
-                shown.append(text)
-                room -= frame + len(text)
-        return "".join(layout.passage.format(passage=text) for text in shown) + rest, shown
+        local = None if lm is None else innermost(lm)
+
+        def written(shown: Sequence[str]) -> str:
+            return "".join(layout.passage.format(passage=text) for text in shown) + rest
+
+        def too_long(prompt: str) -> str:
+            if len(prompt) > self.longest_prompt:
+                return f"{len(prompt)} characters, and longest_prompt is {self.longest_prompt}"
+            if not isinstance(local, LocalLM) or local.context is None:
+                return ""
+            tokens, room = len(local.wording.prompt_ids([Prompt.of(prompt)])[0]), local.context - task.max_tokens
+            if tokens <= room:
+                return ""
+            return f"{tokens} tokens, and beside an answer of {task.max_tokens} {local.label} has room for {room}"
+
+        if why := too_long(rest):
+            raise ValueError(f"seeds and task make {why}: show fewer seeds (shots), or make room")
+        shown = _beginning(passages, lambda some: not too_long(written(some)))
+        return written(shown), shown
 
     def seed_examples(self, task: Task) -> list[Example]:
         """The seeds as the student learns them; none where they are left out."""
         seeds = task.seeds if self.seeds_too else ()
         return [(task.prompt(task.layout.question(one)), task.completion(one.output)) for one in seeds if one.output]
+
+
+def _beginning(texts: Sequence[str], fits: Callable[[list[str]], bool]) -> list[str]:
+    """The most of some texts that fits, from the first on; the last one may be cut, behind a whole word."""
+    if fits(list(texts)):
+        return list(texts)
+    ends = [
+        (k, place)
+        for k, text in enumerate(texts)
+        for place in [*(i for i, letter in enumerate(text) if letter == " "), len(text)]
+        if text[:place].strip()
+    ]
+
+    def until(count: int) -> list[str]:
+        k, place = ends[count]
+        return [*texts[:k], texts[k][:place]]
+
+    count = bisect_left(range(len(ends)), True, key=lambda count: not fits(until(count)))
+    return until(count - 1) if count else []
+
+
+def _tested(task: Task) -> set[str]:
+    return {_spaced(one.input) for one in task.test}
+
+
+def _spaced(text: str) -> str:
+    """A text with single spaces, as tasks that a model wrote have them."""
+    return " ".join(text.split())
 
 
 def embedded_passages(store: Store, texts: Sequence[str], embedder: LocalLM) -> Store:

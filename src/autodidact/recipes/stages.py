@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from autodidact.lm.task import Task as LanguageTask
 
 Artefact = Model | Store | Table
-DONE, NOTES = "done.json", "notes.txt"
+DONE, NOTES, LEFT_OUT = "done.json", "notes.txt", "left_out.json"
 
 
 @dataclass

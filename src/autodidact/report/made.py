@@ -1,4 +1,4 @@
-"""What a recipe wrote on the way: how many rows each stage kept and dropped, why, and some of them to read."""
+"""What a run wrote on the way: how many rows and drawn answers it kept and dropped, why, and some rows to read."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections import Counter
 
 from autodidact.data.store import Store
 from autodidact.report.markup import fold, paragraph, section, table, text
-from autodidact.report.run_folder import RunFolder
+from autodidact.report.run_folder import RunFolder, Training
 
 LEAD = "Read some rows of each kind: a model that learns from what it wrote learns its mistakes too."
 SHOWN, LONGEST = 12, 400
 
 
 def made(run: RunFolder) -> str:
-    """The section of texts that the stages made; nothing where no stage made any."""
-    return section("made", "What was made", *(_stage(run, line.name) for line in run.stages), lead=LEAD)
+    """The section of texts that the stages made, and of drawn answers that were left out; nothing where neither is."""
+    stages = [_stage(run, line.name) for line in run.stages]
+    drawn = [_drawn(training) for training in run.trainings]
+    return section("made", "What was made", *stages, *drawn, lead=LEAD if any(stages) else "")
 
 
 def _stage(run: RunFolder, name: str) -> str:
@@ -28,9 +30,7 @@ def _stage(run: RunFolder, name: str) -> str:
     kept, dropped = len(store), len(store.dropped)
     parts = [f"<h3>{text(name, 120)}</h3>", paragraph(f"{kept:,} rows were kept, {dropped:,} were dropped.")]
     if dropped:
-        reasons = Counter(store.dropped.values()).most_common()
-        told = [(text(reason, 200), f"{count:,}") for reason, count in reasons]
-        parts.append(table(("why dropped", "rows"), told, label=f"Why rows of {name} were dropped", kind="plain"))
+        parts.append(_reasons("rows", name, Counter(store.dropped.values())))
     if texts and kept:
         columns = [list(store.column(column)) for column in texts]
         # Evenly spread, so that the first round does not stand for all.
@@ -39,3 +39,18 @@ def _stage(run: RunFolder, name: str) -> str:
         inside = table([text(column) for column in texts], rows, label=f"Rows of {name}", kind="plain")
         parts.append(fold(f"{len(places)} of them", inside))
     return "".join(parts)
+
+
+def _drawn(training: Training) -> str:
+    """Answers that were drawn in a training, and that nobody could judge."""
+    if not training.left_out:
+        return ""
+    name = training.name or "training"
+    said = f"{training.left_out.total():,} drawn answers were dropped, since their reward is not known."
+    return f"<h3>{text(name, 120)}</h3>{paragraph(said)}{_reasons('answers', name, training.left_out)}"
+
+
+def _reasons(what: str, name: str, counts: Counter[str]) -> str:
+    """How many of something were dropped, by reason."""
+    told = [(text(reason, 200), f"{count:,}") for reason, count in counts.most_common()]
+    return table(("why dropped", what), told, label=f"Why {what} of {name} were dropped", kind="plain")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ from typing import Any
 import yaml
 
 from autodidact.data.places import place_name
-from autodidact.recipes.stages import DONE, NOTES
+from autodidact.recipes.stages import DONE, LEFT_OUT, NOTES
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.checkpoint import Checkpoint
 from autodidact.training.journal import METRICS, read_metrics
@@ -41,6 +42,12 @@ class Training:
     def checkpoint(self) -> Checkpoint | None:
         """The newest whole checkpoint; None before the first one."""
         return checkpoints.read(self.folder / "checkpoints")
+
+    @cached_property
+    def left_out(self) -> Counter[str]:
+        """How many answers that a language model drew for it were left out, by reason."""
+        path = self.folder / LEFT_OUT
+        return Counter(json.loads(path.read_text(encoding="utf-8")) if path.exists() else {})
 
     @property
     def updates(self) -> int:

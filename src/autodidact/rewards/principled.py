@@ -32,7 +32,8 @@ class Principled(Reward):
 
     Raises
     ------
-    ValueError : no such principle, or a draw of more than there are.
+    ValueError : no such principle, a draw of more than there are, or more in force than the model learned to read at
+        once.
     """
 
     calls: Tensor
@@ -58,6 +59,7 @@ class Principled(Reward):
                 f"{drawn} principles cannot be drawn from {len(self.free)} beside {len(self.fixed)} that are always "
                 "in force; one or more must be in force"
             )
+        model.must_read(len(self.fixed) + drawn)
         self.drawn, self.length_bonus, self.seed = drawn, length_bonus, seed
         self.register_buffer("calls", torch.zeros((), dtype=torch.long))
 

@@ -26,7 +26,7 @@ class Checked(Reward):
         self.task = task
 
     def judge(self, answers: Sequence[Answered]) -> list[float]:
-        return [float(self.task.right(one.answer, one.wanted or "")) for one in answers]
+        return [float(self.task.right(one.answer, one.wanted or "", one.input)) for one in answers]
 
 
 class Overlap(Reward):

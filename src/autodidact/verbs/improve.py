@@ -27,7 +27,15 @@ from autodidact.methods.method import Method
 from autodidact.methods.on_task import OnTask
 from autodidact.model import Encoder, Model, load_model
 from autodidact.model.model import SETTINGS
-from autodidact.recipes.improving import EXAMPLES, Improvement, example_source, filled, question_source, write_examples
+from autodidact.recipes.improving import (
+    EXAMPLES,
+    Improvement,
+    example_source,
+    filled,
+    question_source,
+    write_examples,
+    write_left_out,
+)
 from autodidact.recipes.names import check_options, find, seeded_weights
 from autodidact.recipes.preferring import PAIRS, differing, pair_source, write_pairs
 from autodidact.recipes.stages import Run, Site
@@ -254,7 +262,7 @@ def _on_task(
     def work() -> Model:
         kept = train(made, source, filled(settings, source), out=folder, quiet=quiet)
         write_examples(folder, made.answers())
-        record(folder, {"dropped": dict(made.dropped)})
+        write_left_out(folder, made)
         return kept
 
     return work

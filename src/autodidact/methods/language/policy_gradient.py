@@ -115,10 +115,11 @@ class PolicyGradient(OnTask):
     lm : with weights that can be changed; where it has an adapter, only that is trained.
     task : what it is to become better at.
     reward : "checker" (the task's checker against outputs of examples), "rouge", "label", "length:N", "matches:REGEX",
-        "json", "novelty", "different", "discriminator" (a network that learns to tell its answers from the wanted
-        outputs), ``file.py:function`` (of input, answer, and wanted output or None), or the folder of a run whose model
-        can score; or a sum such as "checker + 0.2*length:40".
-    seconds : that a function of one's own may take for one answer.
+        "json", "novelty", "different", "program:FILE.py" (it is a program that passes the tests in a file; see
+        docs/language.md), "discriminator" (a network that learns to tell its answers from the wanted outputs),
+        ``file.py:function`` (of input, answer, and wanted output or None), or the folder of a run whose model can
+        score; or a sum such as "checker + 0.2*length:40".
+    seconds : that a function of one's own, or a program with the tests of "program:FILE.py", may take for one answer.
     estimator : "reinforce", "self_critical", "rloo", "grpo", "ppo" or "raml", as above.
     group : answers to each question, from 1; 2 or more for "rloo" and "grpo".
     temperature : of drawing, above 0. Other than 1, the distribution at it is what is trained.

@@ -30,6 +30,8 @@ CARD = Card(
 class SFT(Method):
     """Cross-entropy of the completions' tokens, their end among them; prompts are read and not learned.
 
+    An answer without a text teaches its end alone: to say nothing.
+
     Parameters
     ----------
     lm : with weights that can be changed; where it has an adapter, only that is trained.
