@@ -46,8 +46,6 @@ GENERIC = ("generic", "generic with texts")
 """With seeds of all domains."""
 RANKS = (2, 32)
 """Ranks of adapters beside that of the others."""
-FEW = 2
-"""Seeds of the arms that stand beside the question."""
 SHOTS = (0, 1, 5)
 READ = 200
 """Texts by which it is seen whether a base can read: made-up statements, and questions about them."""
@@ -280,7 +278,6 @@ CLAIM = Claim(
         **{way: {"way": way} for way in get_args(Way)},
         **{f"rank {rank}": {"way": "specialised", "rank": rank} for rank in RANKS},
     },
-    few={"two adapters": FEW, "dense": FEW, **{f"rank {rank}": FEW for rank in RANKS}},
     scales={
         "laptop": {
             "world": {
@@ -479,6 +476,20 @@ CLAIM = Claim(
             unit="points",
         ),
         Statement(
+            "seeds of another domain, against before",
+            "percent right, after seeds of another domain minus of the base",
+            lambda f: f["another domain"]["right"] - f["few-shot"]["right"],
+            margin=5.0,
+            direction="below",
+            unit="points",
+        ),
+        Statement(
+            "number of tasks",
+            "tasks learned from, after seeds of the domain minus after seeds of all domains",
+            lambda f: _over(f, "generic", "kept"),
+            unit="tasks",
+        ),
+        Statement(
             "forgetting",
             "percent of questions about another domain answered right, after specialising minus of the base",
             lambda f: _over(f, "few-shot", "elsewhere"),
@@ -504,6 +515,15 @@ CLAIM = Claim(
             "percent right of questions about two domains, by the adapter of the question's own domain minus by the "
             "other one, on one trunk and in one batch",
             lambda f: f["two adapters"]["own"] - f["two adapters"]["other"],
+            unit="points",
+        ),
+        Statement(
+            "each adapter at its own domain",
+            "the same of the domain where that is less",
+            lambda f: min(
+                f["two adapters"]["right"] - (2 * f["two adapters"]["other"] - f["two adapters"]["elsewhere"]),
+                2 * f["two adapters"]["own"] - f["two adapters"]["right"] - f["two adapters"]["elsewhere"],
+            ),
             unit="points",
         ),
         Statement(
