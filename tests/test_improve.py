@@ -101,7 +101,7 @@ def test_a_run_leaves_a_model_for_both_libraries_its_data_its_calls_a_table_and_
     assert table.arms == ["before", "after"]
     assert {"right", "empty", "copied", "different", "length"} == set(table.metrics)
     page = (out / "report.html").read_text()
-    for words in ("What was made", "why dropped", "of the 3 answers were right before"):
+    for words in ("What was made", "Read some rows of each kind", "why dropped", "of the 3 answers were right before"):
         assert words in page
     spent = json.loads((out / "run.json").read_text())["spent"]
     assert spent["calls"] == len((out / "transcript.jsonl").read_text().splitlines())

@@ -91,6 +91,8 @@ def test_why_answers_that_were_drawn_were_dropped_is_counted_in_the_report(runs,
         assert cells(html, label) == [["why dropped", "answers"], *([why, str(count)] for why, count in rows)]
         assert f"{sum(counts.values())} drawn answers were dropped, since their reward is not known." in html
     assert html.count("drawn answers were dropped") == len(folders)
+    # There is no row of a stage to read.
+    assert "Read some rows" not in html
 
 
 def test_counts_of_dropped_answers_are_those_of_all_updates(runs):

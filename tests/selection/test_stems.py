@@ -84,7 +84,7 @@ WRITTEN = [
     *("The", "U.S.", "NASA's", "don't", "It's", "RUNNING", "Connections", "re-organized", "snake_case", "__init__"),
     *("3,500", "3.5", "42nd", "1990s", "B2B", "x86-64", "$100", "50%", "10:30", "2nd"),
     *("(hopping)", '"falling"', "e.g.", "and/or", "...", "?!", "--", "hello@example.com", "#1", "O'Neill"),
-    *("the", "a", "of", "runs", "connected", "organizations", "3", "500", "5", "us"),
+    *("the", "a", "of", "runs", "connected", "organizations", "3", "500", "5", "its"),
 ]
 
 
