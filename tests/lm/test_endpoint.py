@@ -494,13 +494,15 @@ def local() -> LocalLM:
 @pytest.mark.parametrize("chat", [True, False])
 def test_a_model_that_runs_here_says_the_same_behind_an_address(local: LocalLM, chat: bool) -> None:
     prompts = ["ab", "c d", "abcda", "d"]
-    sampling = Sampling(max_tokens=12, temperature=0.0, stop=("cc",))
+    free = local.generate(prompts, Sampling(max_tokens=12, temperature=0.0))
+    sampling = Sampling(max_tokens=12, temperature=0.0, stop=(free[1][0].text[6:8],))
     with Loopback(local) as server:
         # One after the other: the model knows nothing of threads.
         served = endpoint(server, chat=chat, threads=1).generate(prompts, sampling)
     here = local.generate(prompts, sampling)
     assert texts(served) == texts(here)
     assert len(set(map(str, texts(here)))) == len(prompts)
+    assert texts(here) != texts(free)
     for [one], [other] in zip(served, here, strict=True):
         assert (one.finish, one.prompt_tokens, one.completion_tokens) == (
             other.finish,
