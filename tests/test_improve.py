@@ -149,7 +149,12 @@ def test_what_was_improved_answers_scores_and_chooses_on_the_command_line(base, 
     rows = {
         "generate": [{"input": "bc"}, {"input": "da"}],
         "score": [{"input": "bc", "output": "bcbc"}, {"input": "bc", "output": "dd"}],
-        "choose": [{"input": "bc", "options": ["dd", "bcbc"]}, {"input": "da", "options": ["dddd", "dada", "aaaa"]}],
+        "choose": [
+            {"input": "bc", "options": ["dd", "bcbc"]},
+            {"input": "da", "options": ["dddd", "dada", "aaaa"]},
+            # One begins the other: without what ends them the shorter would always be likelier.
+            {"input": "bc", "options": ["bc", "bcbc"]},
+        ],
     }
 
     def written(ability: str, ending: str) -> Path:
@@ -167,13 +172,15 @@ def test_what_was_improved_answers_scores_and_chooses_on_the_command_line(base, 
     said = [lm.generate([f"{shown}{row['input']}>"], likeliest)[0][0].text for row in rows["generate"]]
     assert [(row["input"], row["output"]) for row in told("generate")] == [("bc", said[0]), ("da", said[1])]
     assert said[0] == "bcbc"
-    scores = [lm.score([f"{shown}bc>"], [str(row["output"])])[0].total for row in rows["score"]]
+    # As it was taught to write them, a semicolon behind.
+    scores = [lm.score([f"{shown}bc>"], [f"{row['output']};"])[0].total for row in rows["score"]]
+    assert scores[0] > -1 > scores[1]
     assert [row["score"] for row in told("score")] == pytest.approx(scores, abs=1e-4)
     assert pq.read_table(written("score", ".parquet"))["score"].to_pylist() == pytest.approx(scores, abs=1e-4)
     chosen = told("choose")
-    assert [row["choice"] for row in chosen] == ["bcbc", "dada"]
-    for row, found in zip(rows["choose"], chosen, strict=True):
-        expected = lm.choose([f"{shown}{row['input']}>"], row["options"])[0]
+    assert [row["choice"] for row in chosen] == ["bcbc", "dada", "bcbc"]
+    for row, found, end in zip(rows["choose"], chosen, ("", "", ";"), strict=True):
+        expected = lm.choose([f"{shown}{row['input']}>"], [option + end for option in row["options"]])[0]
         assert found["probabilities"] == pytest.approx(expected.tolist(), abs=1e-4)
 
 

@@ -241,6 +241,13 @@ def test_empty_answers_and_ratings_that_are_hardly_digits_are_dropped_with_their
     assert list(ratings.dropped.values()) == ["its rating is hardly a digit"]
 
 
+def test_a_judge_that_never_names_a_digit_has_rated_nothing_whatever_mass_suffices():
+    ratings, found = Store(name="ratings"), Answers(["ab"], ["abab"], ["ab"], np.arange(1), np.zeros(1))
+    mute = ScriptedLM(lambda _: dict.fromkeys("0123456789", -np.inf))
+    SelfJudge(least_mass=0.0).label(mute, tiny_lm("abc", width=4), TASK, found, ratings)
+    assert list(ratings.dropped.values()) == ["its rating is hardly a digit"]
+
+
 @pytest.mark.parametrize("similarity", ["ngrams", "hidden"])
 def test_an_answer_to_an_input_whose_good_answer_is_empty_is_dropped_with_its_reason(similarity):
     ratings = Store(name="ratings")

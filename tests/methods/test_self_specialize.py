@@ -186,7 +186,7 @@ def test_passages_are_cut_to_what_the_context_of_a_model_that_runs_here_leaves(t
     assert method.request(TASK, one, found[:1], roomy)[1] == found[:1]
     store = responded(method, speaker, tasks)
     assert len(store) + len(store.dropped) == len(tasks) == 2
-    with pytest.raises(ValueError, match=r"64 tokens, .* answer of 6 tiny has room for 58: show fewer seeds \(shots\)"):
+    with pytest.raises(ValueError, match=r"6 tokens more than tiny@.* has room for beside an answer: show fewer"):
         methods(corpus=corpus, shots=2).request(TASK, one, found, speaker)
     # Nothing is known of the tokens of a model elsewhere.
     assert method.request(TASK, one, found, ScriptedLM(writer))[1] == found

@@ -182,6 +182,9 @@ class Wrapped(Answering):
     def context(self) -> int | None:  # type: ignore[override]
         return self.lm.context
 
+    def room(self, prompt: Asked) -> int | None:
+        return self.lm.room(prompt)
+
     def need(self, who: str, *capabilities: Capability) -> None:
         if {"latent", "train"} & set(capabilities):
             super().need(who, *capabilities)

@@ -62,7 +62,6 @@ class EndpointLM(Answering):
     retries : how often and when a request is tried again: after 408, 409, 425, 429 and 5xx (as late as Retry-After
         asks), time-outs, refused or dropped connections, and answers that are not whole or not JSON.
     end : text of the end token, which the tokenizer of the server reads as one token.
-    context : tokens that prompt and completion may have together, where it is known.
     extra : further entries of each request; None leaves out one that would be sent.
 
     Attributes
@@ -85,14 +84,12 @@ class EndpointLM(Answering):
         timeout: float = 600.0,
         retries: Retries | None = None,
         end: str | None = None,
-        context: int | None = None,
         extra: Mapping[str, Any] | None = None,
     ) -> None:
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self.model = model
         self.chat = chat
-        self.context = context
         self.meter = Meter()
         self._connection = Connection(address, key=key, timeout=timeout, retries=retries or Retries())
         self._threads = threads

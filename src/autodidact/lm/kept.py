@@ -111,14 +111,15 @@ class LanguageModel(TextModel):
         return {"output": second, "first": first, "input": asked}
 
     def score(self, batch: Batch) -> Float64[Tensor, " n"]:
-        """Log-probability (nats) of each sample's "output" (or "completion") as the answer, its end among it."""
+        """Log-probability (nats) of each sample's "output" (or "completion") as the answer, its end among it: what ends
+        it in the task's style, and the end of the text."""
         found = self.lm.score(self.prompts(batch), self._wanted(batch))
         return torch.tensor([one.total for one in found], dtype=torch.float64)
 
     def predict(self, batch: Batch) -> dict[str, Any]:
         """``class``: the likeliest of the task's labels; ``probabilities``: of all of them, (n, c)."""
         assert self.task is not None
-        found = self.lm.choose(self.prompts(batch), [self.task.answer(one) for one in self.task.labels])
+        found = self.lm.choose(self.prompts(batch), self._written(self.task.labels))
         return {"class": [self.task.labels[k] for k in found.argmax(axis=1)], "probabilities": torch.from_numpy(found)}
 
     def choose(self, batch: Batch) -> dict[str, Any]:
@@ -140,8 +141,7 @@ class LanguageModel(TextModel):
             rows.setdefault(tuple(options), []).append(place)
         prompts, chosen, probabilities = self.prompts(batch), [""] * len(batch), [list[float]()] * len(batch)
         for options, places in rows.items():
-            answers = [option if self.task is None else self.task.answer(option) for option in options]
-            found = self.lm.choose([prompts[place] for place in places], answers)
+            found = self.lm.choose([prompts[place] for place in places], self._written(options))
             for place, row in zip(places, found, strict=True):
                 chosen[place], probabilities[place] = options[row.argmax()], row.tolist()
         return {"choice": chosen, "probabilities": probabilities}
@@ -151,4 +151,13 @@ class LanguageModel(TextModel):
             return list(batch["completion"])
         if "output" not in batch:
             raise ValueError(f"to be scored, data needs a field 'output'; it has {', '.join(batch.fields)}")
-        return [text if self.task is None else self.task.answer(text) for text in batch["output"]]
+        return [text if self.task is None else self.task.completion(text) for text in batch["output"]]
+
+    def _written(self, options: Sequence[str]) -> list[str]:
+        """Options as the model writes them. Where one begins another, only what ends them tells them apart."""
+        if self.task is None:
+            return list(options)
+        plain = [self.task.answer(option) for option in options]
+        if any(one != other and other.startswith(one) for one in plain for other in plain):
+            return [self.task.completion(option) for option in options]
+        return plain

@@ -221,6 +221,10 @@ class LM(ABC):
                 has = ", ".join(sorted(self.capabilities)) or "nothing"
                 raise Incapable(f"{who} needs a model that can {capability}; {self.name} can {has}")
 
+    def room(self, prompt: Asked) -> int | None:
+        """Tokens that may follow a prompt, below 0 where it is too long itself; None where that is not known here."""
+        return None
+
     @abstractmethod
     def generate(self, prompts: Sequence[Asked], sampling: Sampling) -> list[list[Completion]]:
         """Completions of each prompt, in the order of the prompts, `sampling.n` each.

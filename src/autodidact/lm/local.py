@@ -311,10 +311,12 @@ class LocalLM(nn.Module, LM):
             # Drawing makes a few copies of a row's logits.
             for rows in batches(lengths, self.budget, most=max(1, self._columns // 4)):
                 batch = [jobs[row] for row in rows]
-                uniform = [uniforms(asked[prompt], sample, sampling) for prompt, sample in batch]
+                uniform = None
+                if sampling.temperature:
+                    uniform = np.stack([uniforms(asked[prompt], sample, sampling) for prompt, sample in batch])
                 named = None if adapters is None else [adapters[prompt] for prompt, _ in batch]
                 begun = [starts[prompt] for prompt, _ in batch]
-                tokens, logprobs = self._draw(begun, np.stack(uniform), sampling, named)
+                tokens, logprobs = self._draw(begun, uniform, sampling, named)
                 for (prompt, sample), ids, each in zip(batch, tokens, logprobs, strict=True):
                     done = self.completion(ids, each, sampling)
                     found[prompt, sample] = replace(done, prompt_tokens=len(starts[prompt]), sample=sample)
@@ -326,7 +328,7 @@ class LocalLM(nn.Module, LM):
     def _draw(
         self,
         starts: list[list[int]],
-        uniform: Float64[np.ndarray, "n t"],
+        uniform: Float64[np.ndarray, "n t"] | None,
         sampling: Sampling,
         adapters: list[str] | None,
     ) -> tuple[list[list[int]], list[list[float]]]:
@@ -336,7 +338,7 @@ class LocalLM(nn.Module, LM):
         width = max(map(len, starts))
         ids = torch.tensor([[self._pad] * (width - len(start)) + start for start in starts])
         attention = torch.tensor([[0] * (width - len(start)) + [1] * len(start) for start in starts])
-        drawing = Drawing(sampling, torch.from_numpy(uniform).to(self.device) if sampling.temperature else None)
+        drawing = Drawing(sampling, None if uniform is None else torch.from_numpy(uniform).to(self.device))
         settings = GenerationConfig(
             do_sample=False,
             max_new_tokens=sampling.max_tokens,
@@ -597,6 +599,11 @@ class LocalLM(nn.Module, LM):
     def _pad(self) -> int:
         pad = self.tokenizer.pad_token_id
         return int(pad if pad is not None else self.ends[0] if self.ends else 0)
+
+    def room(self, prompt: Asked) -> int | None:
+        if self.context is None:
+            return None
+        return self.context - len(self.wording.prompt_ids([Prompt.of(prompt)])[0])
 
     def _must_fit(self, prompt: int, further: int, what: str) -> None:
         if self.context is not None and prompt + further > self.context:

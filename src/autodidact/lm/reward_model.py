@@ -153,9 +153,7 @@ class RewardModel(TextModel):
         return form.reward.format(instruction=self.asked.instruction, input=question, answer=answer, principles=listed)
 
     def _over(self, text: str) -> int:
-        if self.lm.context is None:
-            return 0
-        return len(self.lm.wording.prompt_ids([Prompt.of(text)])[0]) - self.lm.context
+        return -(self.lm.room(text) or 0)
 
 
 TOGETHER = 64

@@ -18,10 +18,9 @@ from autodidact.data import ArraySource, Field, Source, Store
 from autodidact.data.ids import row_ids
 from autodidact.evaluation.table import Table
 from autodidact.lm import LM, Sampling
-from autodidact.lm.answering import innermost
 from autodidact.lm.comparing import comparison
 from autodidact.lm.kept import LanguageModel
-from autodidact.lm.lm import Completion, Prompt
+from autodidact.lm.lm import Completion
 from autodidact.lm.local import LocalLM
 from autodidact.lm.reward_model import RewardModel, principle_texts
 from autodidact.lm.task import Principle, Task
@@ -429,10 +428,8 @@ def _chunks(places: Sequence[int] | np.ndarray) -> list[list[int]]:
 
 def fits(lm: LM, prompt: str) -> bool:
     """Whether a prompt and one more token fit into a model's context, where both can be known here."""
-    inner = innermost(lm)
-    if not isinstance(inner, LocalLM) or inner.context is None:
-        return True
-    return len(inner.wording.prompt_ids([Prompt.of(prompt)])[0]) < inner.context
+    room = lm.room(prompt)
+    return room is None or room > 0
 
 
 def log_odds(judge: LM, prompts: Sequence[str], choices: Sequence[str]) -> Float64[np.ndarray, " n"]:

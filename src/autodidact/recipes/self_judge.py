@@ -245,10 +245,10 @@ class SelfJudge(Improvement):
         own, mass = expected_ratings(rater, referenced)
         alike = self.similarities(student, found)
         ids = row_ids("ratings", "", len(free))
+        rated = (mass >= self.least_mass) & np.isfinite(own)
         reasons = {
-            int(ids[k]): "its rating is hardly a digit" if not mass[k] >= self.least_mass else "it is like nothing"
-            for k in range(len(free))
-            if not mass[k] >= self.least_mass or not np.isfinite(own[k]) or not np.isfinite(alike[k])
+            int(ids[k]): "it is like nothing" if rated[k] else "its rating is hardly a digit"
+            for k in np.flatnonzero(~rated | ~np.isfinite(alike))
         }
         kept = np.array([k for k in range(len(free)) if int(ids[k]) not in reasons], dtype=np.int64)
         if len(kept):

@@ -20,7 +20,6 @@ from autodidact.data.texts import read_passages
 from autodidact.lm import LM, Completion, Incapable, Sampling
 from autodidact.lm.answering import innermost
 from autodidact.lm.instructions import Instance, refused
-from autodidact.lm.lm import Prompt
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
 from autodidact.measures.copying import copied_share
@@ -359,7 +358,6 @@ class SelfSpecialize(Improvement):
         # Seeds in the order of the task file, those of the task's own kind first.
         alike = sorted(task.seeds, key=lambda seed: bool(seed.input) != bool(one.input))
         rest = layout.shown(alike[: self.shots]) + layout.opened(one, "with input" if one.input else "alone")
-        local = None if lm is None else innermost(lm)
 
         def written(shown: Sequence[str]) -> str:
             return "".join(layout.passage.format(passage=text) for text in shown) + rest
@@ -367,12 +365,10 @@ class SelfSpecialize(Improvement):
         def too_long(prompt: str) -> str:
             if len(prompt) > self.longest_prompt:
                 return f"{len(prompt)} characters, and longest_prompt is {self.longest_prompt}"
-            if not isinstance(local, LocalLM) or local.context is None:
+            room = None if lm is None else lm.room(prompt)
+            if lm is None or room is None or room >= task.max_tokens:
                 return ""
-            tokens, room = len(local.wording.prompt_ids([Prompt.of(prompt)])[0]), local.context - task.max_tokens
-            if tokens <= room:
-                return ""
-            return f"{tokens} tokens, and beside an answer of {task.max_tokens} {local.label} has room for {room}"
+            return f"{task.max_tokens - room} tokens more than {lm.name} has room for beside an answer"
 
         if why := too_long(rest):
             raise ValueError(f"seeds and task make {why}: show fewer seeds (shots), or make room")
