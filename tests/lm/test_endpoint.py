@@ -6,6 +6,7 @@ import logging
 import math
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from threading import Barrier, Event
@@ -23,6 +24,7 @@ from autodidact.lm.endpoint import EndpointLM
 from autodidact.lm.ledger import Budgeted
 from autodidact.lm.lm import LM, Completion, Incapable, Message, Prompt, Sampling, Score
 from autodidact.lm.local import LocalLM
+from autodidact.lm.names import open_lm
 from autodidact.lm.recorded import Recorded
 from autodidact.lm.retrying import Retries
 from autodidact.lm.scripted import ScriptedLM, words
@@ -213,6 +215,14 @@ def test_a_failure_that_passes_is_survived_with_one_more_request(kind: str) -> N
         lm = endpoint(server, slept, timeout=1.0 if kind == "time-out" else 20)
         assert texts(lm.generate(["x"], ONCE)) == [["answer to x"]]
     assert (len(server.requests), server.answered, len(slept)) == (2, 1, 1)
+
+
+def test_an_address_is_waited_for_as_long_as_is_said() -> None:
+    with Loopback(echo(), ["time-out"]) as server:
+        began = time.monotonic()
+        assert texts(open_lm(server.address, timeout=0.5).generate(["x"], ONCE)) == [["answer to x"]]
+    assert (len(server.requests), server.answered) == (2, 1)
+    assert time.monotonic() - began < 20
 
 
 def test_all_kinds_of_failure_in_a_row_cost_one_request_each() -> None:

@@ -206,6 +206,7 @@ def test_answers_are_compared_as_the_checker_says(checker, right, wrong):
         (SORT + "checker: exactly\n", "did you mean 'exact'"),
         (SORT + "max_tokens: 0\n", "at least 1"),
         (SORT + "test: [{input: cab, output: abc}]\n", "'cab' is shown with its output and tested too"),
+        (SORT + "test: [{input: ' cab ', output: abc}]\n", "'cab' is shown with its output and tested too"),
         (SORT + "test: [{input: cab}]\n", "an entry of input and output was expected"),
         (SORT + "inputs: 3\n", "a list of inputs was expected"),
         (SORT + "inputs: none.txt\n", "no such file"),

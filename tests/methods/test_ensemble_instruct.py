@@ -127,9 +127,11 @@ def test_instances_are_asked_for_with_seeds_of_their_kind_and_kept_when_whole():
 
 
 def test_a_test_input_is_never_kept_nor_shown():
-    lm = ScriptedLM(lambda prompt: writer(prompt).replace("dc>cd", "fe>ef"))
-    _, instances, _ = made(methods(), lm)
-    assert "a test input" in instances.dropped.values()
+    # A test input is one whatever the spaces in it.
+    lm = ScriptedLM(lambda prompt: writer(prompt).replace("dc>cd", "fe>ef").replace("de>ed", " f  e>ef"))
+    task = replace(TASK, test=(*TASK.test, Demonstration("turn it g:f e", "ef")))
+    _, instances, _ = made(methods(), lm, task)
+    assert list(instances.dropped.values()).count("a test input") == 2
     assert not any("fe" in prompt for prompt in lm.asked)
 
 

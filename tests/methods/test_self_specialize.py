@@ -188,6 +188,11 @@ def test_passages_are_cut_to_what_the_context_of_a_model_that_runs_here_leaves(t
     assert len(store) + len(store.dropped) == len(tasks) == 2
     with pytest.raises(ValueError, match=r"6 tokens more than tiny@.* has room for beside an answer: show fewer"):
         methods(corpus=corpus, shots=2).request(TASK, one, found, speaker)
+    # A task that is longer than any other one is dropped, and those beside it are answered.
+    tasks.append([-1], pool=[""], instruction=["is " + " and".join(["it"] * 9)], input=[""])
+    store = responded(method, speaker, tasks)
+    assert store.dropped[-1] == "too long beside the seeds"
+    assert len(store) + len(store.dropped) == 3
     # Nothing is known of the tokens of a model elsewhere.
     assert method.request(TASK, one, found, ScriptedLM(writer))[1] == found
 

@@ -15,7 +15,15 @@ MODULE = "autodidact.verbs.improve"
 APART = ("method", "settings", "method_arguments")
 UNFIT = ("tokens", "recompute", "sharding", "monitor_steps")
 """Settings that are about encoders."""
-SHOWN = {"model": "NAME", "task": "FILE", "out": "DIR", "student": "NAME", "adapter": "RANK", "key": "VARIABLE"}
+SHOWN = {
+    "model": "NAME",
+    "task": "FILE",
+    "out": "DIR",
+    "student": "NAME",
+    "adapter": "RANK",
+    "timeout": "SECONDS",
+    "key": "VARIABLE",
+}
 DOCS = {
     "model": "what generates: a folder of transformers, a name on the hub, a run of this verb, or "
     "http://ADDRESS/v1#MODEL for an OpenAI-compatible address",

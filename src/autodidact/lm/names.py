@@ -15,7 +15,14 @@ LARGE = 200_000_000
 """Weights above which a model is trained by an adapter unless it is said otherwise."""
 
 
-def open_lm(name: str | Path, *, device: str = "auto", threads: int = 8, key: str = "OPENAI_API_KEY") -> LM:
+def open_lm(
+    name: str | Path,
+    *,
+    device: str = "auto",
+    threads: int = 8,
+    timeout: float = 600.0,
+    key: str = "OPENAI_API_KEY",
+) -> LM:
     """A language model by name.
 
     Parameters
@@ -24,6 +31,7 @@ def open_lm(name: str | Path, *, device: str = "auto", threads: int = 8, key: st
         `autodidact improve`; a folder of transformers or peft; or a name on the hub.
     device : of a model that runs here.
     threads : requests that an address gets at once.
+    timeout : seconds after which a request to an address counts as failed and is made again.
     key : name of the environment variable that holds the key of an address.
 
     Raises
@@ -33,7 +41,7 @@ def open_lm(name: str | Path, *, device: str = "auto", threads: int = 8, key: st
     """
     text = str(name)
     if text.startswith(("http://", "https://")):
-        return _endpoint(text, threads, key)
+        return _endpoint(text, threads, timeout, key)
     found = run_model(Path(text))
     if found is not None:
         from autodidact.model.device import pick_device
@@ -72,17 +80,17 @@ def address_of(lm: LM) -> str | None:
     return None if where is None else str(where)
 
 
-def _endpoint(text: str, threads: int, key: str) -> LM:
+def _endpoint(text: str, threads: int, timeout: float, key: str) -> LM:
     from autodidact.lm.connection import Connection
     from autodidact.lm.endpoint import EndpointLM
     from autodidact.lm.retrying import Retries
 
     address, model = urldefrag(text)
     if not model:
-        offered = Connection(address, key=key, timeout=60.0, retries=Retries()).models()
+        offered = Connection(address, key=key, timeout=min(60.0, timeout), retries=Retries()).models()
         if len(offered) != 1:
             raise ValueError(
                 f"{address} offers {', '.join(offered) or 'no model'}; name one: {address}#{(offered or ['MODEL'])[0]}"
             )
         model = offered[0]
-    return EndpointLM(model, address, threads=threads, key=key)
+    return EndpointLM(model, address, threads=threads, timeout=timeout, key=key)

@@ -161,6 +161,11 @@ class Principle:
             raise ValueError(f"a principle needs a text and a weight above 0, got {self.text!r} and {self.weight}")
 
 
+def spaced(text: str) -> str:
+    """A text with single spaces and none at its ends: two that differ in spaces alone are the same input."""
+    return " ".join(text.split())
+
+
 @dataclass(frozen=True)
 class Task:
     """What a language model is to become better at.
@@ -217,10 +222,15 @@ class Task:
         for one in (*self.demonstrations, *self.examples, *self.test):
             if self.labels and one.output not in self.labels:
                 raise unknown(f"output of {one.input!r}", one.output, self.labels)
-        shown = {one.input for one in (*self.demonstrations, *self.examples)}
-        shown |= {self.layout.question(one) for one in self.seeds}
-        if leaked := {one.input for one in self.test} & shown:
+        shown = [one.input for one in (*self.demonstrations, *self.examples)]
+        shown += [self.layout.question(one) for one in self.seeds]
+        if leaked := [text for text in shown if spaced(text) in self.tested]:
             raise ValueError(f"{min(leaked)!r} is shown with its output and tested too; leave it out of one of them")
+
+    @property
+    def tested(self) -> frozenset[str]:
+        """The test inputs, each as `spaced` writes it."""
+        return frozenset(spaced(one.input) for one in self.test)
 
     def prompt(self, question: str, demonstrations: Sequence[Demonstration] | None = None) -> str:
         """What a model is given for an input: instruction, demonstrations (all by default), question."""

@@ -14,7 +14,7 @@ from autodidact.data import Field, Store
 from autodidact.data.ids import row_ids
 from autodidact.lm import LM, Completion, Sampling
 from autodidact.lm.instructions import Instance, Kind, refused
-from autodidact.lm.task import Task
+from autodidact.lm.task import Task, spaced
 from autodidact.model import Model
 from autodidact.recipes.improving import Improvement, examples_of, fine_tuned, must_have, told
 from autodidact.recipes.instructing import Asking, Written, drawn_from, gather, instances_in
@@ -254,7 +254,7 @@ class EnsembleInstruct(Improvement):
         columns = [instructions.column(name) for name in ("instruction", "pool")]
         todo = [(text, kind, int(id_)) for id_, text, kind in zip(instructions.ids, *columns, strict=True)]
         seen = {layout.question(one) for one in (*task.seeds, *instances_in(store))}
-        tested = {one.input for one in task.test}
+        tested = task.tested
         stop = () if self.run_on else (layout.end,)
         sampling = Sampling(
             n=self.instances, max_tokens=self.instance_tokens, temperature=self.temperature, stop=stop, seed=seed
@@ -274,7 +274,7 @@ class EnsembleInstruct(Improvement):
                         if store.has([id_])[0]:
                             continue
                         reason = one if isinstance(one, str) else self._unwanted(one, place, layout.question(one), seen)
-                        if not isinstance(one, str) and layout.question(one) in tested:
+                        if not isinstance(one, str) and spaced(layout.question(one)) in tested:
                             reason = "a test input"
                         if isinstance(one, str) or reason:
                             reasons |= {id_: reason} if not place else {}

@@ -21,7 +21,7 @@ from autodidact.lm import LM, Completion, Incapable, Sampling
 from autodidact.lm.answering import innermost
 from autodidact.lm.instructions import Instance, refused
 from autodidact.lm.local import LocalLM
-from autodidact.lm.task import Task
+from autodidact.lm.task import Task, spaced
 from autodidact.measures.copying import copied_share
 from autodidact.model import Model
 from autodidact.recipes.improving import Example, Improvement, examples_of, fine_tuned, must_have, told
@@ -57,6 +57,10 @@ ASKED_AT_ONCE = 64
 
 Retrieval = Literal["bm25", "dense", "both", "none"]
 """By which passages are found: words, embeddings, both together (`Fused`); or none is shown."""
+
+
+class NoRoom(ValueError):
+    """A task is too long to be asked."""
 
 
 @dataclass(frozen=True)
@@ -286,7 +290,7 @@ class SelfSpecialize(Improvement):
         """Have tasks written, instruction and input together, and keep the new ones."""
         layout = task.layout
         known = Novelty(self.novelty, map(pooled, task.seeds))
-        tested = _tested(task)
+        tested = task.tested
         plain = all(one.instruction.strip()[0].isascii() for one in task.seeds)
 
         def request(made: Sequence[Instance], rng: np.random.Generator) -> str:
@@ -297,7 +301,7 @@ class SelfSpecialize(Improvement):
             return layout.read_unanswered(layout.opened(), said.text, whole=said.finish == "stop")
 
         def unwanted(one: Instance) -> str:
-            if _spaced(layout.question(one)) in tested:
+            if spaced(layout.question(one)) in tested:
                 return "a test input"
             return refused(
                 one.instruction, shortest=self.shortest, longest=self.longest, banned=self.banned, plain=plain
@@ -312,12 +316,12 @@ class SelfSpecialize(Improvement):
 
         The columns of the store are "prompt" and "completion", which are learned, and "passages", which were shown.
         """
-        layout, tested = task.layout, _tested(task)
+        layout, tested = task.layout, task.tested
         columns = [tasks.column(name) for name in ("instruction", "input")]
         rows = [(int(id_), Instance(*texts)) for id_, *texts in zip(tasks.ids, *columns, strict=True)]
         todo = [(id_, one) for id_, one in rows if not store.has([id_])[0]]
         # Of tasks that this recipe did not write.
-        store.drop({id_: "a test input" for id_, one in todo if _spaced(layout.question(one)) in tested})
+        store.drop({id_: "a test input" for id_, one in todo if spaced(layout.question(one)) in tested})
         todo = [(id_, one) for id_, one in todo if not store.has([id_])[0]]
         sampling = Sampling(
             max_tokens=task.max_tokens, temperature=self.response_temperature, stop=(layout.end,), seed=seed
@@ -325,10 +329,15 @@ class SelfSpecialize(Improvement):
         for start in range(0, len(todo), ASKED_AT_ONCE):
             some = todo[start : start + ASKED_AT_ONCE]
             found = library.found([pooled(one) for _, one in some], self.passages)
-            asked = [self.request(task, one, texts, lm) for (_, one), texts in zip(some, found, strict=True)]
             kept, reasons = dict[int, dict[str, str]](), dict[int, str]()
-            answers = lm.generate([prompt for prompt, _ in asked], sampling)
-            for (id_, one), (_, shown), (said,) in zip(some, asked, answers, strict=True):
+            asked = list[tuple[int, Instance, str, list[str]]]()
+            for (id_, one), texts in zip(some, found, strict=True):
+                try:
+                    asked.append((id_, one, *self.request(task, one, texts, lm)))
+                except NoRoom:
+                    reasons[id_] = "too long beside the seeds"
+            answers = lm.generate([prompt for _, _, prompt, _ in asked], sampling) if asked else []
+            for (id_, one, _, shown), (said,) in zip(asked, answers, strict=True):
                 text = said.text.strip()
                 if said.finish != "stop" or not text:
                     reasons[id_] = "empty" if not text else "cut off or refused"
@@ -336,8 +345,8 @@ class SelfSpecialize(Improvement):
                 prompt = task.prompt(layout.question(one))
                 kept[id_] = {"prompt": prompt, "completion": task.completion(text), "passages": "\n".join(shown)}
             if kept:
-                texts = {name: [row[name] for row in kept.values()] for name in ("prompt", "completion", "passages")}
-                store.append(list(kept), **texts)
+                rows_ = {name: [row[name] for row in kept.values()] for name in ("prompt", "completion", "passages")}
+                store.append(list(kept), **rows_)
             store.drop(reasons)
 
     def request(
@@ -352,7 +361,7 @@ class SelfSpecialize(Improvement):
 
         Raises
         ------
-        ValueError : seeds and task alone are too long.
+        NoRoom : seeds and task alone are too long.
         """
         layout = task.layout
         # Seeds in the order of the task file, those of the task's own kind first.
@@ -371,7 +380,7 @@ class SelfSpecialize(Improvement):
             return f"{task.max_tokens - room} tokens more than {lm.name} has room for beside an answer"
 
         if why := too_long(rest):
-            raise ValueError(f"seeds and task make {why}: show fewer seeds (shots), or make room")
+            raise NoRoom(f"seeds and task make {why}: show fewer seeds (shots), or make room")
         shown = _beginning(passages, lambda some: not too_long(written(some)))
         return written(shown), shown
 
@@ -398,15 +407,6 @@ def _beginning(texts: Sequence[str], fits: Callable[[list[str]], bool]) -> list[
 
     count = bisect_left(range(len(ends)), True, key=lambda count: not fits(until(count)))
     return until(count - 1) if count else []
-
-
-def _tested(task: Task) -> set[str]:
-    return {_spaced(one.input) for one in task.test}
-
-
-def _spaced(text: str) -> str:
-    """A text with single spaces, as tasks that a model wrote have them."""
-    return " ".join(text.split())
 
 
 def embedded_passages(store: Store, texts: Sequence[str], embedder: LocalLM) -> Store:

@@ -61,6 +61,7 @@ def improve(
     call_budget: int | None = None,
     token_budget: int | None = None,
     threads: int = 8,
+    timeout: float = 600.0,
     key: str = "OPENAI_API_KEY",
     device: str = "auto",
     fresh: bool = False,
@@ -89,6 +90,7 @@ def improve(
         stops, and the same command with a higher one goes on.
     token_budget : the same in tokens of prompts and answers together.
     threads : requests that an address gets at once.
+    timeout : seconds after which a request to an address counts as failed and is made again.
     key : name of the environment variable that holds the key of an address.
     device : "auto", "cpu" or "gpu", for models that run here.
     fresh : do not go on with a run: an existing `out` is an error.
@@ -132,7 +134,8 @@ def improve(
     claim_folder(folder, config, fresh=fresh, force=force)
     if (folder / "model" / SETTINGS).exists():
         return load_model(folder)
-    speaker = model if isinstance(model, LM) else open_lm(model, device=device, threads=threads, key=key)
+    opening = partial(open_lm, device=device, threads=threads, timeout=timeout, key=key)
+    speaker = model if isinstance(model, LM) else opening(model)
     learner = _student(speaker, student, adapter, device)
     record(folder, {"status": "improving", "method": method, "model": speaker.name})
     started = time.monotonic()
@@ -142,8 +145,7 @@ def improve(
 
     def open_further(name: str) -> LM:
         if name not in further:
-            opened = open_lm(name, device=device, threads=threads, key=key)
-            further[name] = _kept_answers(budgeted.beside(opened), folder)
+            further[name] = _kept_answers(budgeted.beside(opening(name)), folder)
         return further[name]
 
     try:
