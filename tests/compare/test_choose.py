@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from autodidact.compare import crew
 from autodidact.compare.space import Range, check_space, domain, searched, space_of
@@ -22,6 +23,7 @@ from autodidact.training import NonFinite, Settings
 from autodidact.verbs import arms
 from autodidact.verbs import choose as verb
 from autodidact.verbs.choose import agreement, choose
+from autodidact.verbs.compare import compare
 
 SETTINGS = Settings(steps=8, batch_size=16, accelerator="cpu", devices=1, lr=1e-3)
 
@@ -254,6 +256,44 @@ def test_a_trial_that_diverges_costs_itself_only(digits, tmp_path, monkeypatch):
     table = search(digits, tmp_path, methods="simclr", trials=3)
     assert len(table.about["diverged"]) == 2
     assert table.arms == ["simclr lr=0.001, temperature=0.1"]
+
+
+def test_a_trial_that_collapses_is_the_last_one_and_ends_no_search(digits, tmp_path, monkeypatch):
+    real = arms.pretrain
+
+    def collapses(*given, settings, **named):
+        model = real(*given, settings=settings, **named)
+        if settings.lr != SETTINGS.lr:
+            with torch.no_grad():
+                for parameter in model.parameters():
+                    parameter.zero_()
+        return model
+
+    monkeypatch.setattr(arms, "pretrain", collapses)
+    table = search(digits, tmp_path, methods="simclr", trials=3, early_stopping=False, protocols="none")
+    collapsed = [name for name in table.arms if "lr=0.001," not in name]
+    assert len(collapsed) == 2
+    for name in collapsed:
+        assert table.values(name, "lidar") == table.values(name, "rankme") == [0.0]
+    assert table.about["chosen"] == "simclr lr=0.001, temperature=0.1"
+
+
+def test_trials_that_drew_the_same_and_images_of_several_sizes_are_noted(digits, tmp_path):
+    told = {"lr": "0.001", "method.temperature": "0.1,0.5", "image_size": "8,12"}
+    table = search(digits, tmp_path, methods="simclr", trials=6, search=told, protocols="none", early_stopping=False)
+    assert len(table.arms) < 6
+    assert f"{6 - len(table.arms)} of 6 trials drew what another one had" in table.about["notes"]
+    assert any("figures of views differ" in note for note in table.about["notes"])
+
+
+@pytest.mark.parametrize("verb_", [choose, compare])
+def test_a_stream_is_refused_before_anything_is_trained(verb_, tmp_path, monkeypatch):
+    for k in range(4):
+        (tmp_path / "images" / "a").mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), k, dtype=np.uint8)).save(tmp_path / "images" / "a" / f"{k}.png")
+    monkeypatch.setattr(arms, "pretrain", lambda *_, **__: pytest.fail("trained"))
+    with pytest.raises(ValueError, match="is a stream"):
+        verb_(f"hf-stream:{tmp_path / 'images'}", "simclr", out=tmp_path / "out", settings=SETTINGS, quiet=True)
 
 
 def test_when_all_trials_diverge_there_is_nothing_to_choose(digits, tmp_path, monkeypatch):

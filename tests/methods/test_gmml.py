@@ -75,6 +75,8 @@ def test_features_are_the_normalised_mean_of_what_hooks_see_behind_four_blocks()
 def test_the_authors_blocks_are_averaged_where_there_are_twelve():
     assert averaged_blocks(12) == (5, 7, 9, 11)
     assert averaged_blocks(6) == (2, 3, 4, 5)
+    assert averaged_blocks(5) == (1, 2, 3, 4)
+    assert averaged_blocks(4) == (1, 2, 3)
     assert averaged_blocks(1) == (0,)
 
 

@@ -84,6 +84,9 @@ def test_more_prototypes_than_images_in_a_batch_are_warned_of_once_unless_there_
         many = digits.batch(np.arange(16))
         enough = made(digits)
         enough.loss(enough.views(many, progress()), progress())
+    short = made(digits, queue=1)
+    with pytest.warns(UserWarning, match="10 prototypes share a batch of 8 and a queue of 1: .* a longer queue"):
+        short.loss(short.views(batch, progress()), progress())
 
 
 def test_a_single_pass_uses_its_queue_from_the_first_epoch_on(digits):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import warnings
 
 import numpy as np
 import pytest
@@ -155,6 +157,48 @@ def test_the_whole_graph_follows_from_the_seed(filmed, done, tmp_path):
     edges, track = torch.tensor([[0, 8], [9, 20]]), torch.arange(40) // 8
     one, other = (pair_kinds(edges, track, 2, torch.Generator().manual_seed(seed)) for seed in (0, 1))
     assert not torch.equal(one["intra"], other["intra"])
+
+
+def test_all_pairs_are_written_at_once_so_that_a_kill_leaves_none_or_all(filmed, tmp_path, monkeypatch):
+    written, append = [], Store.append
+
+    def killed(store, ids, **columns):
+        append(store, ids, **columns)
+        if "kind" in columns:
+            written.append(sorted(set(columns["kind"])))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Store, "append", killed)
+    with pytest.raises(KeyboardInterrupt):
+        run(filmed, tmp_path)
+    assert written == [["inter", "intra", "transitive"]]
+
+
+def test_a_single_track_is_an_error_before_anything_is_trained(tmp_path):
+    digits = open_source("digits", progress=False).at(np.arange(40))
+    alone = Store(name="tracks", schema={"place": Field("group")})
+    alone.append(digits.ids, place=np.zeros(40, dtype=np.int64))
+    with pytest.raises(ValueError, match=r"all samples of .* are of one track"):
+        run(digits.joined(alone), tmp_path, tracks="place")
+    assert not (tmp_path / "stages").exists()
+
+
+def test_tracks_that_are_the_classes_are_warned_of(filmed, tmp_path):
+    classes = Store(name="classes", schema={"kind": Field("group")})
+    classes.append(filmed.ids, kind=np.asarray(filmed.column("label")))
+    with pytest.warns(UserWarning, match="labels choose the pairs along a track"):
+        Transitive(tracks="kind", clusters=3).stages(site(filmed.joined(classes), tmp_path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Transitive(tracks="track", clusters=3).stages(site(filmed, tmp_path))
+
+
+def test_a_stream_is_refused_before_anything_is_trained(filmed, tmp_path):
+    there = site(filmed, tmp_path)
+    there.source = copy.copy(filmed)
+    there.source.streaming = True
+    with pytest.raises(ValueError, match="is a stream"):
+        Transitive(tracks="track").stages(there)
 
 
 @pytest.mark.filterwarnings("ignore:.*clusters are empty")

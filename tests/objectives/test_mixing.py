@@ -137,7 +137,8 @@ def test_bad_input_is_named() -> None:
         ((mixed[:4], z1, z2, order, 0.5), r"one shape .* got \(4, 4\) and \(9, 4\)"),
         ((mixed, z1, z2, order, 1.5), r"lies in \[0, 1\], got 1\.5"),
         ((mixed, z1, z2, order, torch.tensor(-0.5)), r"lies in \[0, 1\], got -0\.5"),
-        ((mixed * torch.nan, z1, z2, order, 0.5), "first view holds NaN"),
+        ((mixed * torch.nan, z1, z2, order, 0.5), "the mixed view holds NaN"),
+        ((mixed, z1 * torch.nan, z2, order, 0.5), "the first view holds NaN"),
     ):
         with pytest.raises(ValueError, match=message):
             mixing_gap(*arguments)

@@ -42,7 +42,7 @@ JOINT = tuple(
 )
 """Methods whose loss compares embeddings of views, as the statement on fine-tuning contrasts them with masked ones."""
 GREY = {"view": "grey", "view_changes": {"blur_p": 0.0}}
-JUDGES = {"retrieval": "how often views find each other", "lidar": "LiDAR", "rank": "RankMe"}
+JUDGES = {"retrieval": "how often views find each other", "lidar": "LiDAR", "rank": "RankMe around the mean"}
 CORRUPTIONS: tuple[Distortion, ...] = ("noise", "blur", "contrast")
 
 

@@ -15,7 +15,13 @@ from autodidact.measures import lidar, view_retrieval
 from autodidact.methods.two_views import augment_for
 from autodidact.model import Model
 
-JUDGES = {"retrieval": view_retrieval, "lidar": lidar}
+
+def _lidar(rows: Float[Tensor, "n q d"]) -> float:
+    """LiDAR, and 0 where all embeddings are the same: a collapse is the worst that can be said of a model."""
+    return lidar(rows) if bool((rows != rows[:1, :1]).any()) else 0.0
+
+
+JUDGES = {"retrieval": view_retrieval, "lidar": _lidar}
 """Figures of the views; the higher, the better."""
 SEEN, VIEWS = 500, 10
 """Images, and random views of each, that are looked at."""

@@ -30,7 +30,7 @@ class SameGroup(Method):
         super().__init__()
         name = type(inner).__name__
         if not inner.heeds_allowed:
-            raise ValueError(f"in {name} no single pairs repel each other, so none can be masked; take whole batches")
+            raise ValueError(f"{name} does not say which pairs may repel each other; take whole batches of one group")
         if type(inner).update is not Method.update:
             raise ValueError(f"{name} updates in a way of its own, so its pairs cannot be masked; take whole batches")
         self.inner, self.field = inner, field

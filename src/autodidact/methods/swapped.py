@@ -117,7 +117,7 @@ class Swapped(SeveralViews):
         shares = power_law(prototypes, marginal) if marginal else None
         self.shares: Tensor | None
         self.register_buffer("shares", shares, persistent=False)
-        self.frozen, self.queue_from = frozen, queue_from
+        self.frozen, self.queued, self.queue_from = frozen, queue, queue_from
         self.queues = nn.ModuleList(Queue(queue, dimensions) for _ in range(CODED if queue else 0))
         self.made: list[tuple[Tensor, ...]] = []
         self.warned = False
@@ -128,6 +128,8 @@ class Swapped(SeveralViews):
             raise ValueError(
                 f"{CODED} large views of each image are needed, each to predict the other, got {len(shown)}"
             )
+        n = len(shown[0])
+        self._warn_of_few(n, views)
         # Views of one size pass the encoder as one batch.
         h = self._pooled_by_size(shown)
         projected = self.projector(h)
@@ -135,7 +137,6 @@ class Swapped(SeveralViews):
             z = unit_rows(full_precision(projected))
             scores = (z @ full_precision(self.prototypes.weight).T).chunk(len(shown))
             codes = [self._codes(view, scores[view].detach(), views, progress) for view in range(CODED)]
-        n = len(shown[0])
         if self.training and self.queues and views.slot is None:
             self.made.append(z.detach()[: CODED * n].chunk(CODED))
         total = swapped_prediction(scores, codes, self.temperature)
@@ -158,14 +159,20 @@ class Swapped(SeveralViews):
             # All processes hold one queue; each brings its share of it to the balance.
             earlier = queue.embeddings[process() :: world_size()] @ full_precision(self.prototypes.weight).T
             return self._balanced(torch.cat([scores, earlier]))[: len(scores)]
-        if not self.queues and not self.warned and self.prototypes.out_features > len(scores) * world_size():
-            self.warned = True
-            warnings.warn(
-                f"{self.prototypes.out_features} prototypes share a batch of {len(scores) * world_size()}: most get no "
-                "image of their own. Give the method a queue, fewer prototypes or larger batches",
-                stacklevel=2,
-            )
         return self._balanced(scores)
+
+    def _warn_of_few(self, n: int, views: Views) -> None:
+        """Once, where codes are made of fewer embeddings than there are prototypes, those of a full queue included."""
+        batch = n * world_size()
+        if self.warned or views.slot is not None or self.prototypes.out_features <= batch + self.queued:
+            return
+        self.warned = True
+        held = f"a batch of {batch}" + (f" and a queue of {self.queued}" if self.queued else "")
+        warnings.warn(
+            f"{self.prototypes.out_features} prototypes share {held}: most get no image of their own. Give the method "
+            f"a {'longer ' if self.queued else ''}queue, fewer prototypes or larger batches",
+            stacklevel=2,
+        )
 
     def _balanced(self, scores: Float[Tensor, "n k"]) -> Float[Tensor, "n k"]:
         return sinkhorn(scores, self.epsilon, self.iterations, marginal=self.shares)

@@ -17,13 +17,13 @@ def full_precision_region(device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, enabled=False)
 
 
-def check_views(name: str, z1: Tensor, z2: Tensor) -> None:
+def check_views(name: str, z1: Tensor, z2: Tensor, called: tuple[str, str] = ("first", "second")) -> None:
     """Refuse what is not a pair of equally shaped (N, D) floating-point matrices on one device.
 
     Finiteness is checked on the CPU only: elsewhere it would make every step wait for the device, and there a NaN
     reaches the loss, where the trainer stops and names the term.
     """
-    for position, z in (("first", z1), ("second", z2)):
+    for position, z in zip(called, (z1, z2), strict=True):
         if z.ndim != 2:
             raise ValueError(f"{name}: the {position} view must be a matrix (N, D), got shape {tuple(z.shape)}")
         if not z.is_floating_point():
@@ -36,7 +36,7 @@ def check_views(name: str, z1: Tensor, z2: Tensor) -> None:
     if z1.device != z2.device:
         raise ValueError(f"{name}: the two views lie on different devices, {z1.device} and {z2.device}")
     if z1.device.type == "cpu" and not torch.compiler.is_compiling():
-        for position, z in (("first", z1), ("second", z2)):
+        for position, z in zip(called, (z1, z2), strict=True):
             check_finite(f"{name}: the {position} view", z)
 
 

@@ -65,7 +65,7 @@ def mixing_gap(
         only: elsewhere that would make every step wait).
     """
     check_views("mixing_gap", z1, z2)
-    check_views("mixing_gap", mixed, z1)
+    check_views("mixing_gap", mixed, z1, ("mixed", "first"))
     if not (isinstance(share, Tensor) and share.device.type != "cpu") and not 0 <= float(share) <= 1:
         raise ValueError(f"mixing_gap: the share of the first view lies in [0, 1], got {float(share)}")
     with full_precision_region(z1.device):

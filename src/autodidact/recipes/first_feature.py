@@ -16,7 +16,7 @@ from autodidact.encoders.kept import EncoderModel, Tap
 from autodidact.methods.image.denoising_autoencoder import DenoisingAutoencoder
 from autodidact.model import Model
 from autodidact.model.model import embed
-from autodidact.recipes.stages import Site, Stage, training
+from autodidact.recipes.stages import Site, Stage, at_once, training
 from autodidact.targets import kmeans
 
 
@@ -36,8 +36,9 @@ def clustered_codes(
     Raises
     ------
     ValueError
-        More clusters than samples.
+        More clusters than samples, or a stream.
     """
+    at_once(site.source)
     if clusters > len(site.source):
         raise ValueError(f"{clusters} clusters need as many samples; '{site.source.name}' has {len(site.source)}")
 

@@ -22,7 +22,7 @@ from autodidact.methods.method import Method
 from autodidact.methods.same_group import SameGroup
 from autodidact.model import Encoder, Model
 from autodidact.recipes.names import MethodSpec, method_of, named_method
-from autodidact.recipes.stages import Recipe, Site, Stage, training
+from autodidact.recipes.stages import Recipe, Site, Stage, at_once, training
 from autodidact.targets import combined_code, kmeans, left_over, merged_groups
 from autodidact.training.feed import seeded
 
@@ -61,9 +61,9 @@ class Multistage(Recipe):
     method : what each stage trains, by name, or with options as ``{name: dcl, temperature: 0.2}``.
     further : stages after the first. Paper: 2.
     clusters : k-means clusters of each stage's features. Paper: 10.
-    form : "batches" draws each batch from one group (paper); "mask" draws batches as usual and lets only samples of one
-        group repel each other, for small data; the method's loss must work on single pairs. A queue of earlier keys
-        (`moco`) also holds those of other groups, which any feature tells apart: keep it no longer than a batch.
+    form : "batches" draws each batch from one group (paper); there a queue of earlier keys (`moco`) also holds those of
+        other groups, which any feature tells apart: keep it no longer than a batch. "mask" draws batches as usual and
+        lets only samples of one group repel each other, for small data, with `simclr`, `dcl` and `scat_simclr`.
     start : where a further stage's encoder starts: "fresh" from weights of its own, "previous" from the stage before
         it, as when a large pretrained model is tuned.
     smallest : groups below this many batches join the group nearest to them, in units of the batch size. 0 merges none,
@@ -94,8 +94,7 @@ class Multistage(Recipe):
         self.form, self.start, self.smallest = form, start, smallest
 
     def stages(self, site: Site) -> list[Stage]:
-        if site.source.streaming:
-            raise ValueError(f"'{site.source.name}' is a stream; the stages need all of the data at once")
+        at_once(site.source)
         if self.clusters > len(site.source):
             rows = len(site.source)
             raise ValueError(f"{self.clusters} clusters need as many samples; '{site.source.name}' has {rows}")

@@ -156,6 +156,12 @@ class Stage:
     parents: tuple[str, ...] = ()
 
 
+def at_once(source: Source) -> None:
+    """Raise ValueError where the data is a stream: for stages that look at all of it."""
+    if source.streaming:
+        raise ValueError(f"'{source.name}' is a stream; the stages need all of the data at once")
+
+
 def rounds(count: int, of: Callable[[int], Sequence[Stage]]) -> list[Stage]:
     """The stages of `count` rounds, from 1; `of(k)` gives those of round k, with its number in their names."""
     return [stage for number in range(1, count + 1) for stage in of(number)]

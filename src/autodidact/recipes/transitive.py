@@ -20,7 +20,7 @@ from autodidact.evaluation.table import Table
 from autodidact.methods.image.paired import PairTriplets, check_mining
 from autodidact.model import Model
 from autodidact.recipes.first_feature import clustered_codes
-from autodidact.recipes.stages import Recipe, Site, Stage, training
+from autodidact.recipes.stages import Recipe, Site, Stage, at_once, training
 from autodidact.selection import distinct_pairs, mutual_neighbours, partners, transitive_pairs
 
 Kinds = Literal["intra", "inter", "union", "without_inter", "transitive"]
@@ -63,7 +63,8 @@ class Transitive(Recipe):
 
     Parameters
     ----------
-    tracks : "folder", the folder that an image lies in, or the name of a field with a number a track.
+    tracks : "folder", the folder that an image lies in, or the name of a field with a number a track. Folders of
+        classes are no tracks: pairs along them would be chosen by labels, which is warned of.
     pairs : which are trained on: "transitive" (all kinds), "without_inter" (what follows from the look-alikes, but not
         these themselves), "union" (intra and inter), "intra" or "inter".
     neighbours : most edges of a sample to look-alikes of other tracks, which must be mutual, >= 1.
@@ -129,7 +130,14 @@ class Transitive(Recipe):
         return mutual_neighbours(centred(codes), tracks, clusters, k=self.neighbours, least=self.least)
 
     def stages(self, site: Site) -> list[Stage]:
+        at_once(site.source)
         track = torch.from_numpy(tracks_of(site.source, self.tracks))
+        if len(track.unique()) < 2:
+            raise ValueError(
+                f"all samples of '{site.source.name}' are of one track, so there is nothing to tell them from; tracks "
+                "are folders, or tracks=FIELD"
+            )
+        _warn_of_classes(site.source, track.numpy())
 
         def pairs(results: Mapping[str, Any]) -> Store:
             store = site.store("pairs", kind=Field("text"))
@@ -144,10 +152,12 @@ class Transitive(Recipe):
                     "are the images all alike?"
                 )
             edges = self.edges(site.source, codes, track, cluster)
-            for kind, found in pair_kinds(edges, track, self.draws, generator).items():
-                first, second = (site.source.ids[ends] for ends in found.numpy().T)
-                if len(found):
-                    store.append(pair_ids(first, second), first=first, second=second, kind=[kind] * len(found))
+            found = pair_kinds(edges, track, self.draws, generator)
+            first, second = (site.source.ids[ends] for ends in torch.cat(list(found.values())).numpy().T)
+            kinds = [kind for kind, pairs in found.items() for _ in pairs]
+            if len(first):
+                # All at once: a store that holds something holds everything.
+                store.append(pair_ids(first, second), first=first, second=second, kind=kinds)
             return store
 
         def graph(results: Mapping[str, Any]) -> Table:
@@ -195,6 +205,21 @@ def tracks_of(source: Source, tracks: str) -> np.ndarray:
         return np.unique(folders, return_inverse=True)[1].astype(np.int64)
     values = np.asarray(source.column(tracks)).astype(np.int64)
     return np.where(values >= 0, values, values.max(initial=0) + 1 + np.arange(len(values)))
+
+
+def _warn_of_classes(source: Source, track: np.ndarray) -> None:
+    """Say so where the tracks are the classes: what is learned then comes from labels."""
+    label = source.schema.first("label")
+    if label is None:
+        return
+    classes = np.asarray(source.column(label))
+    both = len(set(zip(track.tolist(), classes.tolist(), strict=True)))
+    if both == len(np.unique(track)) == len(np.unique(classes)):
+        warnings.warn(
+            f"the {both} tracks of '{source.name}' are its {both} classes, so labels choose the pairs along a track; "
+            "give each thing a folder of its own, or name a field of tracks",
+            stacklevel=3,
+        )
 
 
 def centred(codes: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

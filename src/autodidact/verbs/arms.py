@@ -31,8 +31,8 @@ from autodidact.verbs.evaluate import evaluate, names_of
 from autodidact.verbs.opened import open_data
 from autodidact.verbs.pretrain import RECORD, pretrain
 
-# More rows than this change RankMe of usual widths by less than the spread between seeds.
 RANKED = 4096
+"""Embeddings whose rank is told."""
 LOGGED = {"loss": "loss", "rankme_projection": "rankme/projection"}
 """Figures of an arm that are the last value of a metric in its log, where it has one."""
 
@@ -78,7 +78,14 @@ class Arms:
         quiet: bool,
         **network: Any,
     ) -> Self:
-        """From the arguments of `compare` and `choose`; `source` is `data`, opened."""
+        """From the arguments of `compare` and `choose`; `source` is `data`, opened.
+
+        Raises
+        ------
+        ValueError : it is a stream.
+        """
+        if source.streaming:
+            raise ValueError(f"'{source.name}' is a stream; runs are compared on rows by position, so save it first")
         trained = {"encoder_arguments": dict(encoder_arguments or {}), **network, "labels": label_from, "cache": cache}
         measured = {"labels": labels, "protocols": protocols, "test": test, "label_from": label_from, "cache": cache}
         return cls(data, Path(out), settings, encoder, trained, measured, draws, fingerprint(source), quiet)
@@ -190,7 +197,7 @@ def label_free(
         with warnings.catch_warnings():
             # Of few rows the rank is bounded by their number, alike for all arms.
             warnings.simplefilter("ignore", UserWarning)
-            found["rankme"] = float(rankme(torch.from_numpy(rows)))
+            found["rankme"] = float(rankme(torch.from_numpy(rows))) if rows.any() else 0.0
     for name, metric in LOGGED.items():
         if values := logged(folder, metric):
             found[name] = values[-1]

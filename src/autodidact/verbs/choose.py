@@ -74,10 +74,10 @@ def choose(
     meant for settings of one method, and LiDAR (arXiv 2312.04000) are reported too and can be asked for; after short
     trainings neither ordered trials as accuracy does, and retrieval did (``benchmarks/choose.json``). Over nineteen
     methods of seven families on one transformer retrieval and RankMe ordered methods much as a linear probe does, and
-    LiDAR did not (``results/vit_suite.json``). Views that change what matters mislead it, as they mislead the methods.
-    Where the data has labels they are used only afterwards, to report how well these rankings agree with accuracy. A
-    search that was cut off goes on. The same command started several times, on this machine or on others that see the
-    folder, shares the trials.
+    LiDAR did not (``results/vit_suite.json``; RankMe of embeddings of test images there, their mean taken off). Views
+    that change what matters mislead it, as they mislead the methods. Where the data has labels they are used only
+    afterwards, to report how well these rankings agree with accuracy. A search that was cut off goes on. The same
+    command started several times, on this machine or on others that see the folder, shares the trials.
 
     Parameters
     ----------
@@ -91,7 +91,8 @@ def choose(
         values with commas between; a single value fixes it. Default: what the cards name, and the learning rate within
         a factor of 4 of the one asked for.
     by : what ranks the trials of a method: "retrieval" or "lidar" of views, "rankme" of the embeddings, or
-        "rankme_projection" of what the loss sees. For data other than images "rankme" stands in for the first two.
+        "rankme_projection" of what the loss sees: the last 2,048 rows of the training, of 1,024 columns at most. For
+        data other than images "rankme" stands in for the first two.
     between : what ranks the best trials of the methods, from the same list.
     early_stopping : give up trials that are behind.
     encoder : of all methods; default each method's own, which compares methods together with their encoders.
@@ -142,6 +143,11 @@ def choose(
     notes = []
     if len(different) > 1:
         notes.append("the methods have different encoders: name one with --encoder to compare methods alone")
+    sized = any(key in NETWORK and not _fixed(drawn) for space in spaces.values() for key, drawn in space.items())
+    if sized and {by, between} & set(OF_VIEWS):
+        notes.append(
+            "trials have images or encoders of their own, and so their own random views: figures of views differ"
+        )
     about = {
         "data": source.name,
         "samples": len(source),
@@ -399,8 +405,10 @@ def _table(search: _Search, about: Mapping[str, Any]) -> Table:
     given_up: list[str] = []
     diverged: list[str] = []
     settings: dict[str, Any] = {}
+    drawn = 0
     for method in search.spaces:
         for trial in search.over(method):
+            drawn += 1
             setting = trial.user_attrs["setting"]
             settings[setting["name"]] = {key: setting[key] for key in ("method", "options", "training", "network")}
             if "figures" in trial.user_attrs:
@@ -410,6 +418,8 @@ def _table(search: _Search, about: Mapping[str, Any]) -> Table:
     if not finished:
         raise ValueError(f"every trial diverged: {', '.join(diverged)}; lower --lr or look at the data")
     table = Table(about)
+    if drawn > len(settings):
+        table.about["notes"] = [*about["notes"], f"{drawn - len(settings)} of {drawn} trials drew what another one had"]
     ordered = sorted(finished, key=lambda name: -finished[name][1][search.between])
     for name in ordered:
         for metric, value in finished[name][1].items():

@@ -76,6 +76,8 @@ class ScatSimCLR(TwoViews):
         self.temperature, self.lam = temperature, lam
         self.pretext = pretext_task(pretext, encoder, augment, pretext_dropout) if lam else None
 
+    heeds_allowed = True
+
     def objective(self, z1: Tensor, z2: Tensor, views: Views, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         return info_nce(z1, z2, self.temperature, allowed=views.allowed), {}
 

@@ -33,7 +33,7 @@ class SEER(Swapped):
     prototypes, and the training: SGD with rates adapted layer by layer (``--optimizer lars``), a single pass
     (``--epochs 1``), and, where the network is large, activations that are computed again (``--recompute``). The
     paper's encoders are RegNetY (``--encoder timm:regnety_320``; ``timm:regnety_004`` is a small one); the largest has
-    ten billion parameters, for which this library has no sharding.
+    ten billion parameters, which ``--sharding full`` is for; none of that size was tried here.
 
     The paper audits encoders by group, by corruption and by copies:
     ``autodidact evaluate RUN --data D --protocol groups,retrieval,corruption,copies,fewshot --group WHERE``, for

@@ -38,14 +38,14 @@ class GMML(Repainting):
     """Group masked model learning (arXiv 2205.14986, section 3).
 
     Blocks of a lightly augmented image are replaced by noise, or with probability `alien_p` by the same blocks of
-    another image. The encoder sees all tokens; the patch tokens of four of its blocks, averaged and normalised, go
+    another image. The encoder sees all tokens; the patch tokens of some of its blocks, averaged and normalised, go
     through a light head that predicts all pixels. The loss is the L1 distance to the clean image over the corrupted
     pixels, in units of the images' standard deviation.
 
-    Where the authors use blocks 6, 8, 10 and 12 of 12, a transformer of another depth takes the four that are evenly
-    spaced from its middle to its end. The authors show two crops of each image in a step, only to equalise the number
-    of updates with other methods; here it is one. What is kept embeds by the mean of the last patch tokens, since
-    nothing trains the class token.
+    Where the authors use blocks 6, 8, 10 and 12 of 12, a transformer of another depth takes those that are evenly
+    spaced from its middle to its end: four where it has five blocks or more, else fewer. The authors show two crops of
+    each image in a step, only to equalise the number of updates with other methods; here it is one. What is kept embeds
+    by the mean of the last patch tokens, since nothing trains the class token.
 
     Parameters
     ----------
@@ -114,5 +114,6 @@ class GMML(Repainting):
 
 
 def averaged_blocks(depth: int) -> tuple[int, ...]:
-    """Four blocks, 0-based, evenly spaced from the middle of `depth` to its end: 5, 7, 9, 11 of 12."""
+    """Blocks, 0-based, evenly spaced from the middle of `depth` to its end: 5, 7, 9, 11 of 12. Four, where there are at
+    least five blocks."""
     return tuple(sorted({round(depth / 2 + depth / 2 * step / 3) - 1 for step in range(4)} - {-1}))
