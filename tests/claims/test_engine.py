@@ -290,9 +290,42 @@ def test_a_known_result_with_arms_of_few_seeds_is_extended_where_they_are_missin
     assert {(arm, seed) for arm, _, seed in CALLS} == {("broken", 1), ("method", 2), ("baseline", 2)}
 
 
+def test_a_known_result_costs_only_the_arms_that_the_claim_has_got_since(tmp_path):
+    there = judged(claim(), tmp_path / "there", json=tmp_path / "result.json")
+    further = {"random": {"arm": "random"}, "broken": {"arm": "broken"}}
+    made = claim(arms={**claim().arms, **further}, tunes={"broken": "method"})
+    more = judged(made, tmp_path / "here", known=tmp_path / "result.json")
+    assert {arm for arm, _, _ in CALLS} == {"random", "broken"}
+    # One of them is tuned, as the first two were; the other takes what it names.
+    assert {arm for arm, _, seed in CALLS if seed >= 1000} == {"random"}
+    assert more["arms"]["method"] == pytest.approx(there["arms"]["method"], abs=1e-5)
+    frozen, anew = more["settings"]["frozen"], judged(made, tmp_path / "whole")["settings"]["frozen"]
+    assert {name: frozen[name] for name in ("experiment", "hash", "settings")} == {
+        name: anew[name] for name in ("experiment", "hash", "settings")
+    }
+    assert set(frozen["tried"]) == {"method", "baseline", "random"}
+
+
+def test_frozen_settings_are_completed_for_further_arms(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "FROZEN", tmp_path / "frozen")
+    monkeypatch.setattr(engine, "claim_named", lambda name: made)
+    made = claim()
+    engine.freeze("toy", cache=tmp_path / "cache", jobs=1)
+    made = claim(arms={**claim().arms, "random": {"arm": "random"}})
+    CALLS.clear()
+    engine.freeze("toy", cache=tmp_path / "elsewhere", jobs=1)
+    assert {arm for arm, _, _ in CALLS} == {"random"}
+    judged(made, tmp_path / "third")
+    assert not [call for call in CALLS if call[2] >= 1000]
+    made = claim(arms={**claim().arms, "other": {"arm": "other"}})
+    judged(made, tmp_path / "third")
+    assert {arm for arm, _, seed in CALLS if seed >= 1000} == {"method", "baseline", "other"}
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
+        ({"arms": {"method": {"arm": "other"}, "baseline": {"arm": "baseline"}}}, "another experiment"),
         ({"version": 2}, "another experiment"),
         ({"grid": {"rate": [2]}}, "another experiment"),
         ({"name": "other"}, "of claim 'toy'"),

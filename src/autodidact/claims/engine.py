@@ -12,7 +12,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from importlib import import_module
@@ -81,8 +81,8 @@ def run_claim(
         this size leave most of an accelerator idle: with NVIDIA's MPS running, a process for each core shares it well.
     tune : choose the tuned settings anew instead of taking the frozen ones that come with the claim.
     known : result file of the same experiment, from this machine or another: what it holds is not run again, so that a
-        result gets more seeds for the price of the new ones. Its figures have 6 digits. With several claims, the folder
-        of their results; a claim that has none there starts anew.
+        result gets more seeds, or further arms, for the price of the new ones. Its figures have 6 digits. With several
+        claims, the folder of their results; a claim that has none there starts anew.
     quiet : no progress line.
 
     Returns
@@ -197,7 +197,8 @@ def _run(work_force: _Work, reported: list[int], tune: bool, known: Path | None)
     before = None if known is None else _result(known)
     frozen = None if before is None else work_force.take(before)
     if tune or frozen is None:
-        frozen = _frozen(claim, scale, None if tune else FROZEN / f"{claim.name}.json") or _tune(work_force)
+        found = _frozen(claim, scale, None if tune else FROZEN / f"{claim.name}.json")
+        frozen = _tune(work_force) if found is None else _completed(work_force, found)
     by_seed, spent = work_force.figures(frozen["settings"], reported, "seeds")
     result = _judged(claim, scale, reported, by_seed, frozen)
     if before is not None and (shared := sorted(set(before["seeds"]) & set(reported))):
@@ -215,12 +216,17 @@ def default_cache() -> Path:
 
 
 def freeze(name: str, *, scale: Scale = "laptop", cache: str | Path | None = None, jobs: int = 0) -> Path:
-    """Tune a claim on its tuning seeds and write the settings beside the claims, for a source checkout."""
+    """Tune a claim on its tuning seeds and write the settings beside the claims, for a source checkout.
+
+    Where the claim has got further arms since it was frozen, only these are tuned.
+    """
     claim = claim_named(name)
     folder = (Path(cache).expanduser() if cache is not None else default_cache()) / claim.name
     path = FROZEN / f"{name}.json"
     known = json.loads(path.read_text()) if path.exists() else {}
-    known[scale] = _tune(_Work(claim, scale, folder, _jobs(jobs, scale), quiet=False))
+    held = _frozen(claim, scale, path)
+    fewer = held is not None and len(held["settings"]) < len(claim.arms)
+    known[scale] = _tune(_Work(claim, scale, folder, _jobs(jobs, scale), quiet=False), held if fewer else None)
     _write(path, known)
     return path
 
@@ -354,14 +360,17 @@ class _Work:
         return [(arm, settings[arm], seed) for k, seed in enumerate(seeds) for arm in self.claim.arms_on(k)]
 
     def take(self, result: Mapping[str, Any]) -> dict[str, Any]:
-        """Take figures from a result of the same experiment as if they had been worked on here; its frozen settings."""
+        """Take figures from a result of the same experiment as if they had been worked on here; its frozen settings.
+
+        The claim may have got further arms since; these are tuned as the others were, and all theirs is worked on here.
+        """
         claim, frozen = self.claim, result["settings"]["frozen"]
         if (result["name"], result["scale"]) != (claim.name, self.scale):
             raise ValueError(
                 f"the known result is of claim '{result['name']}' at scale {result['scale']}, not of '{claim.name}' at "
                 f"{self.scale}"
             )
-        if frozen["experiment"] != _tuning_key(claim, self.scale):
+        if frozen["experiment"] != _tuning_key(claim, self.scale, frozen["settings"]):
             raise ValueError(
                 f"the known result of '{claim.name}' is of another experiment: its code, settings, arms or grid differ"
             )
@@ -374,7 +383,7 @@ class _Work:
         for (arm, seed), figures in cells.items():
             place = self._path(arm, frozen["settings"][arm], seed)
             self.known[place] = figures | {SECONDS: result["seconds"] / len(cells)}
-        return dict(frozen)
+        return _completed(self, frozen)
 
     def _path(self, arm: str, settings: Mapping[str, Any], seed: int) -> Path:
         return cell_path(self.folder, arm, seed, _key(self.claim, self.scale, arm, settings))
@@ -387,9 +396,12 @@ def _candidates(claim: Claim) -> list[dict[str, Any]]:
     return [dict(zip(claim.grid, values, strict=True)) for values in product(*claim.grid.values())]
 
 
-def _tuning_key(claim: Claim, scale: Scale) -> str:
-    parts = {"arms": claim.arms, "grid": claim.grid, "tunes": claim.tunes}
-    return digest({**claim.key(scale), **_plain(parts)})
+def _tuning_key(claim: Claim, scale: Scale, among: Container[str] | None = None) -> str:
+    """What settings were tuned for; `among` leaves out arms of other names."""
+    arms, tunes = (
+        {arm: told for arm, told in part.items() if among is None or arm in among} for part in (claim.arms, claim.tunes)
+    )
+    return digest({**claim.key(scale), **_plain({"arms": arms, "grid": claim.grid, "tunes": tunes})})
 
 
 def _frozen(claim: Claim, scale: Scale, path: Path | None) -> dict[str, Any] | None:
@@ -397,18 +409,29 @@ def _frozen(claim: Claim, scale: Scale, path: Path | None) -> dict[str, Any] | N
     if path is None or not path.exists():
         return None
     found = json.loads(path.read_text()).get(scale)
-    return found if found is not None and found["experiment"] == _tuning_key(claim, scale) else None
+    if found is None or found["experiment"] != _tuning_key(claim, scale, found["settings"]):
+        return None
+    return dict(found)
 
 
-def _tune(work_force: _Work) -> dict[str, Any]:
-    """For every arm the candidate with the best mean on the tuning seeds; equal effort for all arms."""
+def _completed(work_force: _Work, frozen: Mapping[str, Any]) -> dict[str, Any]:
+    """Frozen settings, with those of arms that the claim has got since."""
+    return dict(frozen) if set(frozen["settings"]) == set(work_force.claim.arms) else _tune(work_force, frozen)
+
+
+def _tune(work_force: _Work, frozen: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """For every arm the candidate with the best mean on the tuning seeds; equal effort for all arms.
+
+    Arms that have their settings in `frozen` keep them.
+    """
     claim, scale = work_force.claim, work_force.scale
     candidates = _candidates(claim)
     if scale == "tiny":
         candidates = candidates[:1]
-    tuned = [arm for arm in claim.arms if arm not in claim.tunes]
+    had = {} if frozen is None else frozen["settings"]
+    tuned = [arm for arm in claim.arms if arm not in claim.tunes and arm not in had]
     table: dict[str, list[dict[str, Any]]] = {}
-    if len(candidates) > 1:
+    if len(candidates) > 1 and tuned:
         seeds = claim.tuning_seeds
         work_force.do([(arm, c, seed) for seed in seeds for c in candidates for arm in tuned], "tuning")
         for arm in tuned:
@@ -416,11 +439,13 @@ def _tune(work_force: _Work) -> dict[str, Any]:
                 {**c, claim.tuned_by: [work_force.read(arm, c, seed)[claim.tuned_by] for seed in seeds]}
                 for c in candidates
             ]
-    settings = dict.fromkeys(tuned, candidates[0])
+    settings = {**dict.fromkeys(tuned, candidates[0]), **had}
     for arm, rows in table.items():
         means = [sum(row[claim.tuned_by]) / len(row[claim.tuned_by]) for row in rows]
         settings[arm] = candidates[means.index(max(means))]
-    settings |= {arm: settings[other] for arm, other in claim.tunes.items()}
+    settings |= {arm: settings[other] for arm, other in claim.tunes.items() if arm not in had}
+    if frozen is not None:
+        table = {**frozen["tried"], **table}
     ordered = {arm: settings[arm] for arm in claim.arms}
     return {
         "experiment": _tuning_key(claim, scale),
