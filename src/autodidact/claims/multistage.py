@@ -277,8 +277,26 @@ CLAIM = Claim(
             "(normalised mutual information)",
             lambda f: f["stages, composite"]["nmi 0 truth_colours"] - f["stages, composite"]["nmi 0 label"],
         ),
+        *(
+            Statement(
+                f"shuffled, over the ensemble, {world}",
+                f"garments with shuffled clusters minus from the ensemble, {said}",
+                lambda f, world=world: f[f"shuffled, {world}"]["garment"] - f[f"ensemble, {world}"]["garment"],  # type: ignore[misc]
+                unit="points",
+            )
+            for world, said in (("bits", "garments with random bits"), ("composite", "the composite pictures"))
+        ),
+        Statement(
+            "found, second stage",
+            "what the second stage's clusters tell of the garment minus what they tell of the colour",
+            lambda f: f["stages, composite"]["nmi 1 label"] - f["stages, composite"]["nmi 1 truth_colours"],
+        ),
     ),
     notes=(
+        "The digit is read at chance by every arm, the oracle too: none of them learns it, so the stages do not "
+        "uncover it either. The clusters of the second stage, too, tell more of the easy feature than of the garment: "
+        "what is won is won inside them. That statement and those on shuffled clusters were added once the figures "
+        "were known.",
         "The first 5 seeds left it open: 6.1 points, 95 % interval 4.0 to 8.2, where 5 were asked for. So the main "
         "question has 16 seeds now, those 5 among them; nothing else was changed.",
     ),

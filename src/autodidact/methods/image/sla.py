@@ -64,7 +64,8 @@ class SLA(Predicting):
         "rotation+colour3"; see `autodidact.views.transformations.transformation_set`.
     task : "joint" is SLA; "separate", "invariant" and "plain" are the comparisons above.
     inference : how the kept model predicts: "single", from the input as it is; "aggregated", from all M copies at M
-        times the cost; "distilled", as good as that nearly, at the cost of one. It may be changed afterwards.
+        times the cost; "distilled", by a head that learned these answers, at the cost of one. It may be changed
+        afterwards.
     over_copies : "mean", or "sum": M times the loss, which the authors advise for sets of the size of ImageNet.
     beta : weight of the distillation. Paper: 1.
     temperature : of the distillation. Paper: 1.
