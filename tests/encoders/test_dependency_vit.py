@@ -270,7 +270,12 @@ def test_a_single_patch_is_its_own_root():
     [
         ({"heads": 5}, "multiple of heads"),
         ({"depth": 0}, "depth of at least 1"),
-        ({"tau": 0.0}, "tau must be positive"),
+        ({"heads": 0}, "multiple of heads"),
+        ({"patch": -4}, "patch must not be negative"),
+        ({"mlp_ratio": 0.0}, "mlp_ratio be positive"),
+        ({"tau": 0.0}, "tau must be a positive number, got 0"),
+        ({"tau": float("nan")}, "tau must be a positive number, got nan"),
+        ({"layer_scale": float("inf")}, "layer_scale must be a positive number"),
         ({"prune": [3]}, "behind blocks 1 to 2 of 3, not \\[3\\]"),
         ({"prune": [0]}, "behind blocks 1 to 2"),
         ({"prune": [1, 2], "prune_ratio": 0.5}, "2 times 0.5 of the tokens would leave none"),

@@ -265,6 +265,7 @@ def test_a_method_of_choice_and_a_stream_of_names_run_from_the_command_line(tmp_
         ({"held": 0.0}, "held lies in"),
         ({"entry": -0.1}, "entry in"),
         ({"then": "nowhere"}, "there is no data 'nowhere'"),
+        ({"method": "look"}, "keeps something for each sample of one data set"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(stream, tmp_path, options, said):

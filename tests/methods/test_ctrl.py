@@ -13,6 +13,7 @@ from autodidact.encoders import build
 from autodidact.evaluation.attack import Victim, attack_success
 from autodidact.evaluation.table import Table
 from autodidact.model import load_model
+from autodidact.recipes import ctrl
 from autodidact.recipes.ctrl import CTRL, poisoned_positions
 from autodidact.recipes.stages import Run, Site
 from autodidact.training import Settings
@@ -202,6 +203,25 @@ def test_an_encoder_that_sees_nothing_but_the_trigger_is_fully_deceived(digits):
 def test_what_cannot_be_audited_is_said_before_anything_runs(digits, tmp_path, options, said):
     with pytest.raises(ValueError, match=said):
         audit(digits, tmp_path, **options)
+
+
+def test_images_of_one_class_alone_are_refused_before_anything_is_trained(digits, tmp_path):
+    labels = np.asarray(digits.column("label"))
+    ones = digits.at(np.flatnonzero(labels == 1))
+    with pytest.raises(ValueError, match="are all of the class that is attacked"):
+        audit(ones, tmp_path, target="1", rate=0.1)
+    assert not (tmp_path / "stages").exists()
+
+
+def test_what_clamping_leaves_is_the_same_however_many_are_looked_at_together(digits, tmp_path, monkeypatch):
+    stores = []
+    for name, count in (("a", 256), ("b", 5)):
+        monkeypatch.setattr(ctrl, "AT_ONCE", count)
+        run = audit(digits, tmp_path / name, target="2", rate=0.05)
+        stores.append(next(stage for stage in run.stages if stage.name == "poison").run({}))
+    assert len(stores[0]) == 12
+    assert np.array_equal(stores[0].ids, stores[1].ids)
+    assert np.array_equal(*(store.column("energy") for store in stores))
 
 
 def test_images_without_a_common_window_are_refused(tmp_path):

@@ -172,6 +172,18 @@ def test_data_without_labels_is_refused(digits, tmp_path):
         pretrain("look", digits.without("label"), out=tmp_path, quiet=True)
 
 
+@pytest.mark.parametrize("name", ["look", "sla"])
+@pytest.mark.parametrize(
+    ("label", "said"),
+    [(-1, "none of the [0-9,]+ samples of .* has one"), (3, "the [0-9,]+ labelled samples of .* are of one")],
+)
+def test_labels_that_teach_nothing_are_refused_before_training(name, label, said, digits, tmp_path):
+    store = Store(name="alike", schema={"label": Field("label", classes=tuple("0123456789"))})
+    store.append(digits.ids, label=np.full(len(digits), label))
+    with pytest.raises(ValueError, match=said):
+        pretrain(name, digits.joined(store), out=tmp_path, quiet=True)
+
+
 def halves(digits: Source) -> Source:
     """Digits by whether they are below 5: two classes of five modes each."""
     store = Store(name="halves", schema={"label": Field("label", classes=("low", "high"))})

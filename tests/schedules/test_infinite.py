@@ -121,6 +121,41 @@ def test_every_plan_gives_a_multiplier_in_zero_to_one_for_any_budget(name, total
     assert 0.0 <= Plan(name).course(total)(step) <= 1.0
 
 
+@given(
+    name=st.sampled_from(["wsd", "infinite"]),
+    parts=st.tuples(*[st.integers(0, 19)] * 3).filter(any),
+    total=st.integers(1, 2000),
+)
+def test_shares_that_fill_the_budget_are_accepted_for_any_number_of_updates(name, parts, total):
+    warmup, cooldown, anneal = (part / sum(parts) for part in parts)
+    shares = {"warmup": warmup, "anneal": anneal} | ({"cooldown": cooldown} if name == "infinite" else {})
+    if max(shares.values()) >= 1 or sum(shares.values()) > 1 or (name == "infinite" and not cooldown):
+        return
+    plan = Plan(name, **shares)
+    course = plan.course(total)
+    assert all(0.0 <= course(step) <= 1.0 for step in range(total))
+    # What anneals gives way by rounding alone.
+    assert total - plan.steps([total])[0] >= anneal * total - 2
+
+
+@pytest.mark.parametrize(
+    ("shares", "total"),
+    [
+        ({"warmup": 0.05, "cooldown": 0.7, "anneal": 0.25}, 1011),
+        ({"warmup": 0.4, "cooldown": 0.45, "anneal": 0.15}, 17),
+    ],
+)
+def test_three_shares_that_are_rounded_up_together_still_fit(shares, total):
+    course = Plan("infinite", **shares).course(total)
+    assert course(total - 1) < 0.25
+    assert Plan("wsd", warmup=0.5, anneal=0.5).course(11)(10) < 1
+
+
+def test_an_annealing_of_no_steps_leaves_the_rate_as_it_is():
+    course = Infinite(10, 40, 0.25, 0.01, anneal_from=80)
+    assert course(79) == course(80) == course(200) == 0.25
+
+
 @pytest.mark.parametrize(
     ("call", "said"),
     [

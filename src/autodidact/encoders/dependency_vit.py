@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -230,13 +231,16 @@ class DependencyViT(ImageEncoder):
         prune_score: Score = "received",
     ) -> None:
         super().__init__(spec)
-        if depth < 1 or width < 2 or width % heads:
+        if depth < 1 or heads < 1 or width < 2 or width % heads:
             raise ValueError(
                 "small:dependency_vit needs a depth of at least 1 and a width that is a multiple of heads, got "
                 f"depth={depth}, width={width}, heads={heads}"
             )
-        if tau <= 0:
-            raise ValueError(f"tau must be positive, got {tau}")
+        if (patch or 0) < 0 or not mlp_ratio > 0:
+            raise ValueError(f"patch must not be negative and mlp_ratio be positive, got {patch} and {mlp_ratio}")
+        for name, value in (("tau", tau), ("layer_scale", layer_scale)):
+            if not (value > 0 and math.isfinite(value)):
+                raise ValueError(f"{name} must be a positive number, got {value}")
         if prune_score not in ("received", "sent"):
             raise ValueError(f"prune_score must be 'received' or 'sent', got {prune_score!r}")
         events = sorted(set(prune))

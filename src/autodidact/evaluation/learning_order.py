@@ -149,7 +149,9 @@ def find_learning_order(source: Source, *, quiet: bool = True) -> OrderFound:
         raise ValueError(f"features of pairs need at least 20 samples, '{source.name}' has {len(source)}")
     image = "image" in source.schema
     x, y, paired = _views(source) if image else _steps(source)
-    values = torch.linalg.eigvalsh((x - x.mean(0)).T.double().cov())
+    if unknown := int((~x.isfinite()).any(0).sum()):
+        raise ValueError(f"{unknown} of {x.shape[1]} features of '{source.name}' hold no numbers in some samples")
+    values = torch.linalg.eigvalsh(torch.atleast_2d((x - x.mean(0)).T.double().cov()))
     vary = int((values > DISTINCT * values[-1]).sum())
     components = min(COMPONENTS, vary, max(2, len(x) // 10))
     order = learning_order(x, y, components=components)

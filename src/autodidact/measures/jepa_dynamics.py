@@ -69,7 +69,7 @@ class FeatureDynamics:
     ) -> Float64[Tensor, " m"]:
         """Time until the encoder's amplitude has grown to a fraction of its fixed point.
 
-        The integral of dw / velocity, by quadrature, hence exact for any start.
+        The integral of dw / velocity for any start, by quadrature.
 
         Parameters
         ----------
@@ -80,13 +80,15 @@ class FeatureDynamics:
         Returns
         -------
         tensor
-            Infinite for a feature that starts at that point or above it: it only shrinks.
+            0 for a feature that starts between that fraction and its fixed point; infinite for one that starts at its
+            fixed point or above it: it only shrinks.
         """
         lam, rho = _features(lambdas, rhos)
         _check_start(start)
         if not 0 < fraction < 1:
             raise ValueError(f"fraction lies in (0, 1), got {fraction}")
-        end = self.fixed_point(rho) * fraction ** (1 / self.depth)
+        last = self.fixed_point(rho)
+        end = last * fraction ** (1 / self.depth)
         grows = end > start
         # In log w, in which the integrand is an exponential.
         nodes, weights = (torch.from_numpy(values) for values in np.polynomial.legendre.leggauss(_NODES))
@@ -94,7 +96,7 @@ class FeatureDynamics:
         w = (math.log(start) + half[:, None] * (1 + nodes)).exp()
         rest = 1 - w ** (2 * self.depth + 1 - self._gain) / rho[:, None]
         time = (weights * half[:, None] * w ** (1 - self._gain) / rest).sum(1) / lam
-        return time.where(grows, math.inf)
+        return time.where(grows, torch.where(last > start, 0.0, math.inf).to(time))
 
     def critical_time(self, lambdas: Numbers, rhos: Numbers, start: float) -> Float64[Tensor, " m"]:
         r"""The paper's expansion of the learning time for small starts.

@@ -95,9 +95,10 @@ def paired_features(x: Float[Tensor, "n d"], y: Float[Tensor, "m k"], *, compone
     sxx, syx = x.T @ x / len(x), y.T @ x / len(x)
     values = torch.linalg.eigvalsh(sxx)
     if dead := int((values <= _SINGULAR * values[-1]).sum()):
+        left = len(sxx) - dead
         raise ValueError(
-            f"Sxx is singular: {dead} of {len(sxx)} directions do not vary over {len(x)} pairs; look in fewer "
-            f"components, at most {len(sxx) - dead}"
+            f"Sxx is singular: {dead} of {len(sxx)} directions do not vary over {len(x)} pairs; "
+            + (f"look in fewer components, at most {left}" if left else "nothing is left to look at")
         )
     rhos, directions = _generalised(sxx, (syx + syx.T) / 2)
     lambdas = ((syx @ directions) * directions).sum(0)

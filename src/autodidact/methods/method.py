@@ -150,6 +150,8 @@ class Method(nn.Module, ABC):
     slots: ClassVar[tuple[str, ...]] = ("encoder",)
     heeds_allowed: ClassVar[bool] = False
     """Whether in the loss only those pairs of samples repel each other that `Views.allowed` permits."""
+    learns_answers: ClassVar[bool] = False
+    """Whether it learns to predict the label of a source, or else its target."""
     batching: Batching = RandomBatching()
     refresh_every: int | None = None
 

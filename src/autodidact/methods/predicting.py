@@ -44,6 +44,7 @@ class Predicting(Method):
     """
 
     needs: ClassVar[Mapping[str, Kind]] = {}
+    learns_answers = True
 
     def __init__(
         self,

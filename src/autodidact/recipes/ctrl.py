@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, ClassVar, Literal, cast, get_args
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from autodidact.catalog import Card, unknown
@@ -40,6 +41,8 @@ CARD = Card(
 )
 
 TEST_SHARE = 0.2
+AT_ONCE = 256
+"""Poisoned images that are looked at together."""
 """Share of every class on which the attack is measured."""
 METRICS = ("accuracy", "attack success")
 
@@ -115,6 +118,12 @@ class CTRL(Recipe):
         parts = split(source, {"train": 1 - TEST_SHARE, "test": TEST_SHARE}, by="label")
         clean, test = parts["train"], parts["test"]
         target = target_class(source, self.target)
+        truth = np.asarray(test.column("label"))
+        if not (truth[truth >= 0] != target).any():
+            raise ValueError(
+                f"the held-out images of '{source.name}' are all of the class that is attacked, so no other one can be "
+                "taken for it; images of two classes are needed"
+            )
         chosen = poisoned_positions(clean, target, self.rate, site.settings.seed)
         poisoned = Edited(clean, "image", trigger, chosen)
         defend = {name: partial(defended, defence=cast(Defence, name), sigma=self.blur) for name in self.defences}
@@ -128,8 +137,10 @@ class CTRL(Recipe):
         def poison(_: Mapping[str, Any]) -> Store:
             store = site.store("poison", energy=Field("target"))
             if len(store) == 0:
-                batch = clean.batch(chosen)
-                store.append(batch.ids, energy=kept_energy(batch["image"], pattern, batch.get("box")))
+                # In parts, since they are looked at in double precision, and written at once.
+                batches = map(clean.batch, np.array_split(chosen, max(1, -(-len(chosen) // AT_ONCE))))
+                energy = torch.cat([kept_energy(batch["image"], pattern, batch.get("box")) for batch in batches])
+                store.append(clean.ids[chosen], energy=energy)
             return store
 
         def trained(name: str, data: Source) -> Stage:

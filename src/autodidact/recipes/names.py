@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from autodidact.catalog import Card, target, trained, unknown
@@ -17,6 +18,7 @@ from autodidact.data.schema import Kind
 from autodidact.data.source import Source
 from autodidact.encoders import build
 from autodidact.methods.method import Method
+from autodidact.methods.predicting import answer_field
 from autodidact.model import Encoder
 from autodidact.recipes.stages import Recipe
 from autodidact.training.feed import seeded
@@ -75,18 +77,37 @@ class Demands:
 
     Attributes
     ----------
-    needs, one_need_suffices, slots : as on the class.
+    needs, one_need_suffices, learns_answers, slots : as on the class.
     encoder : name of the encoder where none is asked for; empty for none.
     """
 
     needs: Mapping[str, Kind]
     one_need_suffices: bool
+    learns_answers: bool
     slots: tuple[str, ...]
     encoder: str
 
     def check(self, source: Source, name: str) -> None:
-        """Raise ValueError naming what the source lacks."""
+        """Raise ValueError naming what the source lacks: fields, or labels of two classes where labels are needed."""
         source.schema.require(self.needs, f"method '{name}'", one_suffices=self.one_need_suffices)
+        if source.streaming:
+            return
+        fields = [] if self.one_need_suffices else [field for field, kind in self.needs.items() if kind == "label"]
+        if self.learns_answers:
+            field, classes = answer_field(source.schema)
+            fields += [field] if classes else []
+        for field in fields:
+            _check_labels(np.asarray(source.column(field)), f"method '{name}'", source.name)
+
+
+def _check_labels(labels: np.ndarray, who: str, source: str) -> None:
+    known = labels[labels >= 0]
+    if not len(known):
+        raise ValueError(f"{who} needs labels; none of the {len(labels):,} samples of '{source}' has one")
+    if (known == known[0]).all():
+        raise ValueError(
+            f"{who} needs labels of two classes; the {len(known):,} labelled samples of '{source}' are of one"
+        )
 
 
 def demands(cls: type[Method] | type[Recipe], card: Card | None, given: Mapping[str, Any]) -> Demands:
@@ -101,7 +122,8 @@ def demands(cls: type[Method] | type[Recipe], card: Card | None, given: Mapping[
             chosen, own, _ = named_method(given.get(name, parameter.default))
             inner = demands(chosen, own or card, {})
             return replace(inner, needs={**inner.needs, **vars(cls).get("needs", {})})
-    return Demands(cls.needs, cls.one_need_suffices, cls.slots, card.encoder if card else "")
+    answers = issubclass(cls, Method) and cls.learns_answers
+    return Demands(cls.needs, cls.one_need_suffices, answers, cls.slots, card.encoder if card else "")
 
 
 def encoder_names(asked: str | Mapping[str, str] | None, slots: tuple[str, ...], default: str) -> dict[str, str]:

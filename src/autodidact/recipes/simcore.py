@@ -100,7 +100,12 @@ class CoresetRule:
     def told(self, coreset: Coreset, copies: int, pool: int) -> list[str]:
         """What was decided, in sentences."""
         said = [f"{len(coreset)} of {pool} samples of the pool are selected, in {len(coreset.rounds.unique())} rounds"]
-        if coreset.ended == "unlike":
+        if coreset.ended == "unlike" and not coreset.values[self.patience - 1] > 0:
+            said.append(
+                f"the pool does not resemble the target: after {self.patience} rounds by a mean cosine of "
+                f"{coreset.values[self.patience - 1]:.3f}"
+            )
+        elif coreset.ended == "unlike":
             said.append(
                 f"the next round would have resembled the target by {coreset.values[-1]:.3f}, less than {self.stop} of "
                 f"the {coreset.values[self.patience - 1]:.3f} of round {self.patience}"
@@ -108,6 +113,8 @@ class CoresetRule:
         elif self.stops:
             why = f"{self.most} times the target" if coreset.ended == "budget" else "the whole pool"
             said.append(f"nothing stopped it before {why}: a smaller patience or a larger stop selects less")
+        elif self.count > len(coreset):
+            said.append(f"{self.count} were asked for, and the pool has no more")
         if self.exclude_near_duplicates:
             said.append(
                 f"{copies} samples of the pool are left out as copies of target samples (cosine of at least "

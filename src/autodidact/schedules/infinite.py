@@ -54,7 +54,7 @@ class Infinite:
         h(s) = (1 + alpha s)^(-1/2) - 1 (Ibrahim et al., 2403.08763).
     alpha : of "inverse_sqrt", > 0.
     anneal_from : N_d, at least N_cd; none for a schedule without an end.
-    anneal_steps : T_a, >= 0.
+    anneal_steps : T_a, >= 0; with 0 nothing is annealed, for the rate does not jump.
     """
 
     warmup_steps: int = 0
@@ -104,7 +104,7 @@ class Infinite:
             return step / self.warmup_steps
         if step < self.cool:
             return self._cooling(step - self.warmup_steps)
-        if self.anneal_from is None or step < self.anneal_from:
+        if self.anneal_from is None or step < self.anneal_from or not self.anneal_steps:
             return self.const_ratio
         done = step - self.anneal_from
         if done >= self.anneal_steps:

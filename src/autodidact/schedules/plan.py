@@ -129,14 +129,17 @@ class Plan:
         return min(budget - 1, round(self.warmup * budget))
 
     def _annealing(self, budget: int) -> int:
-        return min(budget - 1, round(self._anneal * budget))
+        """Rounded shares may add up to more than the budget: what anneals gives way, and leaves a step to cool down."""
+        room = budget - self._warm(budget) - bool(self._cooldown)
+        return max(0, min(room, budget - 1, round(self._anneal * budget)))
 
     def _infinite(self, budget: int) -> Infinite:
         if self.name == "wsd":
             return Infinite(self._warm(budget), final=self._final)
+        room = budget - self._warm(budget) - self._annealing(budget)
         return Infinite(
             self._warm(budget),
-            max(1, round(self._cooldown * budget)) if self._cooldown else 0,
+            max(1, min(room, round(self._cooldown * budget))) if self._cooldown else 0,
             0.25 if self.const_ratio is None else self.const_ratio,
             self._final,
             self.cooldown_shape or "cosine",
