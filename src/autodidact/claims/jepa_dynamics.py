@@ -249,13 +249,12 @@ CLAIM = Claim(
     notes=(
         "How many pairs of views the covariances are made of was left open by the design and matters, as a pilot on "
         "seed 1000 showed: with one pair of each image an MAE also learns to predict noise from pixels that hardly "
-        "vary, by chance, which makes its encoder large and the share of the noise small; with many pairs it learns "
-        "the weaker image directions too, by which a probe does well. So there are arms for both beside those of the "
-        "main statement. The probe reads images that are not moved.",
+        "vary, by chance, which makes its encoder large and the share of the noise small; with many pairs a probe of "
+        "it does well. So there are arms for both beside those of the main statement. The probe reads images that are "
+        "not moved.",
         "The noise stays out of the JEPA with any number of pairs, though with one pair of each image by a little less "
         "than half. What that is worth to a probe does depend on it: much with one pair of each image, and with 40 "
-        "less than nothing, for then the MAE has learned image directions that the JEPA leaves out as it does the "
-        "noise. Noise that one view predicts from the other is the better feature for a JEPA, and it takes up more of "
-        "it than the MAE.",
+        "less than nothing, for then the MAE's probe is the better one. Noise that one view predicts from the other is "
+        "the better feature for a JEPA, and in the end it takes up more of it than the MAE.",
     ),
 )

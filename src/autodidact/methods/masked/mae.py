@@ -38,7 +38,7 @@ class MAE(MaskedPatches):
     whose pixels it says. The loss is the mean squared error over the dropped patches.
 
     The decoder is thrown away; the encoder is kept as it is, and may then be shown all patches. Features of MAE want
-    fine-tuning: frozen, they are weaker than those of contrastive methods.
+    fine-tuning: in the paper, frozen, they are weaker than those of contrastive methods.
 
     Loss and gradients were compared with transformers 5.23 (`ViTMAEForPreTraining`) on the same weights, images and
     masks, see tests/methods/test_mae.py; they agree to 1e-5.
