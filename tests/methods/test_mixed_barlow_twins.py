@@ -59,6 +59,17 @@ def test_the_loss_is_that_of_barlow_twins_and_the_weighted_gap_of_the_mixed_imag
     torch.testing.assert_close(loss.total, barlow_twins(z1, z2, 0.02) + 3.0 * 0.02 * gap)
 
 
+@pytest.mark.parametrize("option", ["restandardise", "stop_target", "unbiased"])
+def test_the_options_of_the_gap_are_those_of_the_objective(digits, option):
+    method = MixedBarlowTwins(encoder(digits), lambd=0.02, dimensions=16, **{option: True})
+    views = views_of(method, digits)
+    z1, z2, mixed = (method.projector(method.encoder(views[name]).pooled) for name in ("a", "b", "mixed"))
+    gaps = [mixing_gap(mixed, z1, z2, views["order"], views["share"], **given) for given in ({option: True}, {})]
+    torch.testing.assert_close(loss_of(method, views).terms["gap"], gaps[0])
+    slopes = [torch.autograd.grad(gap, z1, retain_graph=True)[0] for gap in gaps]
+    assert not torch.allclose(*slopes)
+
+
 def test_mixed_images_are_mixtures_of_the_two_views_that_plain_barlow_twins_would_see(digits):
     method, plain = MixedBarlowTwins(encoder(digits), dimensions=16), BarlowTwins(encoder(digits), dimensions=16)
     views, same = views_of(method, digits), views_of(plain, digits)

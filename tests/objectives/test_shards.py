@@ -34,6 +34,7 @@ from autodidact.objectives import (
     mixing_gap,
     momentum_contrast,
     nt_xent,
+    pair_triplets,
     power_law,
     same_slot,
     sinkhorn,
@@ -106,6 +107,14 @@ def repainted(z1: Tensor, z2: Tensor) -> Tensor:
     return masked_reconstruction(z1, z2, z2 > 0.5) + masked_reconstruction(z1, z2, z2, norm="l2", region="all")
 
 
+def of_pairs(z1: Tensor, z2: Tensor) -> Tensor:
+    """Pairs of three clusters and of a track each; all negatives, the hardest, and those beyond the positive."""
+    cluster = torch.bucketize(z1.detach()[:, 0].contiguous(), torch.tensor([-0.5, 0.5], dtype=z1.dtype))
+    marks = torch.stack([cluster, (1000 * z1.detach()[:, 1]).long()], dim=1)
+    ways: list[dict[str, Any]] = [{"hardest": None}, {"hardest": 2}, {"hardest": None, "semi_hard": True}]
+    return torch.stack([pair_triplets(z1, z2, marks, marks, **way).total for way in ways]).sum()
+
+
 def of_joint_labels(z1: Tensor, z2: Tensor) -> Tensor:
     """Two copies of each sample, and labels of which those that are unknown are spread unevenly."""
     labels = (2 * (z1[:, 0] > 0).long() + (z1[:, 1] > 0).long()).where(z1[:, 2] > -1, -1)
@@ -130,6 +139,7 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "leave_one_out": of_neighbours,
     "nt_xent inside slots": inside_slots,
     "momentum_contrast": among_keys,
+    "pair_triplets": of_pairs,
     "cross_view_contrast": lambda a, b: cross_view_contrast((a, b), (b.detach() + 1, a.detach() - 1)),
     "swapped_prediction": swapped,
     "self-distillation": self_distilled,
