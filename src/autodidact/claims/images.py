@@ -159,7 +159,7 @@ def accuracies(
     return figures
 
 
-def corrupted(source: Source, kind: Distortion, seed: int) -> Source:
-    """The images with noise, blur or whatever else `autodidact.views.distort` makes, at strength 2."""
+def corrupted(source: Source, kind: Distortion, seed: int, strength: int = 2) -> Source:
+    """The images with noise, blur or whatever else `autodidact.views.distort` makes."""
     generator = torch.Generator().manual_seed(seed)
-    return Edited(source, "image", lambda images: distort(images, kind, 2, generator))
+    return Edited(source, "image", lambda images: distort(images, kind, strength, generator))
