@@ -10,6 +10,8 @@ import torch
 from PIL import Image
 
 import autodidact
+from autodidact.data.source import Edited
+from autodidact.evaluation.learning_order import find_learning_order
 from autodidact.evaluation.protocols import DATA_PROTOCOLS, PROTOCOLS, choose, choose_data
 from autodidact.views.spectral import SpectralTrigger
 
@@ -119,6 +121,17 @@ def test_the_order_of_learning_of_a_table_is_that_of_its_rows_in_time(run, tmp_p
     assert code == 0
     assert "each row and the next one, as steps in time" in out
     assert "a JEPA only shrinks, or leaves out, 1 of 2 features: 2 (noisy, slow)" in out
+
+
+def test_a_table_of_one_column_has_an_order_and_one_with_gaps_is_refused_in_a_line(run, tmp_path):
+    steps = np.random.default_rng(0).normal(size=400).cumsum()
+    (tmp_path / "one.csv").write_text("\n".join(["slow", *map(str, steps)]))
+    code, out, _ = run("evaluate", "--data", "one.csv", "--protocol", "learning_order", "--quiet")
+    assert code == 0
+    assert "slow" in out
+    without = torch.tensor([torch.nan, *[1.0] * 12])
+    with pytest.raises(ValueError, match="1 of 13 features of 'wine' hold no numbers in some samples"):
+        find_learning_order(Edited(autodidact.open_source("wine"), "numeric", lambda rows: rows * without))
 
 
 @pytest.mark.parametrize(

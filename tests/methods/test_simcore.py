@@ -182,3 +182,20 @@ def test_target_samples_without_a_direction_are_an_error_even_where_clusters_wou
 def test_a_negative_share_is_refused():
     with pytest.raises(ValueError, match="share lies in"):
         CoresetRule(share=-0.1)
+
+
+def test_what_was_asked_for_and_is_not_there_is_told():
+    rng = torch.Generator().manual_seed(0)
+    target, pool = torch.randn(5, 4, generator=rng), torch.randn(9, 4, generator=rng)
+    rule = CoresetRule(count=50, exclude_near_duplicates=0)
+    chosen, copies = rule(target, pool, rng)
+    assert "50 were asked for, and the pool has no more" in rule.told(chosen, len(copies), len(pool))
+    enough = CoresetRule(count=6, exclude_near_duplicates=0)
+    assert not any("asked for" in line for line in enough.told(enough(target, pool, rng)[0], 0, len(pool)))
+
+
+def test_a_pool_that_points_away_from_the_target_is_said_not_to_resemble_it():
+    target = torch.eye(4)[:2] + 0.1
+    rule = CoresetRule(patience=1, exclude_near_duplicates=0)
+    chosen, _ = rule(target, -target.repeat(5, 1), torch.Generator().manual_seed(0))
+    assert any("does not resemble the target: after 1 rounds" in line for line in rule.told(chosen, 0, 10))

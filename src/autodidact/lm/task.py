@@ -224,7 +224,8 @@ class Task:
                 raise unknown(f"output of {one.input!r}", one.output, self.labels)
         shown = [one.input for one in (*self.demonstrations, *self.examples)]
         shown += [self.layout.question(one) for one in self.seeds]
-        if leaked := [text for text in shown if spaced(text) in self.tested]:
+        tested = self.tested
+        if leaked := [text for text in shown if spaced(text) in tested]:
             raise ValueError(f"{min(leaked)!r} is shown with its output and tested too; leave it out of one of them")
 
     @property

@@ -41,9 +41,9 @@ CARD = Card(
 )
 
 TEST_SHARE = 0.2
+"""Share of every class on which the attack is measured."""
 AT_ONCE = 256
 """Poisoned images that are looked at together."""
-"""Share of every class on which the attack is measured."""
 METRICS = ("accuracy", "attack success")
 
 

@@ -345,8 +345,8 @@ class SelfSpecialize(Improvement):
                 prompt = task.prompt(layout.question(one))
                 kept[id_] = {"prompt": prompt, "completion": task.completion(text), "passages": "\n".join(shown)}
             if kept:
-                rows_ = {name: [row[name] for row in kept.values()] for name in ("prompt", "completion", "passages")}
-                store.append(list(kept), **rows_)
+                written = {name: [row[name] for row in kept.values()] for name in ("prompt", "completion", "passages")}
+                store.append(list(kept), **written)
             store.drop(reasons)
 
     def request(

@@ -52,6 +52,8 @@ class ScatSimCLR(TwoViews):
     view_changes : fields of `autodidact.views.Augment` to change, for example ``{blur_p: 0}``.
     """
 
+    heeds_allowed = True
+
     def __init__(
         self,
         encoder: Encoder,
@@ -75,8 +77,6 @@ class ScatSimCLR(TwoViews):
             raise unknown("pretext task", str(pretext), get_args(PretextName))
         self.temperature, self.lam = temperature, lam
         self.pretext = pretext_task(pretext, encoder, augment, pretext_dropout) if lam else None
-
-    heeds_allowed = True
 
     def objective(self, z1: Tensor, z2: Tensor, views: Views, progress: Progress) -> tuple[Tensor, dict[str, Tensor]]:
         return info_nce(z1, z2, self.temperature, allowed=views.allowed), {}
