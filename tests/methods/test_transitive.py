@@ -186,11 +186,13 @@ def test_a_single_track_is_an_error_before_anything_is_trained(tmp_path):
 def test_tracks_that_are_the_classes_are_warned_of(filmed, tmp_path):
     classes = Store(name="classes", schema={"kind": Field("group")})
     classes.append(filmed.ids, kind=np.asarray(filmed.column("label")))
-    with pytest.warns(UserWarning, match="labels choose the pairs along a track"):
-        Transitive(tracks="kind", clusters=3).stages(site(filmed.joined(classes), tmp_path))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        Transitive(tracks="track", clusters=3).stages(site(filmed, tmp_path))
+    with pytest.warns(UserWarning, match="labels choose the pairs along a track") as told:
+        run(filmed.joined(classes), tmp_path / "classes", tracks="kind")
+    assert sum("labels choose" in str(one.message) for one in told) == 1
+    with warnings.catch_warnings(record=True) as other:
+        warnings.simplefilter("always")
+        run(filmed, tmp_path / "tracks")
+    assert not any("labels choose" in str(one.message) for one in other)
 
 
 def test_a_stream_is_refused_before_anything_is_trained(filmed, tmp_path):

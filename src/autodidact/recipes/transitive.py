@@ -137,12 +137,12 @@ class Transitive(Recipe):
                 f"all samples of '{site.source.name}' are of one track, so there is nothing to tell them from; tracks "
                 "are folders, or tracks=FIELD"
             )
-        _warn_of_classes(site.source, track.numpy())
 
         def pairs(results: Mapping[str, Any]) -> Store:
             store = site.store("pairs", kind=Field("text"))
             if len(store):
                 return store
+            _warn_of_classes(site.source, track.numpy())
             generator = torch.Generator().manual_seed(site.settings.seed)
             joined = site.source.joined(results["codes"]).joined(results["clusters"])
             codes, cluster = (torch.tensor(np.asarray(joined.column(name))) for name in ("code", "cluster"))
