@@ -201,7 +201,7 @@ def test_a_sample_of_unknown_group_repels_nothing():
 
 def test_a_method_without_pairs_that_repel_cannot_be_masked(digits):
     method = BarlowTwins(build("small:convnet", schema=digits.schema, width=4), dimensions=16)
-    with pytest.raises(ValueError, match="BarlowTwins no single pairs"):
+    with pytest.raises(ValueError, match="BarlowTwins does not say which pairs may repel"):
         SameGroup(method, "group")
 
 
@@ -281,7 +281,7 @@ def test_a_recipe_asks_for_what_the_method_that_it_trains_asks_for():
         ({"form": "batch"}, "form"),
         ({"start": "old"}, "start"),
         ({"clusters": 500}, "500 clusters .* 320"),
-        ({"method": "barlow_twins", "form": "mask"}, "no single pairs"),
+        ({"method": "barlow_twins", "form": "mask"}, "does not say which pairs"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(digits, tmp_path, options, said):
