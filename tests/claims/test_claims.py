@@ -41,6 +41,12 @@ def test_the_settings_that_come_with_a_claim_are_those_of_this_very_experiment(n
     assert frozen["laptop"]["experiment"] == _tuning_key(claim_named(name), "laptop")
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_code_that_is_said_to_be_the_same_as_before_is_the_code_that_stands_there(name):
+    made = claim_named(name)
+    assert made.same_as is None or made.same_as[0] == made.digest()
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """A folder with the results of two claims, each of which one process ran."""

@@ -337,6 +337,19 @@ def test_a_known_result_of_another_experiment_is_refused(tmp_path, changes, said
         judged(claim(**changes), tmp_path, known=tmp_path / "two.json")
 
 
+def test_what_was_worked_out_before_a_change_of_the_code_stands_where_it_is_said_to_be_the_same(tmp_path):
+    held = dataclasses.replace(claim(), same_as=(claim().digest(), "earlier"))
+    assert held.code() == "earlier" != claim().code() == claim().digest()
+    assert dataclasses.replace(claim(), same_as=("another", "earlier")).code() == claim().digest()
+    there = judged(held, tmp_path / "there", seeds=2, json=tmp_path / "two.json")
+    judged(claim(), tmp_path / "there", seeds=2)
+    assert CALLS  # its cells are those of the code before
+    assert judged(held, tmp_path / "here", seeds=2, known=tmp_path / "two.json")["arms"] == there["arms"]
+    assert CALLS == []
+    with pytest.raises(ValueError, match="another experiment"):
+        judged(claim(), tmp_path, known=tmp_path / "two.json")
+
+
 @pytest.mark.parametrize("text", ["", "{}", "[]", '{"name": "toy"}', '{"settings": {"frozen": {}}}'])
 def test_a_file_that_is_no_result_is_refused(tmp_path, text):
     (tmp_path / "bad.json").write_text(text)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.images import accuracies, embeddings, fresh_encoder, split_images
@@ -21,6 +22,8 @@ def run(
     momentum: float = 0.99,
     trained: bool = True,
     at_rate: float | None = None,
+    eps: float = 0.01,
+    norms: bool = True,
     rate: float,
     seed: int,
     data: str,
@@ -37,7 +40,8 @@ def run(
 
     ``spread`` is the standard deviation of the projections on the unit sphere times the root of their width: 1 where
     they lie evenly, 0 where they have collapsed. ``rank`` is the centred effective rank of the embedding. `momentum` 0
-    makes the network its own target. `at_rate` stands in for the tuned `rate`.
+    makes the network its own target. `at_rate` stands in for the tuned `rate`. Without `norms`, encoder and projector
+    have no batch norms, which alone keep projections apart.
     """
     split = split_images(data, images, held, seed)
     network = fresh_encoder(encoder, split.train, seed)
@@ -47,11 +51,14 @@ def run(
         head=head,
         freq=freq,
         momentum=momentum,
+        eps=eps,
         dimensions=dimensions,
         hidden=2 * dimensions,
         view=view,
         view_changes=dict(view_changes),
     )
+    if not norms:
+        _without_norms(method)
     settings = Settings(
         steps=seen // batch,
         batch_size=batch,
@@ -71,6 +78,14 @@ def run(
         "spread": float(spread),
         "rank": Spectrum().update(rows).rankme(center=True),
     }
+
+
+def _without_norms(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm1d | nn.BatchNorm2d):
+            setattr(module, name, nn.Identity())
+        else:
+            _without_norms(child)
 
 
 def _gain(better: str, than: str, figure: str = "knn") -> Callable[[Figures], float]:
@@ -95,6 +110,12 @@ CLAIM = Claim(
         "linear, no copy": {"head": "linear", "momentum": 0.0},
         "directpred, as published": {"head": "directpred", "at_rate": PUBLISHED},
         "linear, as published": {"head": "linear", "at_rate": PUBLISHED},
+        "directpred, no copy, as published": {"head": "directpred", "momentum": 0.0, "at_rate": PUBLISHED},
+        "linear, no copy, as published": {"head": "linear", "momentum": 0.0, "at_rate": PUBLISHED},
+        "directpred, no copy, eps 0.1": {"head": "directpred", "momentum": 0.0, "at_rate": PUBLISHED, "eps": 0.1},
+        "directpred, no norms": {"head": "directpred", "norms": False, "at_rate": PUBLISHED},
+        "none, no norms": {"head": "none", "norms": False, "at_rate": PUBLISHED},
+        "untrained, no norms": {"head": "none", "norms": False, "trained": False},
         "untrained": {"head": "directpred", "trained": False},
     },
     scales={
@@ -139,12 +160,15 @@ CLAIM = Claim(
         **dict.fromkeys(("none", "directpred, freq 5", "directcopy", "directpred, no copy", "untrained"), "directpred"),
         "directpred, as published": "directpred",
         **dict.fromkeys(("linear, no copy", "linear, as published"), "linear"),
+        "linear, no copy, as published": "linear",
+        **dict.fromkeys(("directpred, no copy, as published", "directpred, no copy, eps 0.1"), "directpred"),
+        **dict.fromkeys(("directpred, no norms", "none, no norms", "untrained, no norms"), "directpred"),
     },
     tuning_seeds=(1000,),
     few={
-        "mlp": 3,
-        **dict.fromkeys(("none", "directpred, freq 5", "directcopy", "directpred, no copy", "linear, no copy"), 3),
-        **dict.fromkeys(("directpred, as published", "linear, as published"), 3),
+        **dict.fromkeys(("linear, no copy, as published", "directpred, no copy, as published"), 3),
+        **dict.fromkeys(("directpred, no copy, eps 0.1",), 3),
+        **dict.fromkeys(("directpred, no norms", "none, no norms", "untrained, no norms"), 3),
     },
     statements=(
         Statement(
@@ -219,6 +243,7 @@ CLAIM = Claim(
             direction="below",
         ),
     ),
+    same_as=("6771dd1802bb", "b71bb0231a2e"),
     notes=(
         "Without a predictor the projections end as close together as an untrained network has them, which was added "
         "once the figures were known: they are kept from spreading, and whether they collapse longer training would "

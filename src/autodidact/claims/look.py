@@ -114,9 +114,13 @@ CLAIM = Claim(
     run=run,
     arms={
         "look": {"loss": "neighbours", "neighbours": 200},
+        "look, 10 neighbours": {"loss": "neighbours", "neighbours": 10},
+        "look, 30 neighbours": {"loss": "neighbours", "neighbours": 30},
         "look, 50 neighbours": {"loss": "neighbours", "neighbours": 50},
+        "look, 100 neighbours": {"loss": "neighbours", "neighbours": 100},
         "nca": {"loss": "neighbours", "neighbours": 0},
         "supcon": {"loss": "neighbours", "neighbours": 0, "positives": "outside"},
+        "supcon, all views": {"loss": "neighbours", "neighbours": 0, "positives": "outside", "leave_one_out": False},
         "cross-entropy": {"loss": "cross-entropy"},
         "cross-entropy, no projector": {"loss": "cross-entropy", "projected": False},
         "no labels": {"loss": "simclr"},
@@ -171,7 +175,7 @@ CLAIM = Claim(
     budget="{steps:,} updates of {batch} images with labels of 3 groups, by every arm",
     grid={"lr": [1e-3, 3e-3, 1e-2]},
     tunes={
-        "look, 50 neighbours": "look",
+        **dict.fromkeys((f"look, {k} neighbours" for k in (10, 30, 50, 100)), "look"),
         "own key": "look",
         "nca": "look",
         "cross-entropy, no projector": "cross-entropy",
@@ -181,7 +185,7 @@ CLAIM = Claim(
     seeds=range(8),
     few={
         "nca": 5,
-        "look, 50 neighbours": 3,
+        **dict.fromkeys((f"look, {k} neighbours" for k in (10, 30, 50, 100)), 3),
         "cross-entropy, no projector": 3,
         "no labels": 3,
         "fine labels": 3,
