@@ -115,7 +115,6 @@ CLAIM = Claim(
     arms={
         "look": {"loss": "neighbours", "neighbours": 200},
         "look, 10 neighbours": {"loss": "neighbours", "neighbours": 10},
-        "look, 30 neighbours": {"loss": "neighbours", "neighbours": 30},
         "look, 50 neighbours": {"loss": "neighbours", "neighbours": 50},
         "look, 100 neighbours": {"loss": "neighbours", "neighbours": 100},
         "nca": {"loss": "neighbours", "neighbours": 0},
@@ -175,7 +174,7 @@ CLAIM = Claim(
     budget="{steps:,} updates of {batch} images with labels of 3 groups, by every arm",
     grid={"lr": [1e-3, 3e-3, 1e-2]},
     tunes={
-        **dict.fromkeys((f"look, {k} neighbours" for k in (10, 30, 50, 100)), "look"),
+        **dict.fromkeys((f"look, {k} neighbours" for k in (10, 50, 100)), "look"),
         "own key": "look",
         "nca": "look",
         "cross-entropy, no projector": "cross-entropy",
@@ -185,7 +184,8 @@ CLAIM = Claim(
     seeds=range(8),
     few={
         "nca": 5,
-        **dict.fromkeys((f"look, {k} neighbours" for k in (10, 30, 50, 100)), 3),
+        "supcon, all views": 5,
+        **dict.fromkeys((f"look, {k} neighbours" for k in (10, 50, 100)), 3),
         "cross-entropy, no projector": 3,
         "no labels": 3,
         "fine labels": 3,

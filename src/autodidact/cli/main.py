@@ -23,6 +23,7 @@ VERBS = {
     "apply": "use one ability of a run's model on data",
     "embed": "write the embeddings of data to Parquet or npy",
     "select": "choose from a large pool what resembles a small set",
+    "tracks": "crop what moves in videos, a folder a track, to train on",
     "export": "hand a run's model to timm, transformers, plain PyTorch or ONNX",
     "report": "draw a run as one self-contained HTML file",
     "methods": "list the methods, or describe one",

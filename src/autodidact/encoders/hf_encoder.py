@@ -12,9 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from autodidact.catalog import unknown
+from autodidact.catalog.extras import need
 from autodidact.data.batch import Ragged
 from autodidact.data.schema import Kind, Schema
-from autodidact.encoders.extras import need
 from autodidact.encoders.image import ImageEncoder, image_spec
 from autodidact.encoders.weights import load_weights
 from autodidact.model import Encoded, Encoder, Masked

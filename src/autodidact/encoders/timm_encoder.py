@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from autodidact.catalog.extras import need
 from autodidact.data.schema import Schema
-from autodidact.encoders.extras import need
 from autodidact.encoders.image import ImageEncoder, image_spec
 from autodidact.encoders.separable_positions import separate
 from autodidact.model import Encoded, Masked

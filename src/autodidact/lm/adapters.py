@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from autodidact.catalog import unknown
-from autodidact.encoders.extras import need
+from autodidact.catalog.extras import need
 from autodidact.lm.lm import Asked, Completion, Sampling, Score
 from autodidact.lm.local import ADAPTER, LocalLM
 

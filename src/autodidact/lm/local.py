@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from autodidact.catalog import unknown
-from autodidact.encoders.extras import need
+from autodidact.catalog.extras import need
 from autodidact.lm.drawing import Drawing, Stopping, uniforms
 from autodidact.lm.lm import (
     LM,

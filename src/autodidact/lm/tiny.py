@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 import torch
 
-from autodidact.encoders.extras import need
+from autodidact.catalog.extras import need
 from autodidact.lm.local import LocalLM
 
 PAD, END = "<pad>", "<end>"

@@ -53,7 +53,7 @@ class Transitive(Recipe):
     """Transitive Invariance (arXiv 1708.02901, section 3): autoencoder, graph, triplets.
 
     The data are crops of objects along tracks, one subfolder a track: frames of a video of one thing, or photographs
-    of it from several sides. Finding the moving things in videos and following them is not part of it.
+    of it from several sides. ``autodidact tracks`` makes them from videos: it finds what moves and follows it.
 
     An autoencoder's code with all its positions, which does not know that two views of a thing belong together, links
     crops of different tracks that look alike, hence from a similar side (inter). Two crops of one track are of one

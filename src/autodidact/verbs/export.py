@@ -18,7 +18,7 @@ from torch import Tensor
 
 import autodidact
 from autodidact.catalog import unknown
-from autodidact.encoders.extras import need
+from autodidact.catalog.extras import need
 from autodidact.encoders.hf_encoder import HFImageEncoder, HFSequenceEncoder
 from autodidact.encoders.image import ImageEncoder
 from autodidact.encoders.kept import EncoderModel, PredictorModel

@@ -1,4 +1,4 @@
-"""Optional packages, imported when an encoder needs them."""
+"""Optional packages, imported when something needs them."""
 
 from __future__ import annotations
 
