@@ -111,7 +111,7 @@ def same(one: Path, other: Path, tolerance: float = 1e-6) -> None:
     ("name", "settings"),
     [
         ("contrastive", {"clip_norm": 0.1, "average": 0.9}),
-        ("sit", {"optimizer": "adamw", "lr": 1e-3, "clip_norm": 0.1}),
+        ("sit", {"optimizer": "adamw", "lr": 1e-3, "clip_norm": 0.1, "clip_each": 0.02}),
         ("seer", {"optimizer": "lars", "recompute": True, "accumulate": 2}),
         ("doubtful", {}),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import count, islice
@@ -26,6 +27,7 @@ from autodidact.training.callbacks import Checkpoints
 from autodidact.training.feed import Feed
 from autodidact.training.groups import optimiser
 from autodidact.training.journal import read_metrics
+from autodidact.training.sharded import clip_each
 
 
 class Weights(Model):
@@ -192,6 +194,60 @@ def test_norms_and_biases_do_not_decay() -> None:
     for group in groups:
         assert all((p.ndim > 1) == (group["weight_decay"] == 0.1) for p in group["params"])
     assert {group["weight_decay"] for group in groups} == {0.0, 0.1}
+
+
+def test_weight_decay_moves_along_a_cosine_to_its_end_and_norms_and_biases_stay_exempt() -> None:
+    seen: list[list[float]] = []
+
+    class Watched(Regression):
+        def update(self, batch: Batch, step: Step) -> Loss:
+            loss = super().update(batch, step)
+            seen.append([group["weight_decay"] for group in step.learner.optimiser.param_groups])  # type: ignore[attr-defined]
+            return loss
+
+    settings = dataclasses.replace(SHORT, epochs=None, steps=8, weight_decay=0.04, weight_decay_end=0.4)
+    train(Watched(), toy(), settings, quiet=True)
+    expected = [0.4 - (0.4 - 0.04) * (math.cos(math.pi * k / 8) + 1) / 2 for k in range(8)]
+    assert [max(row) for row in seen] == pytest.approx(expected)
+    assert any(0.0 in row for row in seen)
+
+
+def test_the_gradient_of_each_tensor_is_clipped_by_itself() -> None:
+    generator = torch.Generator().manual_seed(0)
+    parameters = [nn.Parameter(torch.zeros(3, 4)), nn.Parameter(torch.zeros(5)), nn.Parameter(torch.zeros(2))]
+    given = [
+        torch.randn(p.shape, generator=generator) * size for p, size in zip(parameters[:2], (10, 0.1), strict=True)
+    ]
+    for parameter, gradient in zip(parameters, given, strict=False):
+        parameter.grad = gradient.clone()
+    clip_each(parameters, 0.5)
+    large, small, none = (parameter.grad for parameter in parameters)
+    assert large is not None
+    assert small is not None
+    assert none is None
+    assert float(large.norm()) == pytest.approx(0.5, rel=1e-4)
+    torch.testing.assert_close(large / large.norm(), given[0] / given[0].norm())
+    assert torch.equal(small, given[1])
+
+
+def test_clipping_each_tensor_bounds_every_update_of_a_training() -> None:
+    settings = dataclasses.replace(
+        SHORT, epochs=None, steps=1, optimizer="sgd", lr=1.0, momentum=0.0, warmup=0.0, weight_decay=0.0, clip_each=1e-3
+    )
+    method = Regression()
+    before = {name: value.detach().clone() for name, value in method.named_parameters()}
+    train(method, toy(), settings, quiet=True)
+    moved = [float((value.cpu() - before[name]).norm()) for name, value in method.named_parameters()]
+    assert max(moved) == pytest.approx(1e-3, rel=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({"weight_decay_end": -0.1}, "weight_decay_end must not be negative"), ({"clip_each": 0.0}, "must be positive")],
+)
+def test_an_end_of_weight_decay_or_a_clip_out_of_range_is_refused(options: dict[str, float], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Settings(**options)  # type: ignore[arg-type]
 
 
 def test_a_loss_that_is_not_finite_stops_at_once_names_its_term_and_keeps_the_last_checkpoint(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from autodidact.data.batch import Batch
 from autodidact.methods.method import Loss, Progress
 from autodidact.objectives.shards import is_spread
 from autodidact.training.groups import moves
-from autodidact.training.sharded import clip_gradients
+from autodidact.training.sharded import clip_each, clip_gradients
 
 if TYPE_CHECKING:
     from autodidact.training.learner import Learner
@@ -119,6 +119,8 @@ class Descent:
                     waiting.append((parameter, keep))
                     parameter.grad = None
         average_gradients([parameter for parameter in chosen if not is_spread(parameter)])
+        if learner.settings.clip_each is not None:
+            clip_each(chosen, learner.settings.clip_each)
         most = learner.settings.clip_norm or float("inf")
         if learner.settings.clip_norm or learner.wants_gradient_norm:
             clip = nn.utils.clip_grad_norm_ if learner.spread is None else clip_gradients

@@ -19,8 +19,8 @@ def optimiser(method: Method, settings: Settings) -> Optimizer:
     """One optimiser over all groups of a method.
 
     Each group becomes up to two parameter groups: one that decays and one of norms, biases and other vectors that does
-    not (nor is adapted by LARS). Every parameter group carries ``group``, ``lr_scale``, ``frozen_until`` and
-    ``frozen_share``, see `moves`.
+    not (nor is adapted by LARS). Every parameter group carries ``group``, ``decays`` and ``lr_scale``, and for `moves`
+    ``frozen_until`` and ``frozen_share``.
     """
     entries: list[dict[str, Any]] = []
     taken: set[int] = set()
@@ -34,6 +34,7 @@ def optimiser(method: Method, settings: Settings) -> Optimizer:
                         "params": list(alike),
                         "weight_decay": settings.weight_decay if decays else 0.0,
                         "group": group.name,
+                        "decays": decays,
                         "lr_scale": group.lr_scale,
                         "frozen_until": group.frozen_until,
                         "frozen_share": group.frozen_share,

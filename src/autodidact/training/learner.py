@@ -21,7 +21,7 @@ from autodidact.methods.method import Loss, Method, Progress
 from autodidact.model import Encoder, Model
 from autodidact.objectives.embeddings import NotFinite
 from autodidact.objectives.shards import is_spread, summed
-from autodidact.schedules import Course
+from autodidact.schedules import Course, cosine_ramp
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.batch_norms import batch_norms_fed
 from autodidact.training.checkpoint import Checkpoint
@@ -222,10 +222,15 @@ class Learner(L.LightningModule):
         return Progress(updates, total, (updates - self.begun) // max(1, self.epoch_steps), generator)
 
     def set_rates(self) -> None:
-        """Learning rate of every parameter group for the coming update."""
+        """Learning rate and weight decay of every parameter group for the coming update."""
         rate = self.settings.lr * self._course(self.updates)
+        decay, end = self.settings.weight_decay, self.settings.weight_decay_end
+        if end is not None:
+            decay = cosine_ramp(self.updates, self.total, decay, end)
         for group in self.optimiser.param_groups:
             group["lr"] = rate * group["lr_scale"]
+            if group["decays"]:
+                group["weight_decay"] = decay
 
     def draw(self) -> Batch:
         self.draws += 1

@@ -32,6 +32,8 @@ class Settings:
     optimizer : "adamw", "sgd" (momentum 0.9) or "lars" (momentum 0.9, for batches above 1,024).
     lr : peak learning rate, for exactly this batch size (it is not rescaled).
     weight_decay : decoupled for adamw; norms and biases are exempt.
+    weight_decay_end : weight decay at the end, to which it moves along a cosine. Default: it stays as it is. DINO,
+        iBOT, GMML and SiT raise it, from 0.04 to 0.4 or 0.1.
     momentum : of sgd and lars; of adamw it is beta1 = 0.9 always.
     schedule : after the warm-up "cosine", "linear" or "constant"; "repeated_cosine" warms up and decays in several
         cycles; "wsd" is constant and then anneals; "infinite" cools down to a constant share and then anneals.
@@ -43,6 +45,8 @@ class Settings:
     cooldown : share of the updates, after the warm-up, in which "infinite" cools down. Default 0.5.
     cooldown_shape : of "infinite": "cosine" or "inverse_sqrt". Default "cosine".
     clip_norm : largest gradient norm; larger ones are scaled down. 0 for none.
+    clip_each : largest gradient norm of each weight tensor by itself, before `clip_norm`. Default: none. DINO and what
+        came of it: 3.
     average : decay of an exponential moving average of all weights, which is then what is kept. 0 for none.
     precision : "32" or "bf16" (mixed: weights stay float32).
     devices : number of devices, or 0 for all there are (one process on a CPU).
@@ -72,6 +76,7 @@ class Settings:
     optimizer: Literal["adamw", "sgd", "lars"] = "adamw"
     lr: float = 1e-3
     weight_decay: float = 1e-4
+    weight_decay_end: float | None = None
     momentum: float = 0.9
     schedule: Literal["cosine", "linear", "constant", "repeated_cosine", "wsd", "infinite"] = "cosine"
     warmup: float = 0.05
@@ -82,6 +87,7 @@ class Settings:
     cooldown: float | None = None
     cooldown_shape: Literal["cosine", "inverse_sqrt"] | None = None
     clip_norm: float = 0.0
+    clip_each: float | None = None
     average: float = 0.0
     precision: Literal["32", "bf16"] = "32"
     devices: int = 0
@@ -119,6 +125,10 @@ class Settings:
         for name in (*least, "monitor_steps"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must not be negative, got {getattr(self, name)}")
+        if self.weight_decay_end is not None and self.weight_decay_end < 0:
+            raise ValueError(f"weight_decay_end must not be negative, got {self.weight_decay_end}")
+        if self.clip_each is not None and self.clip_each <= 0:
+            raise ValueError(f"clip_each must be positive, got {self.clip_each}; leave it out for none")
         if not 0 <= self.momentum < 1:
             raise ValueError(f"momentum must lie in [0, 1), got {self.momentum}")
         if self.lr <= 0:

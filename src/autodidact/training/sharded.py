@@ -148,3 +148,17 @@ def clip_gradients(parameters: Iterable[nn.Parameter], most: float) -> Tensor:
     for gradient in gradients:
         own_part(gradient).mul_(scale)
     return norm
+
+
+def clip_each(parameters: Iterable[nn.Parameter], most: float) -> None:
+    """Scale the gradient of every parameter, spread or whole, such that its own norm is at most `most` (DINO)."""
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    squares = torch.stack([torch.linalg.vector_norm(own_part(gradient)).square() for gradient in gradients])
+    spread = torch.tensor([is_spread(gradient) for gradient in gradients], device=squares.device)
+    if spread.any():
+        summed = squares.where(spread, 0.0)
+        torch.distributed.all_reduce(summed)
+        squares = torch.where(spread, summed, squares)
+    scales = (most / (squares.sqrt() + 1e-6)).clamp(max=1.0)
+    for gradient, scale in zip(gradients, scales, strict=True):
+        own_part(gradient).mul_(scale)
