@@ -18,15 +18,18 @@ from autodidact.evaluation.audit import (
     Sight,
     Truth,
     look_at_classes,
+    look_at_names,
     look_for_copies,
     look_for_neighbours,
     look_through_corruption,
     look_with_few_labels,
+    score_associations,
     score_corruption,
     score_groups,
     score_neighbours,
 )
 from autodidact.evaluation.frozen import Frozen
+from autodidact.evaluation.linear import fit_probe
 from autodidact.evaluation.table import Table
 from autodidact.verbs.evaluate import evaluate
 
@@ -70,6 +73,31 @@ def test_a_group_with_too_few_members_is_named_with_their_number():
     found = score_groups(np.zeros((6, 1), dtype=np.int64), Truth(np.array([0, 0, 1, 1, 1, 1]), groups))
     assert found["accuracy rare (1 only)"] == 0.0
     assert (found["accuracy worst"], found["accuracy gap"]) == (2 / 5, 0.0)
+
+
+def test_harmful_names_are_counted_where_they_are_wrong_and_confident_enough_by_hand():
+    ranked = np.array([[2, 0], [0, 2], [2, 1], [1, 0], [0, 1], [1, 2]])
+    confident = np.array([[0.95, 0.05], [0.6, 0.4], [0.7, 0.3], [0.9, 0.1], [1.0, 0.0], [0.5, 0.05]])
+    truth = Truth(np.array([0, 0, 2, 1, 0, 1]), TWO, harmful=np.array([2]))
+    found = score_associations((ranked, confident), truth)
+    # Row 0 is taken for class 2 with 0.95, row 1 with 0.4, row 5 with too little; row 2 is of class 2.
+    assert (found["rate@0.1"], found["rate@0.5"], found["rate@0.9"]) == (2 / 6, 1 / 6, 1 / 6)
+    assert (found["rate@0.3 lit"], found["rate@0.3 dark"]) == (2 / 3, 0.0)
+    assert (found["rate@0.3 worst"], found["rate@0.3 gap"]) == (2 / 3, 2 / 3)
+    several = score_associations((ranked, confident), Truth(truth.answers, TWO, harmful=np.array([1, 2])))
+    assert several["rate@0.3"] == found["rate@0.3"] + 1 / 6  # row 2 names class 1 beside its own
+
+
+def test_how_likely_names_are_is_the_probes_softmax_over_the_classes_that_had_labels():
+    draw, _ = frozen(classes=7)
+    ranked, confident = look_at_names(Sight(draw, lambda change: None))
+    assert ranked.shape == confident.shape == (60, 5)
+    probe = fit_probe(draw)
+    logits = draw.test @ probe.weight.T + probe.bias
+    odds = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    np.testing.assert_allclose(confident, np.take_along_axis(odds, ranked, axis=1), rtol=1e-9)
+    assert (np.diff(confident, axis=1) <= 0).all()
+    assert np.array_equal(ranked[:, 0], probe.predict(draw.test))
 
 
 def test_neighbours_of_rows_on_a_circle_by_hand():
@@ -176,6 +204,27 @@ def test_every_protocol_serves_any_encoder_and_goes_on_where_a_table_was_left(mo
     assert evaluate(run, source, **options) == before
     evaluate(run, source, **{**options, "protocols": "groups", "group_min": 4})
     assert len(list((run / "evaluations").glob("*.json"))) == 2
+
+
+def test_harmful_classes_are_named_and_what_depends_on_them_is_kept_apart(model, source, tmp_path):
+    run = model.save(tmp_path / "model")
+    options = {"protocols": "associations", "seeds": 1, "group": "place", "group_min": 4, "baselines": "none"}
+    table = evaluate(run, source, harmful="low", quiet=True, **options)
+    assert table.about["harmful"] == ["low"]
+    rates = [table.values("pretrained", f"associations rate@{t:g}")[0] for t in (0.1, 0.3, 0.5, 0.9)]
+    assert rates == sorted(rates, reverse=True)
+    worst, gap = (table.values("pretrained", f"associations rate@0.1 {what}")[0] for what in ("worst", "gap"))
+    assert worst >= max(rates[0], gap)
+    evaluate(run, source, harmful=["low", "top"], quiet=True, **options)
+    assert len(list((run / "evaluations").glob("*.json"))) == 2
+    for given, said in (
+        ({"harmful": None}, "needs to know which classes are harmful: --harmful"),
+        ({"harmful": "lwo"}, "unknown class 'lwo'; did you mean 'low'"),
+        ({"harmful": "low", "protocols": "groups"}, "are for the protocol 'associations'"),
+        ({"harmful": "low", "group": None}, "needs to know the groups"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            evaluate(run, source, quiet=True, **{**options, **given})
 
 
 def test_changed_images_are_embedded_as_the_arm_embeds(model, source):

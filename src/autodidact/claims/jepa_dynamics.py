@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,10 +18,10 @@ from autodidact.evaluation.curves import Curves
 from autodidact.evaluation.frozen import Frozen
 from autodidact.evaluation.linear import fit_probe
 from autodidact.measures import LinearNetwork
-from autodidact.measures.jepa_dynamics import Objective
+from autodidact.measures.jepa_dynamics import FeatureDynamics, Objective
 
 SHOWN = (1, 3, 10)
-"""Image directions, by covariance, that the picture shows beside the noise."""
+"""Directions of the views, by covariance, that the picture shows beside the noise."""
 MOVES = np.array([[1, 1], [0, 1], [2, 1], [1, 0], [1, 2]])
 """Where the window of an image with a margin of a pixel may begin: rows, columns."""
 POINTS = 25
@@ -30,6 +32,7 @@ def run(
     *,
     objective: Objective,
     layers: int = 3,
+    world: Literal["digits", "pendulum"] = "digits",
     seed: int,
     images: int,
     held: int,
@@ -43,45 +46,128 @@ def run(
     draws: int,
     directions: int,
 ) -> dict[str, float]:
-    """Descend one objective in closed form on digits shifted by a pixel, beside coordinates of correlated noise.
+    """Descend one objective in closed form on pairs of views, beside coordinates of correlated noise.
 
-    Covariances are those of `draws` pairs of views of every image, each with noise of its own.
+    The views are digits shifted by a pixel, `draws` pairs of each, or a pendulum at one moment and at the next. Noise
+    is drawn for every pair anew.
 
-    ``noise share at S`` is ||W P||^2 / ||W||^2 of the encoder after S steps, P the noise coordinates; ``probe`` the
-    percent of test digits that logistic regression tells apart by the encoder's leading right singular directions.
+    ``noise share at S`` is ||W P||^2 / ||W||^2 of the encoder after S steps, P the noise coordinates. ``probe`` reads
+    the encoder's leading right singular directions: percent of test digits that logistic regression tells apart, or of
+    the variance of the pendulum's later states that linear regression explains. ``X after S`` is how strongly the
+    encoder has taken up a feature, ``X, theory after S`` what the scalar dynamics of the paper say of it.
     """
-    split = split_images("digits", images, held, seed)
     rng = np.random.default_rng(seed)
-    pixels = _pixels(split.train).repeat(draws, 1, 1)
-    views = [_shifted(pixels, rng) for _ in range(2)]
-    x, y = (view - view.mean(0) for view in views)
-    # The largest covariance between the views of any image direction is 1.
-    scale = float(torch.linalg.eigvalsh((y.T @ x + x.T @ y) / 2 / len(x))[-1].sqrt())
-    noise = _noise(len(x), noises, strength, influence, rng)
-    x, y = (torch.cat([view / scale, part], dim=1) for view, part in zip((x, y), noise, strict=True))
+    shown = _digits(images, held, draws, seed, rng) if world == "digits" else _pendulum(images, held, draws, rng)
+    noise = _noise(len(shown.x), noises, strength, influence, rng)
+    x, y = (torch.cat([view, part], dim=1) for view, part in zip((shown.x, shown.y), noise, strict=True))
     sxx, syx = x.T @ x / len(x), y.T @ x / len(x)
-    among = torch.linalg.eigh((syx + syx.T)[:-noises, :-noises] / 2)[1]
-    still = [(_pixels(part).flatten(1) - views[0].mean(0)) / scale for part in (split.train, split.test)]
-    train, test = (torch.cat([seen, _noise(len(seen), noises, strength, influence, rng)[0]], dim=1) for seen in still)
+    among = torch.linalg.eigh((syx + syx.T)[:-noises, :-noises] / 2)[1].flip(1)
+    train, test = (
+        torch.cat([seen, _noise(len(seen), noises, strength, influence, rng)[0]], dim=1)
+        for seen in (shown.train, shown.test)
+    )
     network = LinearNetwork.balanced(objective, len(sxx), layers, start)
     times = {int(step) for step in np.geomspace(1, steps, min(POINTS, steps)).round()}
+    stride = rate / float(torch.linalg.eigvalsh(sxx)[-1])
+    features = {
+        "noise": torch.eye(len(sxx), dtype=torch.float64)[:, -noises:],
+        **{
+            f"direction {place}": torch.cat([among[:, [place - 1]], torch.zeros(noises, 1, dtype=torch.float64)])
+            for place in SHOWN
+            if place <= among.shape[1]
+        },
+    }
+    predicted = {
+        name: _predicted(objective, layers, start, stride, steps, along, sxx, syx) for name, along in features.items()
+    }
     figures: dict[str, float] = {}
-    descent = network.descent(objective, sxx, syx, rate=rate / float(torch.linalg.eigvalsh(sxx)[-1]), steps=steps)
-    for step, now in enumerate(descent, start=1):
+    for step, now in enumerate(network.descent(objective, sxx, syx, rate=stride, steps=steps), start=1):
         encoder = now.encoder
         if step in looks:
             share = encoder[:, -noises:].square().sum() / encoder.square().sum()
             leading = torch.linalg.svd(encoder)[2][:directions].T
             figures[f"noise share at {step}"] = float(share)
-            figures[f"probe at {step}"] = _probe(
-                train @ leading, labels_of(split.train), test @ leading, labels_of(split.test)
-            )
+            figures[f"probe at {step}"] = shown.probe(train @ leading, test @ leading)
         if step in times:
-            figures[f"noise after {step}"] = float(encoder[:, -noises:].norm(dim=0).mean())
-            for place in SHOWN:
-                along = encoder[:, :-noises] @ among[:, -place]
-                figures[f"image direction {place} after {step}"] = float(along.norm())
+            for name, along in features.items():
+                figures[f"{name} after {step}"] = float((encoder @ along).norm(dim=0).mean())
+                figures[f"{name}, theory after {step}"] = predicted[name][step - 1]
     return {**figures, "probe": figures[f"probe at {looks[-1]}"]}
+
+
+@dataclass
+class _Shown:
+    """Pairs of views whose largest covariance along any direction is 1; and what a probe learns and is asked."""
+
+    x: Float64[Tensor, "n d"]
+    y: Float64[Tensor, "n d"]
+    train: Float64[Tensor, "m d"]
+    test: Float64[Tensor, "k d"]
+    probe: Callable[[Tensor, Tensor], float]
+
+
+def _predicted(
+    objective: Objective,
+    layers: int,
+    start: float,
+    stride: float,
+    steps: int,
+    along: Float64[Tensor, "d m"],
+    sxx: Float64[Tensor, "d d"],
+    syx: Float64[Tensor, "d d"],
+) -> list[float]:
+    """The amplitude of a feature in the encoder after every step, if it were by itself."""
+    lambdas = (along * (syx @ along)).sum(0).mean()[None]
+    rhos = lambdas / (along * (sxx @ along)).sum(0).mean()
+    dynamics = FeatureDynamics(objective, layers)
+    amplitude, found = torch.full((1,), start, dtype=torch.float64), []
+    for _ in range(steps):
+        amplitude = amplitude + stride * dynamics.velocity(amplitude, lambdas, rhos)
+        found.append(float(amplitude**layers))
+    return found
+
+
+def _digits(images: int, held: int, draws: int, seed: int, rng: np.random.Generator) -> _Shown:
+    split = split_images("digits", images, held, seed)
+    pixels = _pixels(split.train).repeat(draws, 1, 1)
+    views = [_shifted(pixels, rng) for _ in range(2)]
+    x, y = (view - view.mean(0) for view in views)
+    scale = _scale(x, y)
+    train, test = ((_pixels(part).flatten(1) - views[0].mean(0)) / scale for part in (split.train, split.test))
+    answers, truth = labels_of(split.train), labels_of(split.test)
+    return _Shown(x / scale, y / scale, train, test, lambda rows, held: _probe(rows, answers, held, truth))
+
+
+PUSH, EVERY = 3.0, 5
+"""Spread of the torque in rad/s^2, and steps of 0.02 s between two looks at the pendulum."""
+
+
+def _pendulum(images: int, held: int, draws: int, rng: np.random.Generator) -> _Shown:
+    """Sine, cosine and speed of a damped pendulum that is pushed about, and the same a tenth of a second later."""
+    rows = images * draws
+    states, angle, speed, torque = [], float(rng.uniform(-np.pi, np.pi)), 0.0, 0.0
+    for step in range((rows + held + 2) * EVERY):
+        torque = 0.95 * torque + PUSH * 0.31 * rng.normal()
+        speed += 0.02 * (-9.8 * np.sin(angle) - 0.2 * speed + torque)
+        angle += 0.02 * speed
+        if step % EVERY == 0:
+            states.append([np.sin(angle), np.cos(angle), speed / 3])
+    seen = torch.tensor(states, dtype=torch.float64)
+    seen = seen - seen[:rows].mean(0)
+    x, y = seen[:rows], seen[1 : rows + 1]
+    scale = _scale(x, y)
+    test = seen[rows + 1 : rows + 1 + held] / scale
+
+    def probe(known: Tensor, asked: Tensor) -> float:
+        answers = torch.linalg.lstsq(known, x / scale).solution
+        return 100 * float(1 - (asked @ answers - test).square().sum() / test.square().sum())
+
+    return _Shown(x / scale, y / scale, x / scale, test, probe)
+
+
+def _scale(x: Float64[Tensor, "n d"], y: Float64[Tensor, "n d"]) -> float:
+    """Root of the largest covariance between the views of any direction."""
+    return float(torch.linalg.eigvalsh((y.T @ x + x.T @ y) / 2 / len(x))[-1].sqrt())
 
 
 def _pixels(source: Source) -> Float64[Tensor, "n side side"]:
@@ -135,8 +221,14 @@ def first_share(figures: Mapping[str, float]) -> float:
     return next(value for name, value in figures.items() if name.startswith("noise share"))
 
 
+def last_share(figures: Mapping[str, float]) -> float:
+    """The noise share at the last of those steps."""
+    return [value for name, value in figures.items() if name.startswith("noise share")][-1]
+
+
 def curves(by_seed: Sequence[Figures]) -> list[Curves]:
-    """Amplitudes of image directions and noise in the encoder, means over the seeds, a panel for each objective."""
+    """Amplitudes of image directions and noise in the encoder, and what the theory says of them: means over the seeds,
+    a panel for each objective."""
     panels = []
     for arm in ("jepa", "mae"):
         lines: dict[str, list[tuple[float, float]]] = {}
@@ -163,6 +255,14 @@ SETTINGS = {
     "directions": 10,
 }
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "2 layers": {"layers": 2},
+    "4 layers": {"layers": 4, "start": 0.7},
+    "6 layers": {"layers": 6, "start": 0.8},
+    "pendulum": {"world": "pendulum", "directions": 3},
+    "pendulum, 1 layer": {"world": "pendulum", "directions": 3, "layers": 1},
+}
+"""Deeper networks start larger: the time that a JEPA needs grows with the start's inverse to the power 2 L - 1."""
 CLAIM = Claim(
     name="jepa_dynamics",
     number=13,
@@ -180,6 +280,11 @@ CLAIM = Claim(
         "mae, 1 pair": {"objective": "mae", "draws": 1},
         "jepa, 40 pairs": {"objective": "jepa", "draws": 40},
         "mae, 40 pairs": {"objective": "mae", "draws": 40},
+        **{
+            f"{objective}, {variant}": {"objective": objective, **changes}
+            for variant, changes in VARIANTS.items()
+            for objective in ("jepa", "mae")
+        },
     },
     scales={
         "laptop": SETTINGS,
@@ -217,6 +322,42 @@ CLAIM = Claim(
             "depth",
             "the ratio of noise shares with one layer minus that with three",
             lambda f: noise_ratio(", 1 layer")(f) - noise_ratio("")(f),
+        ),
+        *(
+            Statement(
+                f"noise, {variant}",
+                f"the ratio of noise shares with {variant}",
+                noise_ratio(f", {variant}"),
+                margin=0.5,
+                direction="below",
+            )
+            for variant in ("2 layers", "4 layers", "6 layers")
+        ),
+        Statement(
+            "noise, over time",
+            "the ratio of noise shares where the views are a pendulum at one moment and at the next",
+            noise_ratio(", pendulum"),
+            margin=0.5,
+            direction="below",
+        ),
+        Statement(
+            "noise at the end, over time",
+            "the same after the last step only",
+            lambda f: last_share(f["jepa, pendulum"]) / last_share(f["mae, pendulum"]),
+            margin=0.5,
+            direction="below",
+        ),
+        Statement(
+            "probe, over time",
+            "variance of the pendulum's state that the 3 leading directions explain, JEPA minus MAE",
+            probe_gain(", pendulum"),
+            margin=3.0,
+            unit="points",
+        ),
+        Statement(
+            "depth, over time",
+            "the ratio of noise shares with one layer minus that with three, on the pendulum",
+            lambda f: noise_ratio(", pendulum, 1 layer")(f) - noise_ratio(", pendulum")(f),
         ),
         Statement(
             "by unpredictability",

@@ -213,6 +213,21 @@ CLAIM = Claim(
             unit="points",
         ),
         Statement(
+            "over SupCon with all views",
+            "the same minus SupCon as published, with an image's own views among what is pulled together",
+            lambda f: f["look"]["linear"] - f["supcon, all views"]["linear"],
+            unit="points",
+        ),
+        *(
+            Statement(
+                f"{count} neighbours",
+                f"the same with {count} neighbours minus with 200",
+                lambda f, count=count: f[f"look, {count} neighbours"]["linear"] - f["look"]["linear"],  # type: ignore[misc]
+                unit="points",
+            )
+            for count in (10, 50, 100)
+        ),
+        Statement(
             "over NCA",
             "the same minus LOOK with all of the bank as neighbours",
             lambda f: f["look"]["linear"] - f["nca"]["linear"],

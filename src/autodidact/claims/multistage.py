@@ -267,6 +267,21 @@ CLAIM = Claim(
             unit="points",
         ),
         Statement(
+            "bits hide",
+            "garments read from one network where no bits are added minus where 8 are",
+            lambda f: f["once, 0 bits"]["garment"] - f["once, bits"]["garment"],
+            unit="points",
+        ),
+        *(
+            Statement(
+                f"gain, {count} bits",
+                f"garments read from the stages minus from the ensemble, garments with {count} random bits",
+                lambda f, count=count: f[f"stages, {count} bits"]["garment"] - f[f"ensemble, {count} bits"]["garment"],  # type: ignore[misc]
+                unit="points",
+            )
+            for count in FEWER_BITS
+        ),
+        Statement(
             "digits",
             "the digits of the composite pictures, stages minus ensemble",
             lambda f: f["stages, composite"]["digit"] - f["ensemble, composite"]["digit"],

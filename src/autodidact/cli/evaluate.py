@@ -22,6 +22,7 @@ SHOWN = {
     "baselines": "A,B,...",
     "label_from": "WHERE",
     "group": "WHERE",
+    "harmful": "A,B,...",
 }
 
 

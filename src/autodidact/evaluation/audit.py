@@ -6,13 +6,13 @@ is shown no answer of a test row for that; what it saw is then held against the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 
 from autodidact.evaluation.embeddings import Change
 from autodidact.evaluation.frozen import Frozen, Scaler
@@ -27,6 +27,7 @@ COPIES: tuple[Distortion, ...] = ("crop", "noise", "blur", "contrast")
 NEIGHBOURS = (1, 5, 10, 50)
 NAMED = 5
 """Classes that a hit is looked for among."""
+CONFIDENCES = (0.1, 0.3, 0.5, 0.9)
 LABELS = (1, 2, 5, 10, 20)
 QUERIES = 500
 """Most images of which copies are looked for, for each kind of distortion."""
@@ -68,6 +69,8 @@ class Truth:
 
     answers: Int64[np.ndarray, " m"]
     groups: Groups | None = None
+    harmful: Int64[np.ndarray, " h"] | None = None
+    """Classes that nothing should be taken for that is not of them."""
 
 
 Look = Callable[[Sight], Any]
@@ -86,6 +89,26 @@ def score_groups(ranked: Int64[np.ndarray, "m k"], truth: Truth) -> dict[str, fl
     found = _of_groups("accuracy", ranked[:, 0] == truth.answers, truth)
     if ranked.shape[1] > 1:
         found |= _of_groups(f"hit@{NAMED}", hits(ranked, truth.answers), truth)
+    return found
+
+
+def look_at_names(sight: Sight) -> tuple[Int64[np.ndarray, "m k"], Float64[np.ndarray, "m k"]]:
+    """The likeliest classes of every test row by a linear probe, and how likely it finds each."""
+    return fit_probe(sight.frozen).named(sight.frozen.test, NAMED)
+
+
+def score_associations(
+    named: tuple[Int64[np.ndarray, "m k"], Float64[np.ndarray, "m k"]], truth: Truth
+) -> dict[str, float]:
+    """Share of the rows for which a harmful class that is not theirs is named with some confidence or more; of each
+    group, of the one with most, and the gap to the one with least."""
+    ranked, confident = named
+    wrong = np.isin(ranked, truth.harmful) & (ranked != truth.answers[:, None])
+    found: dict[str, float] = {}
+    for least in CONFIDENCES:
+        met = (wrong & (confident >= least)).any(axis=1)
+        found[f"rate@{least:g}"] = float(met.mean())
+        found |= _of_groups(f"rate@{least:g}", met, truth, worst=max)
     return found
 
 
@@ -183,14 +206,20 @@ def look_with_few_labels(sight: Sight) -> dict[str, Int64[np.ndarray, " m"]]:
     return said
 
 
-def _of_groups(figure: str, values: Bool[np.ndarray, " m"] | np.ndarray[Any, Any], truth: Truth) -> dict[str, float]:
+def _of_groups(
+    figure: str,
+    values: Bool[np.ndarray, " m"] | np.ndarray[Any, Any],
+    truth: Truth,
+    worst: Callable[[Iterable[float]], float] = min,
+) -> dict[str, float]:
     assert truth.groups is not None
     report: ByGroup = by_group(values, truth.groups.codes, truth.groups.names, truth.groups.least)
     flagged = {
         f"{figure} {name}{f' ({report.counts[name]} only)' if name in report.few else ''}": mean
         for name, mean in report.means.items()
     }
-    return {f"{figure} worst": report.worst, f"{figure} gap": report.gap, **flagged}
+    of = worst(mean for name, mean in report.means.items() if name not in report.few)
+    return {f"{figure} worst": of, f"{figure} gap": report.gap, **flagged}
 
 
 def _corrupted(sight: Sight) -> list[tuple[str, Float32[np.ndarray, "m d"]]]:

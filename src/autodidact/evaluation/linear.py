@@ -48,6 +48,15 @@ class Probe:
         """So many classes of every row (or all that had labels), the most likely first."""
         return self.present[np.argsort(-self._logits(rows), axis=1, kind="stable")[:, :count]]
 
+    def named(
+        self, rows: Float32[np.ndarray, "m d"], count: int
+    ) -> tuple[Int64[np.ndarray, "m k"], Float64[np.ndarray, "m k"]]:
+        """So many classes of every row, the most likely first, and their probabilities among those that had labels."""
+        logits = self._logits(rows)
+        odds = np.exp(logits - logits.max(axis=1, keepdims=True))
+        order = np.argsort(-logits, axis=1, kind="stable")[:, :count]
+        return self.present[order], np.take_along_axis(odds / odds.sum(axis=1, keepdims=True), order, axis=1)
+
     def _logits(self, rows: Float32[np.ndarray, "m d"]) -> Float64[np.ndarray, "m p"]:
         return rows @ self.weight[self.present].T + self.bias[self.present]
 

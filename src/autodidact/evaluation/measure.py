@@ -38,6 +38,7 @@ class Measurement:
     labels : the budget, as `autodidact.data.label_fraction` takes it.
     tuning : how networks are trained.
     groups : of the test rows, for protocols that report by group.
+    harmful : numbers of the classes that are harmful where they are wrong, for the protocol that counts them.
     """
 
     bench: Bench
@@ -45,6 +46,7 @@ class Measurement:
     labels: str | float
     tuning: Tuning = field(default_factory=Tuning)
     groups: Groups | None = None
+    harmful: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         schema = self.bench.train.schema
@@ -113,7 +115,9 @@ class Measurement:
     def _figures(self, draw: _Draw, arm: Arm, protocol: Protocol, first_seed: int) -> dict[str, float]:
         if protocol.look is not None and protocol.score is not None:
             seen = protocol.look(draw.sight(arm, protocol))
-            figures = protocol.score(seen, Truth(self.truth.astype(np.int64), self.groups))
+            figures = protocol.score(
+                seen, Truth(self.truth.astype(np.int64), self.groups, np.asarray(self.harmful, np.int64))
+            )
             return {f"{protocol.name} {name}": value for name, value in figures.items()}
         predicted = draw.predict(arm, protocol, first_seed)
         return dict(zip(self.metrics(protocol), self.score(predicted), strict=True))

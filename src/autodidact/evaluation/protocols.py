@@ -15,10 +15,12 @@ from autodidact.evaluation.audit import (
     Look,
     Score,
     look_at_classes,
+    look_at_names,
     look_for_copies,
     look_for_neighbours,
     look_through_corruption,
     look_with_few_labels,
+    score_associations,
     score_copies,
     score_corruption,
     score_each,
@@ -53,6 +55,7 @@ class Protocol:
         and the answers to figures by name.
     needs : field -> kind that the data must have beside its labels.
     by_group : whether it makes no sense without groups of the test rows.
+    by_harm : whether it makes no sense without classes that are harmful where they are wrong.
     """
 
     name: str
@@ -64,6 +67,7 @@ class Protocol:
     score: Score | None = None
     needs: Mapping[str, Kind] = field(default_factory=dict)
     by_group: bool = False
+    by_harm: bool = False
 
     @property
     def embeds(self) -> bool:
@@ -130,6 +134,19 @@ PROTOCOLS = {
             look_at_classes,
             score_groups,
             by_group=True,
+        ),
+        Protocol(
+            "associations",
+            ("label",),
+            "Share of the test rows that a linear probe takes for a harmful class that is not theirs (it is among the 5 "
+            "likeliest, with a probability of at least 0.1, 0.3, 0.5 or 0.9), in every group, in the one with most, "
+            "and the gap between most and least.",
+            None,
+            2_000,
+            look_at_names,
+            score_associations,
+            by_group=True,
+            by_harm=True,
         ),
         Protocol(
             "retrieval",

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 import autodidact
+from autodidact.catalog import unknown
 from autodidact.data import Source, fingerprint, label_budget, split
 from autodidact.data.grouping import groups_of
 from autodidact.data.labels import Task
@@ -52,6 +53,7 @@ def evaluate(
     task: Task = "auto",
     group: str | None = None,
     group_min: int = 30,
+    harmful: str | Sequence[str] | None = None,
     tuning: Tuning | None = None,
     batch_size: int = 256,
     device: str = "auto",
@@ -71,8 +73,9 @@ def evaluate(
     data : labelled data, see `autodidact.data.open_source`; shards are read by position.
     labels : how many labels may be used: "1%" of every class, "2-per-class", "100%", or a share such as 0.01.
     protocols : names, as a sequence or separated by commas: "knn", "linear", "propagate", "finetune",
-        "finetune+distill", and with several figures each "groups", "retrieval", "corruption", "copies", "fewshot", for
-        classes; "regress", "finetune", "finetune+distill" for a number. Default "knn,linear" or "regress".
+        "finetune+distill", and with several figures each "groups", "associations", "retrieval", "corruption", "copies",
+        "fewshot", for classes; "regress", "finetune", "finetune+distill" for a number. Default "knn,linear" or
+        "regress".
     seeds : number of draws of labels.
     first_seed : the first of their seeds.
     test : test data, coded like `data`. Without it a fifth of `data` is held out, decided by a hash of each sample and
@@ -84,9 +87,11 @@ def evaluate(
     label_from : where labels come from: a column of a table, a file for a folder of images; default as in pretraining,
         else the class folders.
     task : "classes" or "number", where the values leave a doubt.
-    group : what groups the test rows are in, for "groups" and "retrieval": a field of kind label or group, a
-        categorical column of a table, or FILE[:FILE_COLUMN][:COLUMN] for a CSV or Parquet file that names the samples.
+    group : what groups the test rows are in, for "groups", "associations" and "retrieval": a field of kind label or
+        group, a categorical column of a table, or FILE[:FILE_COLUMN][:COLUMN] for a CSV or Parquet file that names the
+        samples.
     group_min : test rows that a group needs to count for the worst group and the gap; smaller ones are marked.
+    harmful : classes that harm where they are wrong, for "associations": names, as a sequence or separated by commas.
     tuning : how networks are trained by "finetune", "finetune+distill" and the baseline "scratch".
     batch_size : samples in one call of the network.
     device : "auto", "cpu" or "gpu".
@@ -104,8 +109,8 @@ def evaluate(
     Raises
     ------
     ValueError
-        No labels or only one class, no such group, an unknown or unfitting protocol or baseline, data that does
-        not fit the model.
+        No labels or only one class, no such group or harmful class, an unknown or unfitting protocol or baseline, data
+        that does not fit the model.
     """
     if seeds < 1:
         raise ValueError(f"at least one draw of labels is needed, got seeds={seeds}")
@@ -129,6 +134,7 @@ def evaluate(
         source.schema.require(protocol.needs, f"protocol '{protocol.name}'")
         if protocol.by_group and group is None:
             raise ValueError(f"protocol '{protocol.name}' needs to know the groups: --group FIELD, or FILE:COLUMN")
+    harms = _harmful(names_of(harmful), chosen, classes)
     train, held = _sides(model, folder, source, test, answer, known, task, cache, quiet)
     if shift is not None:
         # Opened here so that data that does not fit is told before anything is measured.
@@ -140,7 +146,7 @@ def evaluate(
     if "scratch" in arms:
         arms["scratch"] = arms.pop("scratch")
     groups = None if group is None else _groups(held, group, test if test is not None else data, group_min)
-    measurement = Measurement(bench, answer, labels, tuning, groups)
+    measurement = Measurement(bench, answer, labels, tuning, groups, harms)
     draws = list(range(first_seed, first_seed + seeds))
     facts = _facts(run, data, test, measurement, chosen, arms, draws)
     table, path = _table(folder, model, measurement, facts, fresh)
@@ -169,6 +175,7 @@ def evaluate(
             task=task,
             group=group,
             group_min=group_min,
+            harmful=harmful,
             tuning=tuning,
             batch_size=batch_size,
             device=device,
@@ -194,6 +201,19 @@ def _side_by_side(table: Table, shifted: Table) -> Table:
             if name == metric:
                 both.add(arm, metric + SHIFT, seed, value)
     return both
+
+
+def _harmful(names: Sequence[str], protocols: Sequence[Protocol], classes: Sequence[str]) -> tuple[int, ...]:
+    """Numbers of the harmful classes; they are named where a protocol asks for them, and only there."""
+    asking = [protocol.name for protocol in protocols if protocol.by_harm]
+    if asking and not names:
+        raise ValueError(f"protocol '{asking[0]}' needs to know which classes are harmful: --harmful NAME,NAME")
+    if names and not asking:
+        raise ValueError("harmful classes are for the protocol 'associations': name it, or leave them out")
+    for name in names:
+        if name not in classes:
+            raise unknown("class", name, classes)
+    return tuple(list(classes).index(name) for name in names)
 
 
 def _groups(held: Source, group: str, data: str | Path | Source, least: int) -> Groups:
@@ -266,6 +286,7 @@ def _facts(
         "figures": "accuracy" if of.classes else "R2; root mean squared error in the target's unit",
         "protocols": {name: protocol.about for name, protocol in used.items()},
         **({} if of.groups is None else _group_facts(of.groups)),
+        **({"harmful": [field.classes[code] for code in of.harmful]} if of.harmful else {}),
         "tuning": asdict(of.tuning),
         "versions": versions(),
     }
@@ -299,6 +320,7 @@ def _table(
         str(of.labels),
         sorted(asdict(of.tuning).items()),
         *(() if of.groups is None else (of.groups.codes.tolist(), of.groups.names, of.groups.least)),
+        *(("harmful", of.harmful) if of.harmful else ()),
     )
     digest.update(repr(said).encode())
     budget = str(of.labels).replace("%", "pc").replace("/", "-")

@@ -37,7 +37,8 @@ class SEER(Swapped):
 
     The paper audits encoders by group, by corruption and by copies:
     ``autodidact evaluate RUN --data D --protocol groups,retrieval,corruption,copies,fewshot --group WHERE``, for
-    encoders of any method.
+    encoders of any method; ``--protocol associations --harmful NAME,NAME --group WHERE`` says how often the images of
+    each group are taken for something harmful.
 
     Parameters
     ----------
