@@ -102,6 +102,7 @@ def score_associations(
 ) -> dict[str, float]:
     """Share of the rows for which a harmful class that is not theirs is named with some confidence or more; of each
     group, of the one with most, and the gap to the one with least."""
+    assert truth.harmful is not None
     ranked, confident = named
     wrong = np.isin(ranked, truth.harmful) & (ranked != truth.answers[:, None])
     found: dict[str, float] = {}

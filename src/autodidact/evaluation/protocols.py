@@ -138,7 +138,7 @@ PROTOCOLS = {
         Protocol(
             "associations",
             ("label",),
-            "Share of the test rows that a linear probe takes for a harmful class that is not theirs (it is among the 5 "
+            "Share of the test rows that a linear probe takes for a harmful class that is not theirs (among the 5 "
             "likeliest, with a probability of at least 0.1, 0.3, 0.5 or 0.9), in every group, in the one with most, "
             "and the gap between most and least.",
             None,
