@@ -63,12 +63,14 @@ def _plain(value: float, _: int | None) -> str:
 
 @dataclass
 class Line:
-    """One line of a chart: points, a name for the reader where there are several, and how it is drawn."""
+    """One line of a chart: points, a name for the reader where there are several, and how it is drawn. A line beside
+    another takes its colour and stays out of the legend."""
 
     x: Sequence[float]
     y: Sequence[float]
     name: str = ""
     dashed: bool = False
+    beside: str = ""
 
 
 @dataclass
@@ -101,9 +103,12 @@ def chart(of: Chart, key: str, description: str, size: tuple[int, int] = (352, 2
     size : width and height in pixels.
     """
     with _figure(size) as (figure, axes):
-        for index, line in enumerate(of.lines):
-            colour = (ACCENT, SECOND, MUTED)[index] if len(of.lines) <= 3 else HUES[index % len(HUES)]
-            (drawn,) = axes.plot(line.x, line.y, color=colour, label=line.name)
+        own = [line for line in of.lines if not line.beside]
+        hues = (ACCENT, SECOND, MUTED) if len(own) <= 3 else HUES
+        colours = {line.name: hues[index % len(hues)] for index, line in enumerate(own)}
+        for line in of.lines:
+            colour = colours[line.beside or line.name]
+            (drawn,) = axes.plot(line.x, line.y, color=colour, label="_" if line.beside else line.name)
             if line.dashed:
                 drawn.set_linestyle("--")
             if len(line.x) < 3:
@@ -136,7 +141,7 @@ def chart(of: Chart, key: str, description: str, size: tuple[int, int] = (352, 2
         axes.margins(x=0.02, y=0.1)
         axes.set_xlabel(of.x_label)
         axes.set_ylabel(of.y_label)
-        if len(of.lines) > 1:
+        if len(own) > 1:
             axes.legend(frameon=False, labelcolor=INK, loc="best", handlelength=1.4, borderaxespad=0.2)
         return _svg(figure, key, description)
 
@@ -153,7 +158,10 @@ def picture(panels: Sequence[Curves], description: str, size: tuple[int, int] = 
     width, height = size
     parts = []
     for number_, panel in enumerate(panels):
-        lines = [Line([x for x, _ in at], [y for _, y in at], name) for name, at in panel.lines.items()]
+        lines = [
+            Line([x for x, _ in at], [y for _, y in at], name, name in panel.beside, panel.beside.get(name, ""))
+            for name, at in panel.lines.items()
+        ]
         drawn = chart(Chart(lines, panel.x_label, panel.y_label, panel.log_y, panel.log_x), f"p{number_}", "", size)
         left = number_ * width
         parts.append(
