@@ -73,6 +73,7 @@ CLAIM = Claim(
         "scattering, rotation": {"front": "scattering", "pretext": "rotation"},
         "scattering, jigsaw": {"front": "scattering", "pretext": "jigsaw"},
         "network, rotation": {"front": "network", "pretext": "rotation"},
+        "network, 4 times as large": {"front": "network", "network": "small:convnet?width=48"},
         "wavelets alone": {"front": "alone"},
     },
     scales={
@@ -150,6 +151,13 @@ CLAIM = Claim(
             margin=1.1,
             direction="below",
             role="premise",
+        ),
+        Statement(
+            "with a fourth of the parameters",
+            "the same minus SimCLR on a plain network four times as large",
+            lambda f: f["scattering"]["linear"] - f["network, 4 times as large"]["linear"],
+            margin=-1.0,
+            unit="points",
         ),
         Statement(
             "rotation",
