@@ -12,6 +12,7 @@ from tests.lm.loopback import Loopback
 
 from autodidact.data import Store
 from autodidact.evaluation.table import Table
+from autodidact.lm.endpoint import EndpointLM
 from autodidact.lm.feedback import FeedbackModel
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
@@ -121,6 +122,16 @@ def test_the_model_that_is_kept_answers_in_the_way_that_was_asked_for(lm, tmp_pa
     assert all(row["answered"] == bool(row["output"]) for row in rows)
     table = Table.load(tmp_path / "run" / "evaluations" / "task.json")
     assert table.values("after", "tokens")[0] > 0
+
+
+def test_a_model_behind_an_address_is_kept_by_its_address_and_the_name_of_its_key(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY_OWN_KEY", "not to be kept")
+    there = EndpointLM("small", "http://localhost:1/v1", key="MY_OWN_KEY")
+    folder = FeedbackModel(there, SUMS, Feedback("vote")).save(tmp_path / "model")
+    assert not any(b"not to be kept" in path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    back = load_model(folder)
+    assert isinstance(back.lm, EndpointLM)
+    assert (back.lm.where, back.lm.key) == (there.where, "MY_OWN_KEY")
 
 
 def test_contrastive_decoding_keeps_its_weaker_model(lm, tmp_path):

@@ -89,6 +89,7 @@ class EndpointLM(Answering):
         if threads < 1:
             raise ValueError(f"threads must be at least 1, got {threads}")
         self.model = model
+        self.key = key
         self.chat = chat
         self.meter = Meter()
         self._connection = Connection(address, key=key, timeout=timeout, retries=retries or Retries())

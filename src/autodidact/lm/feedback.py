@@ -24,7 +24,8 @@ class FeedbackModel(LanguageModel):
 
     Parameters
     ----------
-    lm : one that runs here, which is kept with its weights; or one behind an address, of which the address is kept.
+    lm : one that runs here, which is kept with its weights; or one behind an address, of which the address and
+        the name of the key's environment variable are kept.
     task : as of a `LanguageModel`.
     how : the way.
     tools : what that way needs beside the model.
@@ -48,11 +49,15 @@ class FeedbackModel(LanguageModel):
     def settings(self) -> dict[str, Any]:  # type: ignore[override]
         amateur = None if self.amateur is None else self.amateur.plain()
         width = None if self.shift is None else self.shift.shape[1]
-        kept = super().settings if isinstance(self.lm, LocalLM) else {"lm": self._address, "task": self._known.plain()}
+        if isinstance(self.lm, LocalLM):
+            kept = super().settings
+        else:
+            address, key = self._address
+            kept = {"lm": address, "key": key, "task": self._known.plain()}
         return {**kept, "how": asdict(self.how), "amateur": amateur, "shift": width}
 
     @property
-    def _address(self) -> str:
+    def _address(self) -> tuple[str, str]:
         found = address_of(self.lm)
         if found is None:
             raise ValueError(f"{self.lm.name} neither runs here nor has an address, so it cannot be kept")
@@ -66,7 +71,7 @@ class FeedbackModel(LanguageModel):
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> FeedbackModel:
         named = isinstance(settings["lm"], str)
-        lm = open_lm(settings["lm"]) if named else LocalLM.from_plain(settings["lm"])
+        lm = open_lm(settings["lm"], key=settings["key"]) if named else LocalLM.from_plain(settings["lm"])
         amateur = None if settings["amateur"] is None else LocalLM.from_plain(settings["amateur"])
         shift = None
         if settings["shift"] is not None and isinstance(lm, LocalLM):

@@ -74,10 +74,12 @@ def run_model(folder: Path) -> Any:
     return model.lm
 
 
-def address_of(lm: LM) -> str | None:
-    """The name under which `open_lm` opens a model behind an address again; None for one that has no address."""
-    where = getattr(innermost(lm), "where", None)
-    return None if where is None else str(where)
+def address_of(lm: LM) -> tuple[str, str] | None:
+    """What `open_lm` opens a model behind an address by again, its name and the environment variable of its key; None
+    for one that has no address."""
+    found = innermost(lm)
+    where, key = (getattr(found, name, None) for name in ("where", "key"))
+    return None if where is None or key is None else (str(where), str(key))
 
 
 def _endpoint(text: str, threads: int, timeout: float, key: str) -> LM:

@@ -187,7 +187,7 @@ def _trainer(settings: Settings, callbacks: list[Any], loggers: list[Any]) -> L.
             accelerator="gpu" if gpu else "cpu",
             devices=devices,
             num_nodes=settings.nodes,
-            strategy=strategy() if devices * settings.nodes > 1 else "auto",
+            strategy=ReplicatedStrategy(start_method="popen") if devices * settings.nodes > 1 else "auto",
             precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
             max_epochs=1,
             logger=loggers,
@@ -199,8 +199,3 @@ def _trainer(settings: Settings, callbacks: list[Any], loggers: list[Any]) -> L.
             deterministic=settings.deterministic or None,
             log_every_n_steps=1,
         )
-
-
-def strategy(start_method: str = "popen") -> ReplicatedStrategy:
-    """How several processes train together; "fork" starts them from a running program (tests, notebooks)."""
-    return ReplicatedStrategy(start_method=start_method)  # type: ignore[arg-type]
