@@ -183,7 +183,7 @@ CLAIM = Claim(
         "scat_simclr_grey_garments.json). There the wavelets alone were as good by a linear probe: nothing had to be "
         "ignored. Here every garment has two colours that say nothing of it, the plain network has again the size of "
         "the one on scattering, and a third, larger learning rate was tried for all.",
-        "The plain network that is four times as large was added once the other figures were known. It was tuned and run "
-        "on a CPU, the others on an accelerator.",
+        "The plain network that is four times as large was added once the other figures were known. It was tuned and "
+        "run on a CPU, the others on an accelerator.",
     ),
 )
