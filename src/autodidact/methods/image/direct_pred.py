@@ -45,7 +45,8 @@ class DirectPred(OtherView):
     ----------
     encoder : image encoder.
     head : "directpred"; "directcopy" (2110.04947), the correlation itself without an eigen-decomposition; "linear", a
-        trained linear predictor; "mlp", BYOL's with a hidden layer and batch norm; "none", which collapses.
+        trained linear predictor; "mlp", BYOL's with a hidden layer and batch norm; "none", which collapses where
+        no batch norm stands against it.
     exponent : of the eigenvalues, for "directpred". Paper: 0.5; others are DirectSet (2110.04947).
     eps : added to the eigenvalues, relative to the largest. Published runs: 0.01.
     relative : whether eigenvalues are divided by the largest first, as in the authors' code; otherwise equation 19.
