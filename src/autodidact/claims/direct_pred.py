@@ -281,8 +281,9 @@ CLAIM = Claim(
     notes=(
         "With batch norm the projections without a predictor end as close together as an untrained network has them: "
         "they are kept from spreading, and do not collapse. Without batch norm they do collapse, where DirectPred "
-        "keeps them apart; in these few updates it teaches such a network nothing, though, that could be shown. The arms "
-        "without norms, and the statements on what is there at first, were added once the other figures were known.",
+        "keeps them apart; in these few updates it teaches such a network nothing, though, that could be shown. The "
+        "arms without norms, and the statements on what is there at first, were added once the other figures were "
+        "known.",
         "Where the network is its own target the gain is lost. At the rate that was tuned with a slow copy DirectPred "
         "ends below an untrained network on four seeds of five, and the trained predictor does not; at the released "
         "code's rate, with eps 0.01 or 0.1, the two cannot be told apart on three seeds.",
