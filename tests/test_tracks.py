@@ -148,6 +148,20 @@ def test_a_folder_of_other_crops_or_of_something_else_is_not_written_into(videos
         tracks(videos[0], out=tmp_path, quiet=True)
 
 
+def test_a_track_whose_thing_vanishes_is_dropped_for_having_slipped_to_the_ground(videos, tmp_path):
+    still = {"noise": 0.0, "camera": 0.0, "seed": 6}
+    there, gone = clip(30, **still).frames, clip(30, size=0.0, **still).frames
+    for name, shown in (("stays", there), ("vanishes", np.concatenate([there[:10], gone[10:]]))):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        for k, frame in enumerate(shown):
+            Image.fromarray(frame).save(tmp_path / "in" / name / f"{k}.png")
+    out = tracks(tmp_path / "in", out=tmp_path / "crops", quiet=True)
+    assert rows(out, "stays")
+    assert rows(out, "vanishes") == []
+    with pytest.raises(ValueError, match="0 kept, 1 slipped to the ground"):
+        tracks(tmp_path / "in" / "vanishes", out=tmp_path / "none", quiet=True)
+
+
 @pytest.mark.parametrize(("box", "corner"), [(Box(-5, 2, 10, 4), (0, 0)), (Box(35, 25, 10, 4), (28, 18))])
 def test_a_crop_is_square_and_lies_in_the_frame(box, corner):
     frame = np.arange(40 * 30, dtype=np.int64).reshape(30, 40, 1).repeat(3, 2).astype(np.uint8)
