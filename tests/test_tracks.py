@@ -148,7 +148,7 @@ def test_a_folder_of_other_crops_or_of_something_else_is_not_written_into(videos
         tracks(videos[0], out=tmp_path, quiet=True)
 
 
-def test_a_track_whose_thing_vanishes_is_dropped_for_having_slipped_to_the_ground(videos, tmp_path):
+def test_a_track_whose_thing_vanishes_is_dropped_for_having_slipped_to_the_ground(tmp_path):
     still = {"noise": 0.0, "camera": 0.0, "seed": 6}
     there, gone = clip(30, **still).frames, clip(30, size=0.0, **still).frames
     for name, shown in (("stays", there), ("vanishes", np.concatenate([there[:10], gone[10:]]))):
