@@ -112,6 +112,7 @@ def test_a_video_that_cannot_be_read_is_skipped_and_named_and_none_at_all_is_an_
     tracks(tmp_path / "in", out=tmp_path / "crops")
     (row,) = map(json.loads, (tmp_path / "crops" / "skipped.jsonl").read_text().splitlines())
     assert row["name"].endswith("bad.mp4")
+    assert not any(path.name.startswith(".") for path in (tmp_path / "crops").iterdir())
     assert "1 of 2 videos read; 1 kept" in capsys.readouterr().err
 
 
@@ -131,6 +132,7 @@ def test_where_nothing_moves_that_is_said(videos, tmp_path):
         ({"regions": 0}, "regions must be at least 1"),
         ({"most": 0.0}, "share in"),
         ({"margin": 0.9}, "margin at least 1"),
+        ({"jobs": -1}, "jobs must not be negative"),
         ({"tracker": "kfc"}, "did you mean 'kcf'"),
     ],
 )

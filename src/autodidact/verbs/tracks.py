@@ -117,16 +117,18 @@ def tracks(
         There is no video or none can be read, no track is found at all, an option is out of range, OpenCV is missing,
         or the folder holds crops that were mined with other options.
     """
+    if jobs < 0:
+        raise ValueError(f"jobs must not be negative, got {jobs}; 0 is one each core")
     mining = Mining(length, gap, regions, motion, least, most, tracker, views, margin)
     opencv("mining tracks").setNumThreads(1)
     found = list_videos(Path(videos).expanduser())
     folder = Path(out).expanduser()
-    _claim(folder, mining)
-    counts: Counter[str] = Counter()
-    skipped: list[dict[str, str]] = []
     places = {video: folder / video.name.replace("/", "__") for video in found}
     if len(set(places.values())) < len(found):
         raise ValueError(f"videos below {videos} have names that only '/' and '__' tell apart; rename one of them")
+    _claim(folder, mining)
+    counts: Counter[str] = Counter()
+    skipped: list[dict[str, str]] = []
     todo = [video for video in found if not places[video].exists()]
     for video in found:
         if video not in todo:
@@ -136,6 +138,7 @@ def tracks(
         try:
             return _write(video, places[video], mining)
         except UnreadableVideo as error:
+            shutil.rmtree(_beside(places[video]), ignore_errors=True)
             return error
 
     with ThreadPoolExecutor(jobs or cores()) as pool:
@@ -216,7 +219,7 @@ def _write(video: Video, place: Path, mining: Mining) -> Counter[str]:
     """Mine one video into a folder beside its place, and put it there when it is whole."""
     from PIL import Image
 
-    beside = place.with_name(f".{place.name}.mining")
+    beside = _beside(place)
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir()
     ended: Counter[str] = Counter()
@@ -238,6 +241,11 @@ def _write(video: Video, place: Path, mining: Mining) -> Counter[str]:
     (beside / TABLE).write_text(text.getvalue())
     beside.rename(place)
     return ended
+
+
+def _beside(place: Path) -> Path:
+    """Where the crops of a video lie until they are whole; hidden, so that no training takes them."""
+    return place.with_name(f".{place.name}.mining")
 
 
 def _claim(folder: Path, mining: Mining) -> None:

@@ -38,7 +38,7 @@ def clip(
     The structure: all pixels of the thing move together, and differently from those behind it. The nuisance: the camera
     pans, so those behind move as well; the thing grows and shrinks; light flickers; every pixel has noise.
 
-    How hard it is: `speed` against `camera` and `noise`. With ``speed=0`` nothing moves but the camera.
+    How hard it is: `speed` against `camera` and `noise`. With ``speed=0, growth=0`` nothing moves but the camera.
 
     Parameters
     ----------
