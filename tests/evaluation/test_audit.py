@@ -129,10 +129,10 @@ def test_corrupted_rows_are_told_apart_by_a_probe_of_clean_ones():
         return seen.test if len(asked) <= 3 else -seen.test
 
     found = score_corruption(look_through_corruption(Sight(seen, changed)), Truth(truth))
-    assert len(asked) == 9
+    assert len(asked) == 12
     assert found["clean linear"] == found["noise 3 linear"] == found["noise 1 knn"] == 1.0
     assert found["blur 1 knn"] < 0.2
-    of = [found[f"{kind} {s} knn"] for kind in ("noise", "blur", "contrast") for s in (1, 2, 3)]
+    of = [found[f"{kind} {s} knn"] for kind in ("noise", "blur", "contrast", "invert") for s in (1, 2, 3)]
     assert found["mean knn"] == pytest.approx(np.mean(of))
 
 

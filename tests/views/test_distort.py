@@ -29,7 +29,7 @@ def test_bytes_and_floats_are_distorted_alike_and_stay_images(kind, strength):
     assert torch.equal(found, distort(x, kind, strength, seeded()))
 
 
-@pytest.mark.parametrize("kind", ["noise", "blur", "contrast"])
+@pytest.mark.parametrize("kind", ["noise", "blur", "contrast", "invert"])
 def test_more_strength_changes_more(kind):
     changes = [float((distort(images(), kind, s, seeded()) - images()).abs().mean()) for s in (1, 2, 3)]
     assert changes == sorted(changes)
@@ -45,6 +45,12 @@ def test_contrast_shrinks_the_distances_from_the_mean():
     x = images()
     mean = x.mean(dim=(1, 2, 3), keepdim=True)
     torch.testing.assert_close(distort(x, "contrast", 2, seeded()), mean + 0.4 * (x - mean))
+
+
+def test_the_negative_takes_the_place_of_the_picture():
+    x = images()
+    torch.testing.assert_close(distort(x, "invert", 3, seeded()), 1 - x)
+    torch.testing.assert_close(distort(x, "invert", 1, seeded()), 0.3 * x + 0.7 * (1 - x))
 
 
 def test_blur_leaves_a_flat_image_and_a_crop_of_a_ramp_is_a_ramp_of_less_steepness():

@@ -22,7 +22,7 @@ from autodidact.measures.groups import ByGroup, by_group, hits, precision_at, re
 from autodidact.measures.neighbours import nearest
 from autodidact.views.distort import Distortion, distort
 
-CORRUPTIONS: tuple[Distortion, ...] = ("noise", "blur", "contrast")
+CORRUPTIONS: tuple[Distortion, ...] = ("noise", "blur", "contrast", "invert")
 COPIES: tuple[Distortion, ...] = ("crop", "noise", "blur", "contrast")
 NEIGHBOURS = (1, 5, 10, 50)
 NAMED = 5

@@ -161,8 +161,8 @@ PROTOCOLS = {
         Protocol(
             "corruption",
             ("label",),
-            "kNN and linear probe of clean images on test images with noise, blur and little contrast, each at three "
-            "strengths.",
+            "kNN and linear probe of clean images on test images with noise, blur and little contrast and on their "
+            "negatives, each at three strengths.",
             None,
             2_000,
             look_through_corruption,

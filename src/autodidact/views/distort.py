@@ -1,4 +1,4 @@
-"""Distortions of fixed strength, to see what a model still knows of an image: noise, blur, contrast, crop."""
+"""Distortions of fixed strength, to see what a model still knows of an image: noise, blur, contrast, negative, crop."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from torch import Tensor
 
 from autodidact.views.blur import gaussian_blur
 
-Distortion = Literal["noise", "blur", "contrast", "crop"]
+Distortion = Literal["noise", "blur", "contrast", "invert", "crop"]
 STRENGTHS: dict[Distortion, tuple[float, float, float]] = {
     "noise": (0.05, 0.1, 0.2),
     "blur": (0.02, 0.04, 0.08),
     "contrast": (0.6, 0.4, 0.2),
+    "invert": (0.7, 0.85, 1.0),
     "crop": (0.8, 0.65, 0.5),
 }
 """Standard deviation of Gaussian noise; that of a Gaussian blur as a share of the smaller side; factor of the distances
-from the image's mean; share of the sides that is left."""
+from the image's mean; share of its negative, 1 - x, in the picture; share of the sides that is left."""
 
 
 def distort(
@@ -33,8 +34,8 @@ def distort(
     Parameters
     ----------
     images : any number of channels.
-    kind : "noise", independent for each pixel and channel; "blur"; "contrast", towards the image's mean; "crop", a part
-        at a random place, enlarged to the image's size.
+    kind : "noise", independent for each pixel and channel; "blur"; "contrast", towards the image's mean; "invert",
+        towards its negative; "crop", a part at a random place, enlarged to the image's size.
     strength : 1, 2 or 3, see `STRENGTHS`.
     generator : for noise and the places of crops.
     """
@@ -52,6 +53,8 @@ def distort(
     elif kind == "contrast":
         mean = x.mean(dim=(1, 2, 3), keepdim=True)
         x = mean + amount * (x - mean)
+    elif kind == "invert":
+        x = x + amount * (1 - 2 * x)
     else:
         # From -1 to 1 is the whole image; the part is `amount` as long, its middle up to 1 - amount off.
         middle = (1 - amount) * (2 * torch.rand(n, 2, generator=generator) - 1).to(x.device)
