@@ -316,6 +316,21 @@ def test_a_training_that_was_cut_off_draws_what_it_would_have_drawn_and_ends_wit
     assert any(not torch.equal(value, start[name]) for name, value in whole.lm.state_dict(prefix="policy.lm.").items())
 
 
+def test_answers_that_were_left_out_before_a_training_was_cut_off_stay_counted(lm, tmp_path):
+    def make() -> PolicyGradient:
+        torch.manual_seed(0)
+        some = Programmed(lambda given, answer, wanted: None if given == WORDS[0] else float(len(answer)))
+        return PolicyGradient(copy.deepcopy(lm), TASK, reward=some, group=2, lr_scale=1.0)
+
+    source = question_source("questions", TASK, make().questions)
+    whole, cut, resumed = make(), make(), make()
+    train(whole, source, FAST, quiet=True)
+    train(cut, source, FAST, out=tmp_path, until=0.5, quiet=True)
+    train(resumed, source, FAST, out=tmp_path, quiet=True)
+    assert 0 < cut.dropped.total() < whole.dropped.total()
+    assert resumed.dropped == whole.dropped
+
+
 def test_a_run_learns_from_the_checker_and_leaves_what_it_says_to_be_read(lm, tmp_path):
     settings = Settings(steps=15, batch_size=9, lr=3e-2, weight_decay=0.0, schedule="constant", clip_norm=1.0)
     out, always = tmp_path / "run", replace(TASK, examples=tuple(Demonstration(w, "a") for w in WORDS), max_tokens=2)

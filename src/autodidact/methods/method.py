@@ -175,6 +175,13 @@ class Method(nn.Module, ABC):
             views = self.views(batch, step.progress)
         return step.descend(self.loss(views, step.progress))
 
+    def memory(self) -> dict[str, Any]:
+        """What else is in checkpoints, beside parameters and buffers: plain values, as JSON has them."""
+        return {}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        """Take back what `memory` gave when the checkpoint was written that training goes on from."""
+
     def groups(self) -> list[Group]:
         """How parameters are optimised: by default all alike."""
         return [Group("all", [p for p in self.parameters() if p.requires_grad])]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -42,7 +42,7 @@ class OnTask(Method):
     Attributes
     ----------
     group : answers to each question of an update.
-    dropped : answers that were left out since this process began, by reason.
+    dropped : answers that were left out so far, by reason.
 
     Raises
     ------
@@ -112,6 +112,12 @@ class OnTask(Method):
         rewards, reasons = judged(drawn, questions, self.reward, missing_end=self.missing_end)
         self.dropped = counted(self.dropped, reasons, rewards)
         return rewards
+
+    def memory(self) -> dict[str, Any]:
+        return {"dropped": dict(self.dropped.most_common())}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        self.dropped = Counter(memory.get("dropped", {}))
 
     def update(self, batch: Batch, step: Step) -> Loss:
         taught = self.taught(self.asked(batch), step)

@@ -94,8 +94,7 @@ def write_examples(folder: Path, examples: Sequence[Example]) -> None:
 
 
 def write_left_out(folder: Path, method: OnTask) -> None:
-    """Write into the folder of a training, for the report, how many drawn answers were left out, by reason,
-    since this process began.
+    """Write into the folder of a training, for the report, how many drawn answers were left out, by reason.
 
     Nothing is written where none was, so that what a training said that was whole already stays.
     """

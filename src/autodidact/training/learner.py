@@ -360,6 +360,7 @@ class Learner(L.LightningModule):
             "optimiser": scalars,
             "settings": self.settings.identity(),
             "samples": len(self.source),
+            "memory": self.method.memory(),
         }
         return Checkpoint(tensors, progress)
 
@@ -378,6 +379,7 @@ class Learner(L.LightningModule):
         if different:
             raise ValueError("this run was started differently: " + "; ".join(different) + " (use --fresh --force)")
         self.updates = int(saved.progress["updates"])
+        self.method.remember(saved.progress.get("memory", {}))
         self._plan(int(saved.progress["total"]) - self.first)
         self._restored = saved
 
