@@ -172,7 +172,7 @@ CLAIM = Claim(
     },
     metric="asr",
     budget="{seen:,} images seen by every arm, of {images:,}",
-    few={"noise": 3, "half as strong": 3, "twice as strong": 3, "barlow_twins": 3, "supervised": 3},
+    few={"noise": 3, "half as strong": 1, "twice as strong": 1, "barlow_twins": 1, "supervised": 1},
     statements=(
         Statement(
             "attack",
@@ -234,8 +234,10 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "Two seeds of five, and one of the arms beside the main question: each training takes an hour of a core, so it "
-        "was run on an accelerator. `--known results/ctrl.json` adds the others.",
+        "Two seeds of five, and one of most arms beside the main question: each training takes a core three hours or "
+        "more, so it was run on an accelerator. `--known results/ctrl.json` adds the others.",
+        "A network that halves the resolution at once, and takes a tenth of the time, was tried on the tuning seed "
+        "(`small:convnet?width=16`, as many updates): it is as blind to the trigger poisoned as clean.",
         "The last three statements are weaker than they should be. The clean encoder was not attacked at twice the "
         "magnitude, where some pixels are clipped; and there is no clean Barlow Twins and no clean classifier.",
         "Which class is attacked was chosen on the tuning seed, by validation images: bags were won most over the "
