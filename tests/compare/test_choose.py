@@ -104,9 +104,9 @@ def test_the_domains_on_all_cards_can_be_read_and_hold_what_the_method_takes_by_
 
 def test_the_budget_cannot_be_searched_and_a_wrong_name_is_answered_with_the_nearest():
     with pytest.raises(ValueError, match="same budget"):
-        check_space({"steps": "1:2"}, ["simclr"])
+        check_space({"steps": "1:2"}, ["simclr"], SETTINGS)
     with pytest.raises(ValueError, match="temperature"):
-        check_space({"method.temprature": "1:2"}, ["simclr"])
+        check_space({"method.temprature": "1:2"}, ["simclr"], SETTINGS)
 
 
 # A search.
@@ -132,10 +132,22 @@ def test_trials_of_a_method_are_ranked_by_one_figure_and_methods_by_another(whol
 
 
 def test_labels_choose_nothing(digits, tmp_path, whole):
-    without = search(digits, tmp_path, early_stopping=False, protocols="none")
-    assert whole.about["ranking"] == without.about["ranking"]
-    assert without.about["agreement"] == {}
-    assert without.about["regret"] == {}
+    """Labels that are others choose the same, by the same figures; without any there is nothing to agree with."""
+    labelled = np.load(digits)
+    other = np.random.default_rng(0).permutation(labelled["label"])
+    for name, fields in (("others", {"label": other}), ("none", {})):
+        (tmp_path / name).mkdir()
+        np.savez(tmp_path / name / "digits.npz", image=labelled["image"], **fields)
+        table = search(
+            str(tmp_path / name / "digits.npz"), tmp_path / name / "out", early_stopping=False, protocols=None
+        )
+        assert table.about["ranking"] == whole.about["ranking"]
+        for trial in whole.arms:
+            for figure in ("retrieval", "rankme", "rankme_projection", "lidar", "loss"):
+                assert table.values(trial, figure) == whole.values(trial, figure), (name, trial, figure)
+        assert set(table.about["regret"]) == ({"knn", "linear"} if fields else set())
+        assert bool(table.about["agreement"]) == bool(fields)
+    assert "knn" not in table.metrics
 
 
 def test_the_regret_is_what_the_choice_costs(whole):
@@ -155,6 +167,39 @@ def test_trials_that_are_behind_are_given_up_at_a_quarter_or_at_half_of_the_budg
         reached = shares[setting["training"]["lr"]]
         assert reached == [0.25, 0.5, 1.0][: len(reached)]
         assert (reached[-1] < 1) == (trial in given_up)
+
+
+def told_by_their_rate(setting):
+    """Figures that follow from the learning rate alone."""
+    rate = setting.training["lr"]
+    return {"retrieval": rate, "lidar": -rate, "rankme": 1.0, "rankme_projection": 1.0, "seconds": 0.0}
+
+
+def test_it_is_the_worse_trials_that_are_given_up(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(arms.Arms, "label_free", lambda self, setting, *_: told_by_their_rate(setting))
+    table = search(digits, tmp_path, methods="simclr", trials=6, protocols="none")
+    rates = {name: setting["training"]["lr"] for name, setting in table.about["trials"].items()}
+    given_up = table.about["given_up"]
+    assert given_up
+    assert max(rates[name] for name in given_up) < max(rates[name] for name in table.arms)
+    assert table.about["chosen"] == max(rates, key=lambda name: rates[name])
+
+
+def test_one_figure_ranks_the_trials_of_a_method_and_another_the_methods(digits, tmp_path, monkeypatch):
+    monkeypatch.setattr(arms.Arms, "label_free", lambda self, setting, *_: told_by_their_rate(setting))
+    table = search(digits, tmp_path, early_stopping=False, protocols="none", by="retrieval", between="lidar")
+    rates = {name: setting["training"]["lr"] for name, setting in table.about["trials"].items()}
+    best = [max((n for n in rates if n.startswith(method)), key=lambda n: rates[n]) for method in ("simclr", "vicreg")]
+    assert table.about["ranking"] == sorted(best, key=lambda name: rates[name])
+
+
+def test_batches_of_several_sizes_are_searched_only_where_all_trials_see_as_many_samples(digits, tmp_path):
+    told = {"batch_size": "8,16", "lr": "0.001", "method.temperature": "0.1"}
+    with pytest.raises(ValueError, match="batch_size"):
+        search(digits, tmp_path / "steps", methods="simclr", search=told)
+    epochs = Settings(epochs=1, batch_size=16, accelerator="cpu", devices=1)
+    table = search(digits, tmp_path / "epochs", methods="simclr", search=told, settings=epochs, protocols="none")
+    assert {setting["training"]["batch_size"] for setting in table.about["trials"].values()} <= {8, 16}
 
 
 def test_a_search_that_goes_on_trains_nothing_twice(digits, tmp_path, trained):

@@ -116,13 +116,17 @@ def _domain_of(given: Any, kind: str) -> Domain:
     return tuple(given) if isinstance(given, Sequence) else (given,)
 
 
-def check_space(asked: Mapping[str, Any], methods: Sequence[str]) -> None:
-    """Raise ValueError for a key that no method has, or that would change the budget."""
+def check_space(asked: Mapping[str, Any], methods: Sequence[str], settings: Settings) -> None:
+    """Raise ValueError for a key that no method has, or that would change the budget that the settings give."""
     training = [each.name for each in fields(Settings) if each.name not in BUDGET]
     own = sorted({f"{OPTION}{name}" for method in methods for name in options(find(method)[0])})
     for key in asked:
         if key in BUDGET:
             raise ValueError(f"a search cannot vary {key}: every trial has the same budget")
+        if key == "batch_size" and settings.steps:
+            raise ValueError(
+                "a search over batch_size needs a budget in --epochs: of as many steps, larger batches see more samples"
+            )
         if key not in (valid := [*training, *NETWORK, *own]):
             raise unknown("option to search", key, valid)
 

@@ -132,7 +132,7 @@ def choose(
     names, encoder = methods_of(named, encoder)
     if len(set(names)) < len(names):
         raise ValueError(f"each method counts once, got {', '.join(names)}")
-    check_space(search or {}, names)
+    check_space(search or {}, names, settings)
     spaces = {name: space_of(name, search or {}, settings) for name in names}
     for name in names:
         check_fit(Setting(name, name), source)
