@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from PIL import Image
 from scipy.stats import spearmanr
@@ -18,6 +19,8 @@ from autodidact.cli.claim import judged
 from autodidact.cli.compare import grid_words, typed_grid
 from autodidact.cli.pretrain import encoder_words, method_of
 from autodidact.data import open_source
+from autodidact.encoders import build
+from autodidact.encoders.kept import EncoderModel
 from autodidact.training import Settings
 
 TINY = (
@@ -212,6 +215,23 @@ def test_from_images_to_embeddings_in_four_commands(run, tmp_path, images):
     assert np.load(tmp_path / "e.npy").shape[0] == 48
     assert run("export", "r", "--format", "torch", "--out", "x").code == 0
     assert (tmp_path / "x" / "README.md").exists()
+
+
+def test_evaluate_prints_the_groups_that_are_too_small_and_those_without_a_test_row(run, tmp_path):
+    torch.manual_seed(0)
+    EncoderModel({"encoder": build("small:convnet?width=4", image_size=8, channels=1)}).eval().save(tmp_path / "m")
+    rng = np.random.default_rng(0)
+    for name, labels in {"train": ["cat", "dog", "fox"] * 8, "test": ["cat"] * 6 + ["dog"] * 2}.items():
+        pictures = rng.integers(0, 255, (len(labels), 8, 8, 1), dtype=np.uint8)
+        np.savez(tmp_path / f"{name}.npz", image=pictures, label=np.array(labels))
+    words = ("evaluate", "m", "--data", "train.npz", "--test", "test.npz", "--protocol", "groups", "--group", "label")
+    least = ("--group-min", 3, "--baselines", "none", "--seeds", 1, "--device", "cpu", "--quiet", "--json", "e.json")
+    code, out, err = run(*words, *least)
+    assert (code, err) == (0, "")
+    line = "not counted for the worst group and the gap, with fewer than 3 rows: dog (2 rows), fox (0 rows)"
+    assert line in out.splitlines()
+    about = json.loads((tmp_path / "e.json").read_text())["about"]
+    assert (about["groups"], about["groups_too_small"]) == ({"cat": 6, "dog": 2, "fox": 0}, ["dog", "fox"])
 
 
 def test_two_processes_train_together_and_only_one_of_them_speaks(tmp_path, images):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from autodidact.data import ArraySource, Batch, Field, Schema
+from autodidact.data import ArraySource, Batch, Field, Schema, split
 from autodidact.data.grouping import groups_of
 from autodidact.encoders import build
 from autodidact.encoders.kept import EncoderModel
@@ -73,6 +74,9 @@ def test_a_group_with_too_few_members_is_named_with_their_number():
     found = score_groups(np.zeros((6, 1), dtype=np.int64), Truth(np.array([0, 0, 1, 1, 1, 1]), groups))
     assert found["accuracy rare (1 only)"] == 0.0
     assert (found["accuracy worst"], found["accuracy gap"]) == (2 / 5, 0.0)
+    without = replace(groups, names=("common", "rare", "absent"))
+    again = score_groups(np.zeros((6, 1), dtype=np.int64), Truth(np.array([0, 0, 1, 1, 1, 1]), without))
+    assert again == found
 
 
 def test_harmful_names_are_counted_where_they_are_wrong_and_confident_enough_by_hand():
@@ -112,6 +116,26 @@ def test_neighbours_of_rows_on_a_circle_by_hand():
     # All five others: one of two for the first two rows; three of four share the label of each other row.
     assert found["P@5"] == pytest.approx((2 * 1 / 5 + 4 * 3 / 5) / 6)
     assert "P@10" not in found
+
+
+def test_precision_at_10_and_50_of_blobs_on_a_circle_by_hand():
+    # Each side of the circle has a blob of 11 rows and, 5 degrees on, one of 40. So the 10 nearest of a row of a blob
+    # of 11 are the rest of that blob, and the 50 nearest of any row the rest of its side.
+    blobs = [(0, 11), (5, 40), (180, 11), (185, 40)]
+    angles = np.deg2rad(np.concatenate([start + np.linspace(0, 1, size) for start, size in blobs]))
+    rows = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
+    # Lit: 4 rows of class 0 and 7 of class 1, then 40 of class 0. Dark: 11 rows of class 2, then 40 of class 1.
+    answers = np.repeat([0, 1, 0, 2, 1], [4, 7, 40, 11, 40])
+    sides = Groups(np.repeat([0, 1], 51), ("lit", "dark"), least=1)
+    seen = Frozen(np.array([[1.0, 0], [-1, 0]], dtype=np.float32), np.array([0, 1]), rows[:0], rows, 3)
+    found = score_neighbours(look_for_neighbours(Sight(seen, lambda change: None)), Truth(answers, sides))
+    at_10, at_50 = (4 * 3 / 10 + 7 * 6 / 10 + 40) / 51, (44 * 43 / 50 + 7 * 6 / 50) / 51
+    assert (found["P@10 lit"], found["P@10 dark"]) == (pytest.approx(at_10), 1.0)
+    assert (found["P@10 worst"], found["P@10 gap"]) == (pytest.approx(at_10), pytest.approx(1 - at_10))
+    dark = (11 * 10 / 50 + 40 * 39 / 50) / 51
+    assert (found["P@50 lit"], found["P@50 dark"]) == (pytest.approx(at_50), pytest.approx(dark))
+    assert found["P@10"] == pytest.approx((1.2 + 4.2 + 40 + 51) / 102)
+    assert found["P@50"] == pytest.approx((37.84 + 0.84 + 2.2 + 31.2) / 102)
 
 
 def test_rows_that_are_all_alike_are_not_their_own_neighbours():
@@ -196,14 +220,41 @@ def test_every_protocol_serves_any_encoder_and_goes_on_where_a_table_was_left(mo
     ):
         assert len(table.values("pretrained", metric)) == 1
     assert all(0 <= value <= 1 for *_, value in table.rows())
-    assert sum(table.about["groups"].values()) == table.about["tested"]
-    assert table.about["groups_too_small"] == [name for name, n in table.about["groups"].items() if n < 5]
+    # The hash holds 4 of the 8 rows of place 2 out.
+    assert table.about["groups"] == {"0": 24, "1": 20, "2": 4}
+    assert (table.about["groups_too_small"], table.about["without_group"]) == (["2"], 0)
     assert len(json.loads(json.dumps(table.plain()))["about"]["protocols"]) == 5
     kept = next((run / "evaluations").glob("*.json"))
     before = Table.load(kept)
     assert evaluate(run, source, **options) == before
     evaluate(run, source, **{**options, "protocols": "groups", "group_min": 4})
     assert len(list((run / "evaluations").glob("*.json"))) == 2
+
+
+def test_facts_count_small_groups_empty_ones_and_rows_without_a_group(model, source):
+    schema = Schema(source.schema | {"place": Field("group", classes=("lit", "dark", "dim", "moonless"))})
+    rows, places = np.arange(222, 240), np.array([0] * 6 + [1] * 5 + [2] * 4 + [-1] * 3)
+    held = ArraySource("held", source.batch(rows).fields | {"place": places}, schema, rows + 1)
+    options = {"group": "place", "group_min": 5, "baselines": "none", "seeds": 1, "quiet": True}
+    table = evaluate(model, source.at(np.arange(222)), test=held, protocols="groups", **options)
+    about = json.loads(json.dumps(table.plain()))["about"]
+    assert about["groups"] == {"lit": 6, "dark": 5, "dim": 4, "moonless": 0}
+    assert about["groups_too_small"] == ["dim", "moonless"]
+    assert (about["group_min"], about["without_group"], about["tested"]) == (5, 3, 18)
+    shown = ("worst", "gap", "lit", "dark", "dim (4 only)")
+    assert list(table.metrics) == [f"groups accuracy {name}" for name in shown]
+
+
+def test_a_group_of_which_no_row_was_held_out_is_told(model, source, tmp_path):
+    _, held = split(source, {"train": 0.8, "test": 0.2}, by="label").values()
+    tested = {source.names[row] for row in np.flatnonzero(np.isin(source.ids, held.ids))}
+    north = sorted(set(source.names) - tested)[:9]
+    regions = dict.fromkeys(source.names, "south") | dict.fromkeys(north, "north")
+    (tmp_path / "r.csv").write_text("\n".join(["file,region", *(f"{name},{of}" for name, of in regions.items())]))
+    options = {"group": str(tmp_path / "r.csv"), "baselines": "none", "seeds": 1, "quiet": True}
+    table = evaluate(model, source, protocols="groups", **options)
+    assert table.about["groups"] == {"south": len(tested), "north": 0}
+    assert table.about["groups_too_small"] == ["north"]
 
 
 def test_harmful_classes_are_named_and_what_depends_on_them_is_kept_apart(model, source, tmp_path):

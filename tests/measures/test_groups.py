@@ -12,10 +12,18 @@ RIGHT = np.array([True, True, True, False, False, True, False, True])
 
 
 def test_means_the_worst_and_the_gap_by_hand():
-    found = by_group(RIGHT, GROUPS, ("north", "south", "east", "nowhere"))
+    found = by_group(RIGHT, GROUPS, ("north", "south", "east"))
     assert found.means == {"north": 0.75, "south": 0.5, "east": 0.0}
     assert found.counts == {"north": 4, "south": 2, "east": 1}
     assert (found.worst, found.gap, found.few) == (0.0, 0.75, ())
+
+
+@pytest.mark.parametrize("least", [0, 1])
+def test_a_group_without_a_member_is_counted_as_none_and_marked_but_has_no_mean(least: int):
+    found = by_group(RIGHT, GROUPS, ("north", "south", "east", "nowhere"), least)
+    assert found.means == {"north": 0.75, "south": 0.5, "east": 0.0}
+    assert found.counts == {"north": 4, "south": 2, "east": 1, "nowhere": 0}
+    assert (found.worst, found.gap, found.few) == (0.0, 0.75, ("nowhere",))
 
 
 def test_small_groups_are_shown_and_marked_but_decide_nothing():
@@ -26,8 +34,8 @@ def test_small_groups_are_shown_and_marked_but_decide_nothing():
 
 
 def test_where_no_group_has_enough_members_there_is_an_error_that_counts_them():
-    with pytest.raises(ValueError, match=r"no group has 9 members.*north 4, south 2, east 1"):
-        by_group(RIGHT, GROUPS, ("north", "south", "east"), least=9)
+    with pytest.raises(ValueError, match=r"no group has 9 members.*north 4, south 2, east 1, nowhere 0"):
+        by_group(RIGHT, GROUPS, ("north", "south", "east", "nowhere"), least=9)
 
 
 def test_a_hit_is_the_true_class_among_those_named():

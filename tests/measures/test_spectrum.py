@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -95,6 +96,34 @@ def test_other_dtypes_are_promoted(dtype: torch.dtype) -> None:
 def test_a_sample_of_twenty_rows_a_dimension_is_within_five_percent() -> None:
     z = torch.randn(25_600, 128) @ torch.diag(torch.arange(1, 129) ** -0.5)
     assert rankme(z[:5000]) == pytest.approx(rankme(z), rel=0.05)
+
+
+WIDE = 48
+INDEX = torch.arange(1, WIDE + 1, dtype=torch.float64)
+ROWS: dict[str, Callable[[int], Tensor]] = {
+    "flat": lambda n: torch.randn(n, WIDE),
+    "power law": lambda n: torch.randn(n, WIDE) * INDEX**-0.5,
+    "steeper power law": lambda n: torch.randn(n, WIDE) * INDEX**-1.0,
+    "nearly of rank 4": lambda n: torch.randn(n, WIDE) * torch.where(INDEX > 4, 1e-3, 1.0),
+    "positive, with a common mean": lambda n: (torch.randn(n, WIDE) * INDEX**-0.5 + 0.1).relu(),
+    "of unequal lengths": lambda n: torch.randn(n, WIDE) * torch.rand(n, 1).exp() ** 2,
+}
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("rows", ROWS.values(), ids=ROWS)
+def test_twenty_rows_a_dimension_are_within_five_percent_of_very_many(
+    rows: Callable[[int], Tensor], center: bool
+) -> None:
+    many = Spectrum().update(rows(1000 * WIDE)).rankme(center=center)
+    few = [Spectrum().update(rows(20 * WIDE)).rankme(center=center) for _ in range(5)]
+    assert few == pytest.approx([many] * 5, rel=0.05)
+
+
+def test_very_many_rows_have_the_rank_of_the_spectrum_that_they_are_drawn_from_and_few_have_a_lower_one() -> None:
+    drawn = effective_rank(INDEX**-0.5)
+    assert Spectrum().update(ROWS["power law"](1000 * WIDE)).rankme() == pytest.approx(drawn, rel=2e-3)
+    assert Spectrum().update(ROWS["power law"](WIDE)).rankme() < 0.9 * drawn
 
 
 def test_fewer_rows_than_dimensions_are_warned_about() -> None:

@@ -212,6 +212,14 @@ def worker(rank: int, folder: str) -> None:
                 ids = torch.arange(mine.start, mine.stop)
                 queue.push(x1 + shift, ids + 3 * shift, ids % 2)
             found[f"{kind}/{split}"] = (queue.embeddings.clone(), queue.ids.clone(), queue.labels.clone())
+    rows = batch(5)[0]
+    spectrum = (Spectrum() if rank else Spectrum().update(rows)).all_reduce()
+    found["spectrum/none on the second"] = (spectrum.count, spectrum.mean, spectrum.scatter)
+    found["spectrum/none at all"] = Spectrum().all_reduce().count
+    try:
+        Spectrum().update(rows[:, : 3 + rank]).all_reduce()
+    except ValueError as error:
+        found["spectrum/of two dimensions"] = str(error)
     torch.save(found, Path(folder) / f"{rank}.pt")
     dist.destroy_process_group()
 
@@ -273,6 +281,21 @@ def test_a_spectrum_reduced_over_processes_is_that_of_all_rows(ranks: list[dict[
         assert count == whole.count
         torch.testing.assert_close(mean, whole.mean)
         torch.testing.assert_close(scatter, whole.scatter)
+
+
+def test_a_process_without_rows_gets_the_spectrum_of_the_others(ranks: list[dict[str, Any]]) -> None:
+    whole = Spectrum().update(batch(5)[0])
+    for found in ranks:
+        count, mean, scatter = found["spectrum/none on the second"]
+        assert count == 5
+        torch.testing.assert_close(mean, whole.mean)
+        torch.testing.assert_close(scatter, whole.scatter)
+        assert found["spectrum/none at all"] == 0
+
+
+def test_spectra_of_different_dimensions_are_refused_on_every_process(ranks: list[dict[str, Any]]) -> None:
+    for found in ranks:
+        assert found["spectrum/of two dimensions"] == "spectra of one dimension are summed, the processes have 3, 4"
 
 
 @pytest.mark.parametrize("split", SPLITS)

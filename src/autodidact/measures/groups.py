@@ -16,9 +16,9 @@ class ByGroup:
 
     Attributes
     ----------
-    means : group -> mean over its members, in the order of the names.
-    counts : group -> members.
-    few : groups with fewer members than asked for. They have a mean, but do not count for `worst` and `gap`.
+    means : group -> mean over its members, in the order of the names; none for a group without a member.
+    counts : group -> members, 0 among them.
+    few : groups with fewer members than asked for, or without one. They do not count for `worst` and `gap`.
     worst : least mean among the groups with enough members.
     gap : greatest minus least mean among them.
     """
@@ -39,7 +39,7 @@ def by_group(
     ----------
     values : of each sample: a number, or whether it was right.
     groups : of each sample, an index of `names`; samples whose group is unknown (-1) are left out.
-    names : of the groups; those without a member do not appear.
+    names : of the groups.
     least : members that a group needs to count for the worst and the gap.
 
     Raises
@@ -52,8 +52,7 @@ def by_group(
         for code, name in enumerate(names)
         if counts[name]
     }
-    counts = {name: count for name, count in counts.items() if count}
-    few = tuple(name for name, count in counts.items() if count < least)
+    few = tuple(name for name, count in counts.items() if count < max(1, least))
     enough = [mean for name, mean in means.items() if name not in few]
     if not enough:
         said = ", ".join(f"{name} {count}" for name, count in counts.items()) or "none"

@@ -132,11 +132,30 @@ class Spectrum:
     def all_reduce(self) -> Spectrum:
         """Merge the spectra of all processes, on each of them; nothing to do without a process group.
 
-        Every process must have seen at least one row. Returns itself.
+        Every process must call it, with rows or without. Returns itself.
+
+        Raises
+        ------
+        ValueError
+            Spectra of different dimensions; on every process, so that none waits for another.
         """
         if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
             return self
-        own_mean, scatter = self._seen()
+        # A process without rows knows neither the dimensions nor the kind of device that the sums travel on.
+        held: list[tuple[int, str] | None] = [None] * dist.get_world_size()
+        dist.all_gather_object(held, None if self.mean is None else (len(self.mean), self.mean.device.type))
+        seen = [each for each in held if each is not None]
+        if not seen:
+            return self
+        widths = sorted({width for width, _ in seen})
+        if len(widths) > 1:
+            raise ValueError(f"spectra of one dimension are summed, the processes have {', '.join(map(str, widths))}")
+        if self.mean is None or self.scatter is None:
+            (width, device), *_ = seen
+            own_mean = torch.zeros(width, dtype=torch.float64, device=device)
+            scatter = torch.zeros(width, width, dtype=torch.float64, device=device)
+        else:
+            own_mean, scatter = self.mean, self.scatter
         count = own_mean.new_tensor(float(self.count))
         mean = own_mean * count
         dist.all_reduce(count)

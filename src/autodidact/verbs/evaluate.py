@@ -90,7 +90,8 @@ def evaluate(
     group : what groups the test rows are in, for "groups", "associations" and "retrieval": a field of kind label or
         group, a categorical column of a table, or FILE[:FILE_COLUMN][:COLUMN] for a CSV or Parquet file that names the
         samples.
-    group_min : test rows that a group needs to count for the worst group and the gap; smaller ones are marked.
+    group_min : test rows that a group needs to count for the worst group and the gap; smaller ones are marked, and
+        those without a test row named.
     harmful : classes that harm where they are wrong, for "associations": names, as a sequence or separated by commas.
     tuning : how networks are trained by "finetune", "finetune+distill" and the baseline "scratch".
     batch_size : samples in one call of the network.
@@ -145,7 +146,7 @@ def evaluate(
     arms = {**make_baselines(names_of(baselines), model, bench), "pretrained": pretrained(model, bench)}
     if "scratch" in arms:
         arms["scratch"] = arms.pop("scratch")
-    groups = None if group is None else _groups(held, group, test if test is not None else data, group_min)
+    groups = None if group is None else _groups(held, source, group, data, test, group_min)
     measurement = Measurement(bench, answer, labels, tuning, groups, harms)
     draws = list(range(first_seed, first_seed + seeds))
     facts = _facts(run, data, test, measurement, chosen, arms, draws)
@@ -216,11 +217,22 @@ def _harmful(names: Sequence[str], protocols: Sequence[Protocol], classes: Seque
     return tuple(list(classes).index(name) for name in names)
 
 
-def _groups(held: Source, group: str, data: str | Path | Source, least: int) -> Groups:
-    beside = None if isinstance(data, Source) else Path(data).expanduser()
+def _groups(
+    held: Source,
+    source: Source,
+    group: str,
+    data: str | Path | Source,
+    test: str | Path | Source | None,
+    least: int,
+) -> Groups:
+    """Groups of the test rows; where these were held out of the data, also those of its groups that none is in."""
+    where = data if test is None else test
+    beside = None if isinstance(where, Source) else Path(where).expanduser()
     if beside is not None and not beside.is_dir():
         beside = beside.parent
-    return Groups(*groups_of(held, group, beside), least)
+    codes, names = groups_of(held, group, beside)
+    known = groups_of(source, group, beside)[1] if test is None else ()
+    return Groups(codes, (*names, *(name for name in known if name not in names)), least)
 
 
 def names_of(given: str | Sequence[str] | None) -> list[str]:
@@ -295,8 +307,8 @@ def _facts(
 def _group_facts(groups: Groups) -> dict[str, Any]:
     counts = {name: int((groups.codes == code).sum()) for code, name in enumerate(groups.names)}
     return {
-        "groups": {name: count for name, count in counts.items() if count},
-        "groups_too_small": [name for name, count in counts.items() if 0 < count < groups.least],
+        "groups": counts,
+        "groups_too_small": [name for name, count in counts.items() if count < groups.least],
         "group_min": groups.least,
         "without_group": int((groups.codes < 0).sum()),
     }
