@@ -123,6 +123,22 @@ def test_the_order_of_learning_of_a_table_is_that_of_its_rows_in_time(run, tmp_p
     assert "a JEPA only shrinks, or leaves out, 1 of 2 features: 2 (noisy, slow)" in out
 
 
+def test_what_speaks_against_the_theory_is_said_with_the_order(run, tmp_path):
+    """Two of three columns turn by a right angle in every row: each is predicted from the other, not from itself."""
+    rng = np.random.default_rng(0)
+    angle = np.arange(400) * np.pi / 2
+    columns = [np.cos(angle), np.sin(angle), 0.1 * rng.normal(size=400).cumsum()] + 0.1 * rng.normal(size=(3, 400))
+    lines = [",".join(map(str, row)) for row in columns.T]
+    (tmp_path / "turning.csv").write_text("\n".join(["east,north,slow", *lines]))
+    words = ("--protocol", "learning_order", "--json", "found.json", "--quiet")
+    code, out, err = run("evaluate", "--data", "turning.csv", *words)
+    assert (code, err) == (0, "")
+    cautions = [line.removeprefix("caution: ") for line in out.splitlines() if line.startswith("caution: ")]
+    assert "no basis makes both covariances diagonal" in cautions[0]
+    assert "directions do not covary positively" in cautions[1]
+    assert json.loads((tmp_path / "found.json").read_text())["learning_order"]["cautions"] == cautions
+
+
 def test_a_table_of_one_column_has_an_order_and_one_with_gaps_is_refused_in_a_line(run, tmp_path):
     steps = np.random.default_rng(0).normal(size=400).cumsum()
     (tmp_path / "one.csv").write_text("\n".join(["slow", *map(str, steps)]))

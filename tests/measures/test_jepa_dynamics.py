@@ -50,6 +50,10 @@ def gen(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+A_AND_B = [1.0, 0.7], [0.4, 1.0]
+"""Lambdas and rhos of a feature that is strong and noisy and of one that is weaker and sure."""
+
+
 @pytest.mark.parametrize(("objective", "goal"), [("jepa", 0.064), ("mae", 0.503)])
 def test_a_flow_of_fifty_learning_times_ends_at_the_fixed_point(objective, goal):
     dynamics = FeatureDynamics(objective, 3)
@@ -70,11 +74,36 @@ def test_the_learning_time_is_that_of_the_integrated_equation(objective, depth):
 
 
 @pytest.mark.parametrize(("depth", "start"), [(3, 0.1), (3, 0.05), (4, 0.1), (6, 0.1)])
-def test_the_critical_time_of_a_jepa_is_that_of_the_flow_within_a_percent(depth, start):
-    for rho in (0.4, 1.0):
-        dynamics = FeatureDynamics("jepa", depth)
-        time = float(dynamics.learning_time(0.7, rho, start))
-        assert float(dynamics.critical_time(0.7, rho, start)) == pytest.approx(time, rel=0.01)
+@pytest.mark.parametrize("multiple", [4, 10])
+def test_the_critical_time_of_a_jepa_is_that_of_the_flow_within_a_percent_from_a_rho_of_four_starts(
+    depth, start, multiple
+):
+    rho = multiple * start
+    time = float(FeatureDynamics("jepa", depth).critical_time(0.7, rho, start))
+    assert time == pytest.approx(integrated("jepa", depth, 0.7, rho, start), rel=0.006)
+
+
+@pytest.mark.parametrize(
+    ("objective", "depth", "rho", "late"),
+    [
+        ("jepa", 3, 0.2, 0.183),
+        ("jepa", 3, 0.3, 0.023),
+        ("jepa", 3, 0.4, 0.005),
+        ("jepa", 3, 1.0, 0.000),
+        ("jepa", 2, 0.4, 0.043),
+        ("mae", 3, 0.2, 0.020),
+        ("mae", 3, 0.3, 0.016),
+        ("mae", 3, 0.4, 0.014),
+        ("mae", 3, 1.0, 0.009),
+        ("mae", 2, 0.4, 0.181),
+        ("mae", 4, 0.4, 0.001),
+        ("mae", 6, 0.4, 0.000),
+    ],
+)
+def test_the_critical_time_is_late_by_what_is_said_of_it(objective, depth, rho, late):
+    """From a start of 0.1. The expansion is for a rho that is large beside the start."""
+    time = float(FeatureDynamics(objective, depth).critical_time(0.7, rho, 0.1))
+    assert time / integrated(objective, depth, 0.7, rho, 0.1) - 1 == pytest.approx(late, abs=6e-4)
 
 
 def test_the_critical_time_of_an_mae_leaves_out_a_constant_only():
@@ -100,12 +129,29 @@ def test_of_equal_lambdas_the_weaker_rho_comes_later_by_the_papers_ratio():
     assert float(times[1] / times[0]) == pytest.approx(ratio, abs=1e-5)
 
 
+def test_with_one_layer_the_ratio_of_learning_times_is_that_of_the_leading_terms():
+    """That of the lambdas, but for a rest that goes to 0 with the start: fast for a JEPA, as 1 / log for an MAE."""
+    for objective, start, loose in (("jepa", 1e-3, 0.006), ("mae", 1e-6, 0.04)):
+        dynamics = FeatureDynamics(objective, 1)
+        found = [integrated(objective, 1, lam, rho, start) for lam, rho in ((1.0, 0.4), (0.7, 1.0))]
+        leading = dynamics.critical_time([1.0, 0.7], [0.4, 1.0], start)
+        assert float(leading[1] / leading[0]) == pytest.approx(1 / 0.7)
+        assert found[1] / found[0] == pytest.approx(1 / 0.7, rel=loose)
+
+
 def test_a_jepa_inverts_the_order_of_an_mae_at_a_moderate_start_and_not_at_a_small_one():
-    """Times to half of the final encoder; `integrated` gives the same ones."""
-    lambdas, rhos = [1.0, 0.7], [0.4, 1.0]
+    """Times to half of the final encoder; `integrated` gives the same ones.
+
+    Notes on the paper have 12.2 and 17.8 for the MAE. No one fraction gives both: 12.2 is the time to 0.66 of the final
+    encoder, 17.8 that to 0.75.
+    """
+    lambdas, rhos = A_AND_B
     jepa, mae = (FeatureDynamics(objective, 3).learning_time(lambdas, rhos, 0.2) for objective in ("jepa", "mae"))
     assert jepa.tolist() == pytest.approx([1411, 1202], rel=5e-3)
     assert mae.tolist() == pytest.approx([11.8, 17.2], abs=0.05)
+    for fraction, feature, time in ((0.66, 0, 12.2), (0.75, 1, 17.8)):
+        later = FeatureDynamics("mae", 3).learning_time(lambdas, rhos, 0.2, fraction)
+        assert float(later[feature]) == pytest.approx(time, abs=0.05)
     small = FeatureDynamics("jepa", 3).learning_time(lambdas, rhos, 0.1)
     assert small.tolist() == pytest.approx([29358, 32710], rel=5e-3)
 
@@ -124,15 +170,17 @@ def test_a_feature_that_starts_behind_the_fraction_and_still_grows_is_learned_at
     assert found[1:] == [0.0, math.inf]
 
 
-@pytest.mark.parametrize("objective", ["jepa", "mae"])
-def test_closed_form_gradients_are_those_of_the_sampled_loss_with_a_target_without_gradient(objective):
+@pytest.mark.parametrize(("objective", "copied"), [("jepa", False), ("jepa", True), ("mae", False), ("mae", True)])
+def test_closed_form_gradients_are_those_of_the_sampled_loss_with_a_target_without_gradient(objective, copied):
+    """The target of a JEPA is made by the network itself, or by a slow copy with weights of its own."""
     generator = gen(3)
     x, y = (torch.randn(40, 5, generator=generator, dtype=torch.float64) for _ in range(2))
     network = LinearNetwork(
         [torch.randn(5, 5, generator=generator, dtype=torch.float64) for _ in range(3)],
         torch.randn(5, 5, generator=generator, dtype=torch.float64),
     )
-    found = network.gradients(objective, x.T @ x / 40, y.T @ x / 40)
+    slow = torch.randn(5, 5, generator=generator, dtype=torch.float64) if copied else None
+    found = network.gradients(objective, x.T @ x / 40, y.T @ x / 40, slow)
     weights = [w.clone().requires_grad_() for w in [*network.layers, network.head]]
 
     def encode(rows):
@@ -140,29 +188,50 @@ def test_closed_form_gradients_are_those_of_the_sampled_loss_with_a_target_witho
             rows = rows @ weight.T
         return rows
 
-    target = y if objective == "mae" else encode(y).detach()
+    target = y if objective == "mae" else encode(y).detach() if slow is None else y @ slow.T
     loss = (encode(x) @ weights[-1].T - target).square().sum(1).mean() / 2
     for mine, autograd in zip([*found.layers, found.head], torch.autograd.grad(loss, weights), strict=True):
         torch.testing.assert_close(mine, autograd, rtol=1e-10, atol=1e-10)
+
+
+def trained_times(network, objective: str, data, rhos, due, rate: float = 0.1):
+    """When gradient descent has learned half of each feature; it goes on for at most 1.2 of the times due."""
+    sxx, syx, basis = data
+    goals = FeatureDynamics(objective, len(network.layers)).encoded(rhos)
+    times = torch.full_like(goals, math.inf)
+    steps = int(1.2 * float(due.max()) / rate)
+    for step, now in enumerate(network.descent(objective, sxx, syx, rate=rate, steps=steps), start=1):
+        times[((now.encoder @ basis).norm(dim=0) >= goals / 2) & times.isinf()] = step * rate
+        if times.isfinite().all():
+            break
+    return times
+
+
+@pytest.mark.parametrize(("objective", "first"), [("jepa", 1), ("mae", 0)])
+def test_in_training_too_a_jepa_learns_the_feature_of_larger_rho_first_and_an_mae_that_of_larger_lambda(
+    objective, first
+):
+    lambdas, rhos = A_AND_B
+    due = FeatureDynamics(objective, 3).learning_time(lambdas, rhos, 0.2)
+    network = LinearNetwork.balanced(objective, 2, 3, 0.2, gen(1))
+    times = trained_times(network, objective, exact(lambdas, rhos, 0), rhos, due, rate=0.25)
+    assert int(times.argmin()) == first
+    # Steps of a finite length come late by a few of them.
+    torch.testing.assert_close(times, due, rtol=0.001, atol=0.75)
 
 
 LAMBDAS, RHOS = [1.0, 0.8, 0.6, 0.9, 0.7, 0.95, 0.65, 0.75], [0.9, 0.6, 1.0, 0.65, 0.85, 0.7, 0.95, 0.8]
 
 
 @pytest.mark.parametrize("objective", ["jepa", "mae"])
-@pytest.mark.parametrize(("d", "seed"), [*((d, d) for d in range(2, 9)), *((4, seed) for seed in range(10, 14))])
+@pytest.mark.parametrize(("d", "seed"), [(d, seed) for d in range(2, 9) for seed in range(5)])
 def test_a_network_trained_in_a_random_basis_learns_when_the_flow_says_and_in_that_order(objective, d, seed):
     lambdas, rhos = LAMBDAS[:d], RHOS[:d]
     sxx, syx, basis = exact(lambdas, rhos, seed)
     depth, start = (2, 0.3) if objective == "jepa" else (3, 0.2)
-    dynamics = FeatureDynamics(objective, depth)
-    due, goals = dynamics.learning_time(lambdas, rhos, start), dynamics.encoded(rhos)
+    due = FeatureDynamics(objective, depth).learning_time(lambdas, rhos, start)
     network = LinearNetwork.balanced(objective, d, depth, start, gen(seed))
-    times = torch.full((d,), math.inf, dtype=torch.float64)
-    steps = int(1.2 * float(due.max()) / 0.1)
-    for step, now in enumerate(network.descent(objective, sxx, syx, rate=0.1, steps=steps), start=1):
-        learned = (now.encoder @ basis).norm(dim=0) >= goals / 2
-        times = torch.where(learned & times.isinf(), torch.tensor(step * 0.1, dtype=torch.float64), times)
+    times = trained_times(network, objective, (sxx, syx, basis), rhos, due)
     torch.testing.assert_close(times, due, rtol=0.05, atol=0.1)
     assert times.argsort().tolist() == due.argsort().tolist()
 
@@ -217,14 +286,18 @@ def gaps(network: LinearNetwork):
 
 
 def test_a_slow_copy_delays_a_jepa_and_an_mae_does_not_heed_it():
-    sxx, syx, _ = exact([1.0, 0.7], [0.9, 0.8], 0)
-    for objective, same in (("jepa", False), ("mae", True)):
+    """Every feature, in every step from the second on; before the first the copy is the network."""
+    sxx, syx, basis = exact([1.0, 0.7], [0.9, 0.8], 0)
+    for objective in ("jepa", "mae"):
         network = LinearNetwork.balanced(objective, 2, 2, 0.3)
-        ends = [
-            list(network.descent(objective, sxx, syx, rate=0.1, steps=200, momentum=m))[-1].encoder for m in (0.0, 0.99)
-        ]
-        assert torch.equal(*ends) == same
-    assert torch.linalg.matrix_norm(ends[0]) > 0
+        own, slow = (
+            torch.stack([(now.encoder @ basis).norm(dim=0) for now in steps])
+            for steps in (
+                network.descent(objective, sxx, syx, rate=0.1, steps=200, momentum=momentum) for momentum in (0.0, 0.99)
+            )
+        )
+        assert (slow[1:] > 0.09).all()
+        assert (slow[1:] < own[1:]).all() if objective == "jepa" else torch.equal(slow, own)
 
 
 def test_features_of_real_pairs_are_found_in_a_rotated_space():
@@ -291,6 +364,19 @@ def test_directions_that_do_not_covary_are_told_and_never_learned():
         learning_order(x, -x)
 
 
+def test_views_that_are_turned_by_a_right_angle_have_nothing_to_learn():
+    """Syx is antisymmetric: each direction is predicted from another one, and none from itself."""
+    x = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]], dtype=torch.float64).repeat(10, 1)
+    y = x @ torch.tensor([[0.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
+    found = paired_features(x, y)
+    assert found.off_diagonal == {"xx": 0.0, "yx": math.inf}
+    assert found.rhos.tolist() == found.lambdas.tolist() == [0.0, 0.0]
+    assert "no basis makes both covariances diagonal" in found.warnings[0]
+    assert "2 of 2 directions do not covary positively" in found.warnings[1]
+    with pytest.raises(ValueError, match="nothing to predict"):
+        learning_order(x, y)
+
+
 def test_few_pairs_are_told():
     assert "30 pairs of 5 dimensions" in paired_features(*sampled([1.0] * 5, [0.9] * 5, 30, 0)).warnings[-1]
 
@@ -311,8 +397,40 @@ def test_a_direction_that_does_not_vary_is_an_error_which_fewer_components_avoid
     ("call", "said"),
     [
         (lambda: FeatureDynamics("jepa", 0), "depth is a number of layers, at least 1, got 0"),
-        (lambda: FeatureDynamics().learning_time(1.0, 0.0, 0.1), "rho must be positive, got 0"),
-        (lambda: FeatureDynamics().critical_time(-1.0, 0.5, 0.1), "lambda must be positive, got -1"),
+        *[
+            (
+                lambda call=call, lam=lam, rho=rho: call(FeatureDynamics(), lam, rho),
+                f"{said}: the theory is of features",
+            )
+            for call in (
+                lambda dynamics, lam, rho: dynamics.velocity(0.1, lam, rho),
+                lambda dynamics, lam, rho: dynamics.flow(lam, rho, 0.1, [1.0]),
+                lambda dynamics, lam, rho: dynamics.learning_time(lam, rho, 0.1),
+                lambda dynamics, lam, rho: dynamics.critical_time(lam, rho, 0.1),
+            )
+            for lam, rho, said in (
+                (1.0, 0.0, "rho must be positive and finite, got 0"),
+                ([1.0, 1.0], [0.5, -0.2], "rho must be positive and finite, got -0.2"),
+                (1.0, math.nan, "rho must be positive and finite, got nan"),
+                (-1.0, 0.5, "lambda must be positive and finite, got -1"),
+                (0.0, 0.5, "lambda must be positive and finite, got 0"),
+                (math.inf, 0.5, "lambda must be positive and finite, got inf"),
+            )
+        ],
+        *[
+            (lambda call=call, rho=rho: call(FeatureDynamics(), rho), f"rho must be positive and finite, got {rho:g}")
+            for call in (FeatureDynamics.fixed_point, FeatureDynamics.encoded)
+            for rho in (0.0, -0.5, math.nan, math.inf)
+        ],
+        (lambda: FeatureDynamics("mae", -1), "at least 1, got -1"),
+        (lambda: FeatureDynamics().velocity([0.1, math.nan], 1.0, 0.5), "amplitudes are finite numbers, got nan"),
+        (lambda: FeatureDynamics().velocity([0.1] * 3, [1.0] * 2, 0.5), "as many amplitudes as features.*got 3 and 2"),
+        (lambda: FeatureDynamics().critical_time(1.0, 0.5, math.inf), "start is the amplitude"),
+        (lambda: FeatureDynamics().flow(1.0, 0.5, -0.1, [1.0]), "start is the amplitude"),
+        (lambda: FeatureDynamics().flow(1.0, 0.5, 0.1, [1.0, math.nan]), "finite, ascending"),
+        (lambda: FeatureDynamics().flow(1.0, 0.5, 0.1, [-1.0]), "ascending, from 0 on"),
+        (lambda: FeatureDynamics().flow(1.0, 0.5, 0.1, []), "at least one"),
+        (lambda: FeatureDynamics().flow(1.0, 0.5, 0.1, [1e300]), "to time 1e.300 cannot be integrated"),
         (lambda: FeatureDynamics().learning_time(1.0, 0.5, 0.0), "start is the amplitude"),
         (lambda: FeatureDynamics().learning_time(1.0, 0.5, 0.1, 1.0), "fraction lies in"),
         (lambda: FeatureDynamics().learning_time([1.0] * 3, [0.5] * 2, 0.1), "as many rhos as lambdas"),

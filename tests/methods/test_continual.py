@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
+from autodidact.cli.main import main
 from autodidact.data import Source, open_source
 from autodidact.evaluation.table import Table
 from autodidact.methods.image.barlow_twins import BarlowTwins
@@ -185,6 +190,50 @@ def test_a_run_killed_in_any_phase_and_resumed_is_one_never_killed(
     assert all(pair == [0.0] or pair[1] == pytest.approx(3 * pair[0]) for pair in wanted)
 
 
+def killed_after(updates: int, command: list[str]) -> None:
+    """For a process of its own, which SIGKILL ends in the update that follows so many."""
+    plain = Learner.training_step
+
+    def training_step(self, batch, index):
+        if self.updates == updates:
+            os.kill(os.getpid(), signal.SIGKILL)
+        plain(self, batch, index)
+
+    Learner.training_step = training_step
+    main(command)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, which spares the imports")
+def test_a_command_killed_between_two_checkpoints_of_the_second_data_set_and_given_again_loses_nothing(
+    tmp_path, monkeypatch
+):
+    """Against one never killed, in weights, optimiser and table."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    images = (15 * load_digits().images).astype(np.uint8)
+    np.save("first.npy", images[:60])
+    np.save("second.npy", images[60:120])
+    words = "pretrain continual --data first.npy --method.then second.npy --method.method mae --method.entry 0"
+    sizes = "--encoder small:vit --encoder.width 8 --encoder.depth 1 --encoder.heads 2 --encoder.patch 2"
+    rest = "--schedule infinite --anneal 0.2 --steps 10 --batch-size 16 --accelerator cpu --checkpoint-steps 3"
+    command = [*words.split(), *sizes.split(), *rest.split(), "--no-report", "--quiet", "--out"]
+
+    process = get_context("fork").Process(target=killed_after, args=(14, [*command, "killed"]))
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
+    assert ended(tmp_path / "killed", "train.2").progress["updates"] == 12
+    assert not (tmp_path / "killed" / "model").exists()
+    assert main([*command, "killed"]) == main([*command, "whole"]) == 0
+    assert table(tmp_path / "killed") == table(tmp_path / "whole")
+    again, whole = ((tmp_path / out / "model" / "model.safetensors").read_bytes() for out in ("killed", "whole"))
+    assert again == whole
+    for stage in ("train.2", "anneal.2"):
+        first, second = ended(tmp_path / "whole", stage), ended(tmp_path / "killed", stage)
+        assert first.tensors.keys() == second.tensors.keys()
+        assert all(torch.equal(value, second.tensors[name]) for name, value in first.tensors.items())
+
+
 def test_the_table_says_what_is_kept_and_what_is_forgotten(usual):
     found = table(usual)
     losses = [[found.values(f"after {t}", f"loss {i}")[0] for i in range(1, t + 1)] for t in (1, 2, 3)]
@@ -240,8 +289,6 @@ def test_epochs_are_passes_over_each_data_set(stream, tmp_path):
 
 
 def test_a_method_of_choice_and_a_stream_of_names_run_from_the_command_line(tmp_path, monkeypatch):
-    from autodidact.cli.main import main
-
     monkeypatch.chdir(tmp_path)
     rng = np.random.default_rng(0)
     for name in ("first", "a", "b"):

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from autodidact.schedules import SCHEDULES, Infinite, Plan, RepeatedCosine, schedule
@@ -35,6 +35,11 @@ def test_the_inverse_square_root_cools_down_faster_at_first_and_ends_alike():
     assert course(50) == 0.25
 
 
+@settings(deadline=None)
+@example(warmup=0, cooldown=1, ratio=0.25, shape="cosine", wait=0, anneal=1)
+@example(warmup=1, cooldown=1, ratio=0.05, shape="inverse_sqrt", wait=0, anneal=1)
+@example(warmup=1, cooldown=40, ratio=0.25, shape="cosine", wait=5, anneal=2)
+@example(warmup=0, cooldown=40, ratio=1.0, shape="inverse_sqrt", wait=5, anneal=1)
 @given(
     warmup=st.integers(0, 30),
     cooldown=st.integers(1, 50),
@@ -47,9 +52,21 @@ def test_no_step_jumps_by_more_than_the_slope_of_its_phase(warmup, cooldown, rat
     course = Infinite(warmup, cooldown, ratio, 0.05, shape, anneal_from=warmup + cooldown + wait, anneal_steps=anneal)
     # Steepest: a line, the middle of a cosine, the beginning of an inverse square root, the beginning of a decay.
     cooling = math.pi / 2 if shape == "cosine" else 5 / (1 - 1 / math.sqrt(11))
-    slopes = (1 / max(1, warmup), cooling * (1 - ratio) / cooldown, ratio * math.log(ratio / 0.05) / anneal)
-    values = [course(step) for step in range(warmup + cooldown + wait + anneal + 3)]
-    assert max(abs(b - a) for a, b in pairwise(values)) <= max(slopes) + 1e-12
+    phases = [
+        (warmup, 1 / max(1, warmup), 1.0),
+        (cooldown, -cooling * (1 - ratio) / cooldown, ratio),
+        (wait, 0.0, ratio),
+        (anneal, -ratio * math.log(ratio / 0.05) / anneal, 0.05),
+        (3, 0.0, 0.05),
+    ]
+    step = 0
+    for length, slope, end in phases:
+        values = [course(step + done) for done in range(length + 1)]
+        changes = [after - before for before, after in pairwise(values)]
+        assert all(min(0.0, slope) - 1e-12 <= change <= max(0.0, slope) + 1e-12 for change in changes)
+        if length:
+            assert values[-1] == pytest.approx(end)
+        step += length
 
 
 def test_a_constant_rate_at_the_peak_is_warm_up_stable_decay():
@@ -121,6 +138,7 @@ def test_every_plan_gives_a_multiplier_in_zero_to_one_for_any_budget(name, total
     assert 0.0 <= Plan(name).course(total)(step) <= 1.0
 
 
+@settings(deadline=None)
 @given(
     name=st.sampled_from(["wsd", "infinite"]),
     parts=st.tuples(*[st.integers(0, 19)] * 3).filter(any),
@@ -178,6 +196,9 @@ def test_an_annealing_of_no_steps_leaves_the_rate_as_it_is():
         (lambda: Plan("constant", final=0.5), "final belongs to the schedule"),
         (lambda: Plan("infinite", cooldown=0.6, anneal=0.5), "anneal must not begin before"),
         (lambda: Plan("infinite", final=0.5), "final is a share of the peak rate in"),
+        (lambda: Plan("infinite", final=0.0), "final is a share.*got 0.0 with const_ratio 0.25.*never reaches 0"),
+        (lambda: Plan("wsd", final=0.0), "final is a share.*never reaches 0"),
+        (lambda: Settings(schedule="infinite", final=0.0), "final is a share.*never reaches 0"),
         (lambda: Plan("wsd", anneal=1.0), "anneal is a share of the updates"),
         (lambda: Plan("repeated_cosine", cycles=0), "cycles must be at least 1"),
         (lambda: Plan("repeated_cosine", cycles=9).course(5), "9 cycles need as many updates"),

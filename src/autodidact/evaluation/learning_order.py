@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -76,9 +77,9 @@ class OrderFound:
         panels = []
         for objective in OBJECTIVES:
             dynamics = FeatureDynamics(objective, self.order.depth)
-            last = self.order.times[objective][shown]
-            last = last[last.isfinite()]
-            end = 3 * float(last.max()) if len(last) else 1 / float(features.lambdas[shown[0]])
+            # Features that start as they end take no time, those that are never learned all of it.
+            taken = [time for time in self.order.times[objective][shown].tolist() if 0 < time < math.inf]
+            end = 3 * max(taken) if taken else 1 / float(features.lambdas[shown[0]])
             times = [0.0, *np.geomspace(end / 3_000, end, 200).tolist()]
             paths = dynamics.flow(features.lambdas[shown], features.rhos[shown], self.order.start, times)
             lines = {
