@@ -171,8 +171,10 @@ class _Watched(GMML):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"share": 0.0}, "r_max"),
-        ({"share": 1.5}, "r_max"),
+        ({"share": 0.0}, "share must"),
+        ({"share": 1.5}, "share must"),
+        ({"alien_share": 0.0, "alien_p": 0.01}, "alien_share must"),
+        ({"alien_share": 1.5}, "alien_share must"),
         ({"align": 9}, "align"),
         ({"alien_p": 2.0}, "alien_p"),
         ({"max_block": 0.0}, "max_block"),

@@ -46,6 +46,15 @@ def total(loss):
     return float(loss.total.detach())
 
 
+def test_a_batch_of_one_image_is_refused_unless_there_is_a_queue(digits):
+    one = digits.batch(np.arange(1))
+    method = made(digits)
+    with pytest.raises(ValueError, match="batches of at least 2 images"):
+        method.loss(method.views(one, progress()), progress())
+    queued = made(digits, queue=16)
+    assert torch.isfinite(queued.loss(queued.views(one, progress()), progress()).total)
+
+
 def test_every_other_view_predicts_the_balanced_codes_of_the_two_large_views(digits):
     method = made(digits)
     views = shown(method, digits)

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from autodidact.data import ArraySource, Field, Schema
 from autodidact.evaluation.table import Table
 from autodidact.report import write_report
+from autodidact.training import Settings
 from autodidact.training import checkpoint as checkpoints
 from autodidact.verbs.pretrain import pretrain
 
@@ -80,6 +81,33 @@ def read(page: Path) -> Strict:
     assert not OUTSIDE.search(re.sub(r"base64,[A-Za-z0-9+/=\s]+", "", content))
     assert "could not be" not in parser.words or "left out" in parser.words
     return parser
+
+
+@pytest.mark.parametrize(
+    ("method", "encoder", "shown"),
+    [
+        (
+            "mae",
+            "small:vit?width=8&depth=1&heads=2&patch=2",
+            ("Where it looks", "head 1", "original", "masked", "repainted"),
+        ),
+        (
+            "simclr",
+            "small:dependency_vit?width=8&depth=2&heads=2&patch=2",
+            ("What depends on what", "saliency", "parts"),
+        ),
+    ],
+)
+def test_what_a_transformer_paints_where_it_looks_and_what_depends_on_what_are_on_its_page(
+    method, encoder, shown, tmp_path
+) -> None:
+    settings = Settings(steps=3, batch_size=32, accelerator="cpu")
+    pretrain(method, image_source(), out=tmp_path / "run", encoder=encoder, settings=settings, quiet=True)
+    page = read(write_report(tmp_path / "run", source=image_source(), out=tmp_path / "page.html"))
+    for expected in shown:
+        assert expected in page.words
+    sections = {attributes.get("id") for tag, attributes in page.tags if tag == "section"}
+    assert sections & {"attention", "parts"} == {"attention" if method == "mae" else "parts"}
 
 
 def test_a_labelled_run_shows_facts_views_curves_neighbours_and_map(labelled_run: Path, tmp_path: Path) -> None:

@@ -197,6 +197,7 @@ def test_patches_of_half_the_image_work_where_the_authors_code_fails() -> None:
     [
         ({"r_max": 0.0}, "r_max must be a share"),
         ({"r_max": 1.1}, "r_max must be a share"),
+        ({"alien_r_max": 1.1}, "alien_r_max must be a share"),
         ({"align": 29}, "align must be between 1 and the image's shorter side .28 px., got 29"),
         ({"align": 0}, "align must be between"),
         ({"max_block": 0.0}, "max_block must be a share"),

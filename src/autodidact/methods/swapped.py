@@ -129,6 +129,8 @@ class Swapped(SeveralViews):
                 f"{CODED} large views of each image are needed, each to predict the other, got {len(shown)}"
             )
         n = len(shown[0])
+        if n * world_size() + self.queued < 2:
+            raise ValueError("codes are shared among images: SwAV needs batches of at least 2 images, or a queue")
         self._warn_of_few(n, views)
         # Views of one size pass the encoder as one batch.
         h = self._pooled_by_size(shown)

@@ -92,6 +92,8 @@ def gmml_corruption(
         raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {fill!r}")
     if not 0 <= alien_p <= 1:
         raise ValueError(f"alien_p is a probability between 0 and 1, got {alien_p}")
+    for name, most in (("r_max", r_max), ("alien_r_max", alien_r_max)):
+        _check_share(name, most)
     if (fill == "alien" or alien_p > 0) and n == 1 and donors is None:
         raise ValueError("alien blocks come from the other images of the batch, and this batch has one image")
     home = generator.device
@@ -145,6 +147,8 @@ class BlockCorruption:
     def __post_init__(self) -> None:
         if self.fill not in FILLS:
             raise ValueError(f"fill must be one of {', '.join(FILLS)}, got {self.fill!r}")
+        for name, most in (("share", self.share), ("alien_share", self.alien_share)):
+            _check_share(name, most)
 
     def __call__(self, images: Float[Tensor, "n c h w"], generator: torch.Generator) -> Corrupted:
         return gmml_corruption(
@@ -161,6 +165,11 @@ class BlockCorruption:
     def check(self, size: tuple[int, int]) -> None:
         """Raise ValueError where images of this size cannot be corrupted so."""
         self(torch.zeros(2, 1, *size), torch.Generator())
+
+
+def _check_share(name: str, share: float) -> None:
+    if not 0 < share <= 1:
+        raise ValueError(f"{name} must be a share in (0, 1] of the area, got {share}")
 
 
 def gmml_mask(
