@@ -4,6 +4,7 @@ tried on texts whose true likelihood is known (SeqGAN, 1609.05473)."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from random import Random
 from typing import Any, Literal
 
 import numpy as np
@@ -17,11 +18,12 @@ from autodidact.methods.language.policy_gradient import PolicyGradient
 from autodidact.methods.language.sft import SFT
 from autodidact.recipes.improving import example_source, question_source
 from autodidact.rewards.discriminator import Discriminator
-from autodidact.rewards.reward import Lessons
+from autodidact.rewards.programs import Programmed
+from autodidact.rewards.reward import Lessons, Reward
 from autodidact.rollouts import Policy
 from autodidact.worlds.language.oracle import START, Oracle
 
-Way = Literal["likelihood", "longer", "adversarial"]
+Way = Literal["likelihood", "longer", "adversarial", "random"]
 COLDER = (1.0, 0.95, 0.9, 0.8, 0.7)
 """Temperatures at which the models of likelihood are looked at."""
 
@@ -43,7 +45,8 @@ def run(
     lessons: Mapping[str, Any],
     width: int,
 ) -> dict[str, float]:
-    """What one way makes of a model that was trained on texts of an oracle by likelihood.
+    """What one way makes of a model that was trained on texts of an oracle by likelihood; the way "random" rewards each
+    text with a number that is drawn once.
 
     ``nats`` is what the oracle needs for a symbol of the texts that the model draws, less than for others where they
     are like its own; of those that have the right length, in percent ``whole``. ``entropy`` is that of the model
@@ -59,11 +62,15 @@ def run(
     if way == "longer":
         source = example_source("texts", [(START, text) for text in known])
         lm = taught(SFT(lm), source, steps=steps, batch=group, lr=longer_lr, seed=seed + 1)
-    elif way == "adversarial":
+    elif way != "likelihood":
         torch.manual_seed(seed)
         task = oracle.task(known)
         timing = Lessons(**lessons)
-        reward = Discriminator(lm, task, width=width, lessons=timing)
+        reward: Reward = (
+            Discriminator(lm, task, width=width, lessons=timing)
+            if way == "adversarial"
+            else Programmed(lambda given, answer, wanted: Random(f"{seed} {answer}").random())
+        )
         method = PolicyGradient(
             lm,
             task,
@@ -76,12 +83,13 @@ def run(
             lr_scale=1.0,
         )
         asked = question_source("questions", task, method.questions)
-        lm = taught(method, asked, steps=steps + timing.alone, batch=1, lr=lr, seed=seed)
+        updates = steps + (timing.alone if way == "adversarial" else 0)
+        lm = taught(method, asked, steps=updates, batch=1, lr=lr, seed=seed)
     found = _figures(lm, oracle, test, seed, 1.0)
     fresh = oracle.texts(test, seed + 2)
     found["unforeseen"] = -float(np.mean([one.mean for one in lm.score([START] * test, fresh)]))
     found["own nats"] = float(oracle.nats(fresh).mean())
-    for temperature in COLDER if way != "adversarial" else ():
+    for temperature in COLDER if way in ("likelihood", "longer") else ():
         colder = _figures(lm, oracle, test, seed, temperature)
         found |= {f"{name} at {temperature:g}": colder[name] for name in ("nats", "entropy")}
     return found
@@ -125,6 +133,7 @@ CLAIM = Claim(
         "longer": {"way": "longer", "completions": 0},
         "adversarial": {"way": "adversarial", "completions": 4},
         "whole answers": {"way": "adversarial", "completions": 0},
+        "random rewards": {"way": "random", "completions": 4},
     },
     scales={
         "laptop": {
@@ -170,6 +179,7 @@ CLAIM = Claim(
     metric="nats",
     budget="{steps} updates of {group} texts after the same training by likelihood on {texts} texts",
     tuning_seeds=(1000,),
+    same_as=("b66a82b176d1", "bb2acaf652b2"),
     seeds=range(5, 10),
     statements=(
         Statement(
@@ -198,6 +208,12 @@ CLAIM = Claim(
             "what roll-outs add",
             "nats a symbol with every token credited with the whole text's reward minus with that of completions",
             lambda f: f["whole answers"]["nats"] - f["adversarial"]["nats"],
+            unit="nats",
+        ),
+        Statement(
+            "what the judgement adds",
+            "nats a symbol after as many updates by random rewards minus after the discriminator's",
+            lambda f: f["random rewards"]["nats"] - f["adversarial"]["nats"],
             unit="nats",
         ),
         Statement(
@@ -233,5 +249,7 @@ CLAIM = Claim(
         "used here, on new seeds. What won there had lost variety as far as the guard allows, which the new seeds do "
         "not repeat; where the discriminator had learned more, texts were hardly likelier than after likelihood, or "
         "less likely.",
+        "Random rewards were added later, on the same seeds. After as many updates of them texts are as likely as after "
+        "the discriminator's, as far as five seeds tell: its judgement adds nothing that is seen here.",
     ),
 )
