@@ -249,7 +249,7 @@ CLAIM = Claim(
         "used here, on new seeds. What won there had lost variety as far as the guard allows, which the new seeds do "
         "not repeat; where the discriminator had learned more, texts were hardly likelier than after likelihood, or "
         "less likely.",
-        "Random rewards were added later, on the same seeds. After as many updates of them texts are as likely as after "
-        "the discriminator's, as far as five seeds tell: its judgement adds nothing that is seen here.",
+        "Random rewards were added later, on the same seeds. After as many updates of them texts are as likely as "
+        "after the discriminator's, as far as five seeds tell: its judgement adds nothing that is seen here.",
     ),
 )
