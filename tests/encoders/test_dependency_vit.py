@@ -170,6 +170,13 @@ def test_each_event_leaves_exactly_its_share_of_the_tokens_at_the_start(tokens_a
     assert [pruner.left(tokens_at_start) for pruner in pruners] == left
 
 
+def test_a_share_that_rounds_to_just_below_a_whole_number_of_tokens_leaves_that_number():
+    """In floats 300 (1 - 2 x 0.16) is 203.99999999999997."""
+    pruners = build("small:dependency_vit", image_size=8, channels=1, depth=5, prune=[1, 2, 3, 4]).pruners.values()
+    assert [int(300 * pruner.share) for pruner in pruners] == [252, 203, 156, 108]
+    assert [pruner.left(300) for pruner in pruners] == [252, 204, 156, 108]
+
+
 @pytest.mark.parametrize("score", ["received", "sent"])
 def test_a_lite_network_drops_four_times_what_its_score_says_and_the_others_keep_their_messages(score):
     events = [1, 3, 5, 7]
@@ -258,11 +265,18 @@ def test_saliency_is_the_mass_received_in_the_later_half_of_the_blocks():
     torch.testing.assert_close(made.parse(images()).saliency, received / received.amax(dim=1, keepdim=True))
 
 
-def test_a_single_patch_is_its_own_root():
-    made = vit(patch=16, prune=[1])
+@pytest.mark.parametrize("options", [{}, {"prune": [1]}, {"opening": 0.0}])
+def test_a_single_patch_is_its_own_root_and_has_an_embedding_and_a_gradient(options):
+    made = vit(patch=16, **options)
     parsed = made.parse(images())
     assert parsed.parent.tolist() == [[-1]] * 3
-    assert made(images()).pooled.shape == (3, 12)
+    assert parsed.saliency.tolist() == [[1.0]] * 3
+    pooled = made.train()(images()).pooled
+    assert pooled.shape == (3, 12)
+    assert pooled.isfinite().all()
+    pooled.square().sum().backward()
+    assert all(parameter.grad.isfinite().all() for parameter in made.parameters())
+    assert made.embed.weight.grad.norm() > 0
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from timm.models import VisionTransformer
 
 from autodidact.catalog import cards, target
 from autodidact.compare.vit_suite import CARD
@@ -39,10 +40,12 @@ def made(name: str, *, vit: str = VIT, size: int = 16, **options: Any) -> Method
 
 
 def blocks_tokens(method: Method) -> list[int]:
-    """Filled with what goes through the first block of every vision transformer inside."""
+    """Filled with what goes through the first block of every vision transformer inside, wherever it is."""
     seen = list[int]()
-    for encoder in outer_encoders(method):
-        encoder.model.blocks[0].register_forward_hook(lambda _m, _i, out: seen.append(out.shape[0] * out.shape[1]))
+    networks = [part for part in method.modules() if isinstance(part, VisionTransformer)]
+    assert networks
+    for network in networks:
+        network.blocks[0].register_forward_hook(lambda _m, _i, out: seen.append(out.shape[0] * out.shape[1]))
     return seen
 
 
@@ -53,6 +56,29 @@ def test_tokens_of_an_update_are_counted_as_hooks_on_the_first_blocks_see_them(n
     trained = Learner(method, digits(), settings)
     fit(trained, settings, [], [])
     assert trained.meter["tokens"] == sum(seen) > 0
+
+
+LARGE, SMALL_VIEW = 16 + 2, 4 + 2
+"""Tokens of an image of 8 pixels and of one of 4, in patches of 2: class and register token too."""
+COUNTED = {
+    # Two views, each through the network and through its slow copy.
+    "byol": 2 * LARGE + 2 * LARGE,
+    "moco_v3": 2 * LARGE + 2 * LARGE,
+    "sit": 2 * LARGE + 2 * LARGE,
+    # The slow copy is not shown the four small views.
+    "dino": 2 * LARGE + 4 * SMALL_VIEW + 2 * LARGE,
+    "ibot": 2 * LARGE + 4 * SMALL_VIEW + 2 * LARGE,
+    # A masked patch costs as much as any other.
+    "data2vec": LARGE + LARGE,
+}
+
+
+@pytest.mark.parametrize(("name", "tokens"), COUNTED.items())
+def test_an_update_with_a_slow_copy_costs_what_both_networks_encode_of_each_image(name: str, tokens: int) -> None:
+    settings = Settings(steps=3, batch_size=4, accelerator="cpu", devices=1)
+    trained = Learner(made(name, vit=f"{VIT}&registers=1", size=8), digits(), settings)
+    fit(trained, settings, [], [])
+    assert trained.meter["tokens"] == 3 * 4 * tokens
 
 
 def test_what_is_encoded_elsewhere_is_not_counted() -> None:
