@@ -13,6 +13,7 @@ import numpy as np
 from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.images import fresh_encoder, labels_of
 from autodidact.data import Source, open_source, united
+from autodidact.evaluation.curves import Curves
 from autodidact.evaluation.retained import held_out_loss, neighbour_accuracy
 from autodidact.evaluation.table import Table
 from autodidact.model.device import pick_device
@@ -46,8 +47,8 @@ def run(
 
     ``first`` and ``last`` are the losses of the first and the last task at the end, ``forgotten`` how much that of the
     first has risen since its own end, all in annealed states; ``bump`` how much it rises in the first tenth of a later
-    task, mean of the tasks, in the states that go on. ``validation`` is the loss of the first task at its own end,
-    negative.
+    task, mean of the tasks, in the states that go on. "first, ROW" is the loss of the first task at a point of the
+    stream. ``validation`` is that at its own end, negative.
     """
     sources = drawn(data, tasks, images, seed)
     settings = Settings(steps=steps, batch_size=batch, lr=lr, schedule=schedule, warmup=warmup, seed=seed)  # type: ignore[arg-type]
@@ -67,6 +68,7 @@ def run(
 
     rises = [loss(f"entering {t}", 1) - loss(f"before {t}", 1) for t in range(2, count + 1)]
     return {
+        **{f"first, {row}": loss(row, 1) for row in (*going_on(count), *annealed(count))},
         "first": loss(f"after {count}", 1),
         "last": loss(f"after {count}", count),
         "forgotten": loss(f"after {count}", 1) - loss("after 1", 1),
@@ -111,6 +113,38 @@ def _maker(encoder: str, source: Source, seed: int) -> Any:
     return lambda *_: fresh_encoder(encoder, source, seed)
 
 
+def annealed(tasks: int) -> dict[str, float]:
+    """Rows of the annealed states, and how many tasks have been gone through."""
+    return {f"after {task}": float(task) for task in range(1, tasks + 1)}
+
+
+def going_on(tasks: int) -> dict[str, float]:
+    """The same of the states that go on."""
+    found: dict[str, float] = {}
+    for task in range(2, tasks + 1):
+        found |= {f"before {task}": task - 1.0, f"entering {task}": task - 1 + ENTRY}
+    return found
+
+
+def curves(by_seed: Sequence[Figures]) -> list[Curves]:
+    """The loss of the first task along the stream."""
+
+    def lines(rows: Mapping[str, float]) -> dict[str, list[tuple[float, float]]]:
+        return {
+            arm: [
+                (place, float(np.mean([arms[arm][f"first, {row}"] for arms in by_seed]))) for row, place in rows.items()
+            ]
+            for arm in ("repeated cosine", "infinite", "constant")
+            if all(arm in arms for arms in by_seed)
+        }
+
+    tasks = sum(name.startswith("first, after") for name in by_seed[0]["infinite"])
+    titles = {"In annealed states": annealed(tasks), "In the states that go on": going_on(tasks)}
+    return [
+        Curves(title, "tasks gone through", "loss of the first task", lines(rows)) for title, rows in titles.items()
+    ]
+
+
 def less_forgotten(figures: Figures, than: str) -> float:
     """Percent by which the infinite schedule forgets less of the first task than another one."""
     return 100 * (1 - figures["infinite"]["forgotten"] / figures[than]["forgotten"])
@@ -136,7 +170,7 @@ CLAIM = Claim(
             "data": "fashion_mnist",
             "tasks": CLASSES,
             "images": 4_000,
-            "steps": 400,
+            "steps": 1_500,
             "batch": 64,
             "method": {"name": "gmml", "align": 7, "max_block": 0.5},
             "encoder": "small:vit?width=64&depth=4&heads=4&patch=7&pool=avg",
@@ -165,9 +199,11 @@ CLAIM = Claim(
     },
     metric="loss",
     budget="{steps:,} updates of {batch} images on each task, annealing included; jointly as many in all",
-    grid={"lr": [1e-3, 3e-3]},
+    grid={"lr": [1e-3, 3e-3, 1e-2]},
     tunes={"infinite": "repeated cosine", "constant": "repeated cosine", "joint": "repeated cosine"},
     tuning_seeds=(1000,),
+    few={"constant": 3, "joint": 3},
+    draws=curves,
     statements=(
         Statement(
             "forgetting",
@@ -201,6 +237,15 @@ CLAIM = Claim(
             lambda f: f["repeated cosine"]["bump"] - f["infinite"]["bump"],
         ),
         Statement(
+            "level after the bump",
+            "loss of the first task after a tenth of a later one, mean of these, repeated cosine minus infinite",
+            lambda f: float(
+                np.mean(
+                    [f["repeated cosine"][name] - f["infinite"][name] for name in f["infinite"] if "entering" in name]
+                )
+            ),
+        ),
+        Statement(
             "against the peak for ever",
             "percent less forgotten with the infinite schedule than with a constant rate that is annealed in branches",
             lambda f: less_forgotten(f, "constant"),
@@ -219,14 +264,18 @@ CLAIM = Claim(
         ),
     ),
     notes=(
-        "The peak rate is the same for all arms, chosen by the loss of the first task at its own end. The objective is "
-        "GMML's; the paper's is MAE's.",
-        "Why it is refuted here, as far as can be told: with a quarter of the peak rate a later data set is learned "
-        "less in 400 updates. Of the streams the constant peak rate ends with the lowest mean loss; repeated cosine "
-        "forgets least of the first task and has the best neighbours. The peak rate is the larger of the two that were "
-        "tried, so the best one may lie above.",
-        "The paper trains each data set to its end. Training each of four kinds of images towards its end, nothing "
-        "tuned, was tried before on five seeds, in a pilot whose result was not kept, and did not show the claim "
-        "either. The paper's MAE has not been run, at its scale or at this one.",
+        "The peak rate is the same for all arms, chosen by the loss of the first task at its own end, the middle "
+        "one of three. Repeated cosine and the training on all at once end at a rate of 0, the others at a "
+        "hundredth of the peak.",
+        "A first run had 400 updates a task and two rates, of which the larger was taken: -18.6 % [-58, 21], and "
+        "the last task was learned 11 % less well (results/earlier/infinite_lr_400_updates.json). So here are "
+        "1,500 updates and a rate with a worse one on either side; the statement on the level after the bump was "
+        "written down before these figures were seen.",
+        "What holds is the bump: a new warm-up raises the first task's loss more than a constant rate does. But "
+        "the state that is warmed up had been annealed, so its loss was lower; which of the two is lower after a "
+        "tenth of the new task is open. By the end of a task nothing is left of it.",
+        "The objective is GMML's; the paper's is MAE's. MAE was tried on the tuning seed, with 1,500 updates: at "
+        "the better of two rates the first task's loss is lower at the end of the stream than at its own, so that "
+        "there is nothing to forget. Neither is at the paper's scale.",
     ),
 )
