@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from autodidact.claims.modes import CLAIM as MODES
-from autodidact.claims.modes import _figures
+from autodidact.claims.modes import _figures, _shuffled
 from autodidact.claims.seqgan import CLAIM as SEQGAN
 from autodidact.claims.seqgan import COLDER, _at_the_same_entropy
 from autodidact.worlds.language import Oracle, PlantedModes
@@ -113,7 +113,15 @@ def test_the_figures_of_the_claim_are_sums_over_all_texts():
     naive = sum(float(target[k].exp()) * (float(target[k]) + 30) for k in rest)
     naive += float(target[first].exp()) * (float(target[first]) - np.log(0.9))
     assert alone["missed"] == pytest.approx(naive, abs=1e-9)
-    assert set(MODES.arms) == {"base", "reinforce", "+ entropy", "+ divergence", "balance"}
+    assert set(MODES.arms) == {"base", "reinforce", "+ entropy", "+ divergence", "balance", "shuffled worths"}
+
+
+def test_shuffled_worths_are_the_same_worths_of_other_texts():
+    planted = PlantedModes(letters=3, length=4, modes=3, reach=1, decoys=2)
+    dealt = [_shuffled(planted, 0).function("", text, None) for text in planted.texts]
+    assert sorted(dealt) == sorted(planted.worth.tolist())
+    assert dealt != planted.worth.tolist()
+    assert _shuffled(planted, 0).function("", "abc", None) == 0.0
 
 
 def test_at_the_same_variety_is_between_two_temperatures():
