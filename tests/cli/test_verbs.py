@@ -221,7 +221,8 @@ def test_evaluate_prints_the_groups_that_are_too_small_and_those_without_a_test_
     torch.manual_seed(0)
     EncoderModel({"encoder": build("small:convnet?width=4", image_size=8, channels=1)}).eval().save(tmp_path / "m")
     rng = np.random.default_rng(0)
-    for name, labels in {"train": ["cat", "dog", "fox"] * 8, "test": ["cat"] * 6 + ["dog"] * 2}.items():
+    parts = {"train": ["cat", "dog", "fox"] * 8, "test": ["cat"] * 6 + ["dog"] * 2, "zoo": ["fox"] * 5 + ["cat"]}
+    for name, labels in parts.items():
         pictures = rng.integers(0, 255, (len(labels), 8, 8, 1), dtype=np.uint8)
         np.savez(tmp_path / f"{name}.npz", image=pictures, label=np.array(labels))
     words = ("evaluate", "m", "--data", "train.npz", "--test", "test.npz", "--protocol", "groups", "--group", "label")
@@ -232,6 +233,14 @@ def test_evaluate_prints_the_groups_that_are_too_small_and_those_without_a_test_
     assert line in out.splitlines()
     about = json.loads((tmp_path / "e.json").read_text())["about"]
     assert (about["groups"], about["groups_too_small"]) == ({"cat": 6, "dog": 2, "fox": 0}, ["dog", "fox"])
+    code, out, err = run(*words, *least, "--shift", "zoo.npz")
+    assert (code, err) == (0, "")
+    shifted = line.replace("gap,", "gap on zoo.npz,").replace(
+        "dog (2 rows), fox (0 rows)", "cat (1 rows), dog (0 rows)"
+    )
+    assert {line, shifted} <= set(out.splitlines())
+    about = json.loads((tmp_path / "e.json").read_text())["about"]
+    assert (about["groups"], about["groups_shift"]) == ({"cat": 6, "dog": 2, "fox": 0}, {"cat": 1, "dog": 0, "fox": 5})
 
 
 def test_two_processes_train_together_and_only_one_of_them_speaks(tmp_path, images):

@@ -269,8 +269,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
 CLAIM = Claim(
     name="jepa_dynamics",
     number=13,
-    statement="Beside noise that covaries strongly between views but is hardly predictable, a deep linear JEPA takes "
-    "up less than half of the noise that a masked autoencoder does, and its leading features tell digits apart better.",
+    statement="Beside noise that covaries strongly between views but is hardly predictable, a deep linear JEPA shown "
+    "four pairs of views of each image takes up less than half of the noise that a masked autoencoder does, and its "
+    "leading features tell digits apart better.",
     run=run,
     arms={
         "jepa": {"objective": "jepa"},

@@ -50,9 +50,12 @@ def run(argv: Sequence[str]) -> None:
         + f"; {about['labelled']} of {about['train']} labels, "
         f"{len(table.seeds('pretrained', table.metrics[0]))} draws, 95 % intervals",
     )
-    if about.get("groups_too_small"):
-        small = ", ".join(f"{name} ({about['groups'][name]} rows)" for name in about["groups_too_small"])
-        print(f"\nnot counted for the worst group and the gap, with fewer than {about['group_min']} rows: {small}")
+    for end, where in (("", ""), ("_shift", f" on {about.get('shift')}")):
+        if few := about.get(f"groups_too_small{end}"):
+            small = ", ".join(f"{name} ({about[f'groups{end}'][name]} rows)" for name in few)
+            print(
+                f"\nnot counted for the worst group and the gap{where}, with fewer than {about['group_min']} rows: {small}"
+            )
     print_differences(table, [("pretrained", arm) for arm in table.arms if arm != "pretrained"])
     lost = [
         f"  {arm}  {metric}  {interval(table.difference(arm, arm, metric + SHIFT, metric))}"

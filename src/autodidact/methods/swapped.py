@@ -130,7 +130,9 @@ class Swapped(SeveralViews):
             )
         n = len(shown[0])
         if n * world_size() + self.queued < 2:
-            raise ValueError("codes are shared among images: SwAV needs batches of at least 2 images, or a queue")
+            raise ValueError(
+                f"codes are shared among images: {type(self).__name__} needs batches of at least 2 images, or a queue"
+            )
         self._warn_of_few(n, views)
         # Views of one size pass the encoder as one batch.
         h = self._pooled_by_size(shown)

@@ -190,9 +190,13 @@ def evaluate(
     return table
 
 
+_GROUP_FACTS = ("groups", "groups_too_small", "without_group")
+
+
 def _side_by_side(table: Table, shifted: Table) -> Table:
     """Every figure, and behind it the one of the same arm, protocol and draw on shifted rows."""
-    both = Table({**table.about, "shift": shifted.about["test"], "shifted": shifted.about["tested"]})
+    of_groups = {name + "_shift": shifted.about[name] for name in _GROUP_FACTS if name in shifted.about}
+    both = Table({**table.about, "shift": shifted.about["test"], "shifted": shifted.about["tested"], **of_groups})
     there = {(arm, metric, seed): value for arm, metric, seed, value in shifted.rows()}
     for metric in dict.fromkeys((*table.metrics, *shifted.metrics)):
         for arm, name, seed, value in table.rows():
