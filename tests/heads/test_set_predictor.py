@@ -109,9 +109,36 @@ def test_centring_takes_the_batch_mean_off() -> None:
     torch.testing.assert_close(predictor.correlation, torch.cov(rows.T, correction=0))
 
 
-def test_parts_of_an_update_count_as_one_batch() -> None:
+def test_centring_keeps_its_figures_where_the_spread_is_small_beside_the_mean() -> None:
+    rows = 30 + 0.01 * torch.randn(40, 5, generator=torch.Generator().manual_seed(0))
+    predictor = SetPredictor(5, centred=True)
+    for part in rows.split(16):
+        predictor(part)
+    predictor.follow()
+    wanted = torch.cov(rows.double().T, correction=0).float()
+    torch.testing.assert_close(predictor.correlation, wanted, rtol=1e-3, atol=1e-7)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_centred_rows_that_are_all_alike_are_a_collapse(seed: int) -> None:
+    predictor = SetPredictor(6, centred=True)
+    row = torch.randn(1, 6, generator=torch.Generator().manual_seed(seed)) * 3
+    for count in (7, 30):
+        predictor(row.repeat(count, 1))
+    with pytest.raises(ValueError, match="all projections are alike, the network has collapsed"):
+        predictor.follow()
+
+
+@pytest.mark.parametrize("made", [direct_predictor, copied_predictor])
+def test_a_correlation_of_nothing_but_rounding_below_zero_is_a_collapse(made) -> None:
+    with pytest.raises(ValueError, match="the network has collapsed"):
+        made(-1e-9 * torch.eye(3))
+
+
+@pytest.mark.parametrize("centred", [False, True])
+def test_parts_of_an_update_count_as_one_batch(centred: bool) -> None:
     rows = torch.randn(10, 3)
-    whole, parts = SetPredictor(3), SetPredictor(3)
+    whole, parts = SetPredictor(3, centred=centred), SetPredictor(3, centred=centred)
     whole(rows)
     parts(rows[:4])
     parts(rows[4:])
@@ -151,7 +178,7 @@ def test_nothing_is_counted_outside_training() -> None:
     predictor = SetPredictor(3).eval()
     predictor(torch.randn(4, 3))
     assert float(predictor.rows) == 0
-    assert not predictor.squares.any()
+    assert not predictor.scatter.any()
 
 
 def test_a_restored_predictor_goes_on_exactly() -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from autodidact.data import Source, open_source
 from autodidact.encoders import build
-from autodidact.heads import SetPredictor, direct_predictor
+from autodidact.heads import SetPredictor, copied_predictor, direct_predictor
 from autodidact.measures import Spectrum
 from autodidact.methods.image.byol import BYOL
 from autodidact.methods.image.direct_pred import DirectPred
@@ -115,17 +115,20 @@ def test_without_the_stop_simsiam_descends_through_both_sides(digits):
 def test_the_slow_copy_follows_byols_ever_slower_and_direct_preds_at_a_constant_pace(digits, cls, at_the_end):
     method = cls(encoder(digits), momentum=0.8, hidden=16, dimensions=12)
     method.loss(views_of(method, digits), progress())
+    pairs = [(method.projector, method.slow_projector), (method.encoder, method.slow_encoder)]
     for step, momentum in ((0, 0.8), (50, (0.8 + at_the_end) / 2), (100, at_the_end)):
-        before = {name: p.clone() for name, p in method.slow_projector.module.named_parameters()}
-        with torch.no_grad():
-            for p in method.projector.parameters():
-                p += 1.0
-        student = dict(method.projector.named_parameters())
         method.loss(views_of(method, digits), progress())
+        before = [{name: p.clone() for name, p in slow.module.named_parameters()} for _, slow in pairs]
+        with torch.no_grad():
+            for quick, _ in pairs:
+                for p in quick.parameters():
+                    p += 1.0
         method.after_update(progress(step))
-        for name, p in method.slow_projector.module.named_parameters():
-            wanted = momentum * before[name].double() + (1 - momentum) * student[name].detach().double()
-            torch.testing.assert_close(p.double(), wanted, rtol=1e-5, atol=1e-5)
+        for (quick, slow), old in zip(pairs, before, strict=True):
+            student = dict(quick.named_parameters())
+            for name, p in slow.module.named_parameters():
+                wanted = momentum * old[name].double() + (1 - momentum) * student[name].detach().double()
+                torch.testing.assert_close(p.double(), wanted, rtol=1e-5, atol=1e-5)
 
 
 def test_the_target_uses_batch_statistics_whatever_mode_the_method_is_in(digits):
@@ -136,13 +139,50 @@ def test_the_target_uses_batch_statistics_whatever_mode_the_method_is_in(digits)
     torch.testing.assert_close(projected(method.slow_encoder, method.slow_projector, views["a"]), alike)
 
 
-def test_direct_pred_sets_its_predictor_from_the_projections_of_both_views(digits):
-    method = DirectPred(encoder(digits), hidden=16, dimensions=12, eps=0.1)
-    loss = method.loss(views_of(method, digits), progress())
-    z = torch.cat([loss.watch["projection"], loss.watch["projection_b"]]).detach()
-    method.after_update(progress())
-    torch.testing.assert_close(method.predictor.correlation, z.T @ z / len(z))
-    torch.testing.assert_close(method.predictor.weight, direct_predictor(z.T @ z / len(z), eps=0.1), atol=1e-5, rtol=0)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"eps": 0.1},
+        {"momentum": 0.0},
+        {"exponent": 0.25, "rho": 0.6},
+        {"relative": False, "momentum": 0.0},
+        {"centred": True},
+        {"head": "directcopy", "eps": 0.3},
+        {"head": "directcopy", "momentum": 0.0, "centred": True, "rho": 0.0},
+    ],
+)
+def test_direct_pred_sets_its_predictor_from_the_projections_of_both_views(digits, options):
+    method = DirectPred(encoder(digits), hidden=16, dimensions=12, **options)
+    followed = []
+    for step in range(2):
+        loss = method.loss(method.views(digits.batch(np.arange(24 * step, 24 * step + 24)), progress(step)), progress())
+        z = torch.cat([loss.watch["projection"], loss.watch["projection_b"]]).detach().double()
+        followed.append(torch.cov(z.T, correction=0) if options.get("centred") else z.T @ z / len(z))
+        method.after_update(progress(step))
+    rho, eps = options.get("rho", 0.3), options.get("eps", 0.01)
+    wanted = rho * followed[0] + (1 - rho) * followed[1]
+    torch.testing.assert_close(method.predictor.correlation.double(), wanted, rtol=1e-4, atol=1e-5)
+    if options.get("head") == "directcopy":
+        weight = copied_predictor(wanted, eps=eps)
+    else:
+        exponent, relative = options.get("exponent", 0.5), options.get("relative", True)
+        weight = direct_predictor(wanted, exponent=exponent, eps=eps, relative=relative)
+    torch.testing.assert_close(method.predictor.weight.double(), weight, atol=3e-4, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"head": "linear", "freq": 0}, "head 'linear' does not read freq; leave that out"),
+        ({"head": "mlp", "eps": 0.1, "rho": 0.5}, "head 'mlp' does not read eps, rho"),
+        ({"head": "none", "centred": True}, "head 'none' does not read centred"),
+        ({"head": "directcopy", "relative": False, "rho": 0.5}, "head 'directcopy' does not read relative; leave"),
+    ],
+)
+def test_what_a_head_does_not_read_is_refused(digits, options, said):
+    with pytest.raises(ValueError, match=said):
+        DirectPred(encoder(digits), **options)
 
 
 def test_set_in_every_update_the_predictor_is_no_concern_of_the_optimiser(digits):

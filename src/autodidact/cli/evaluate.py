@@ -53,9 +53,8 @@ def run(argv: Sequence[str]) -> None:
     for end, where in (("", ""), ("_shift", f" on {about.get('shift')}")):
         if few := about.get(f"groups_too_small{end}"):
             small = ", ".join(f"{name} ({about[f'groups{end}'][name]} rows)" for name in few)
-            print(
-                f"\nnot counted for the worst group and the gap{where}, with fewer than {about['group_min']} rows: {small}"
-            )
+            least = about["group_min"]
+            print(f"\nnot counted for the worst group and the gap{where}, with fewer than {least} rows: {small}")
     print_differences(table, [("pretrained", arm) for arm in table.arms if arm != "pretrained"])
     lost = [
         f"  {arm}  {metric}  {interval(table.difference(arm, arm, metric + SHIFT, metric))}"

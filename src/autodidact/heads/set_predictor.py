@@ -9,6 +9,9 @@ from torch import Tensor, nn
 from autodidact.objectives.embeddings import NotFinite, full_precision, full_precision_region
 from autodidact.objectives.shards import summed
 
+ROUNDING = 16
+"""Inputs that lie apart by no more than so many roundings of their mean are alike."""
+
 
 def direct_predictor(
     correlation: Float[Tensor, "d d"], *, exponent: float = 0.5, eps: float = 0.01, relative: bool = True
@@ -36,7 +39,7 @@ def direct_predictor(
     NotFinite
         NaN or infinite values.
     ValueError
-        A matrix of zeros: no projection differs from 0.
+        A matrix whose eigenvalues do not add up to more than 0: no projection differs from 0.
     """
     exact = _checked(correlation)
     values, vectors = torch.linalg.eigh(exact)
@@ -64,7 +67,7 @@ def _checked(correlation: Tensor) -> Tensor:
     exact = (correlation.cpu() if correlation.device.type == "mps" else correlation).detach().double()
     if not torch.isfinite(exact).all():
         raise NotFinite("the correlation that the predictor is set from holds NaN or infinite values")
-    if not exact.any():
+    if not exact.trace() > 0:
         raise ValueError("the predictor cannot be set: all projections are 0, the network has collapsed")
     return _symmetric(exact)
 
@@ -90,13 +93,18 @@ class SetPredictor(nn.Module):
     exponent, eps, relative : as in `direct_predictor`.
     rho : share of the old F that stays, in [0, 1).
     every : calls of `follow` between two settings.
-    centred : take the batch mean off the inputs before they are counted.
+    centred : take the mean of what an update read off it, so that F is made of covariances. The authors' code averages
+        means over updates as it does F, and takes those off.
+
+    Raises
+    ------
+    ValueError : from `follow`, where nothing can be set: inputs that are all 0, or with `centred` all alike.
     """
 
     weight: Tensor
     correlation: Tensor
-    squares: Tensor
-    sums: Tensor
+    scatter: Tensor
+    mean: Tensor
     rows: Tensor
     updates: Tensor
 
@@ -129,9 +137,9 @@ class SetPredictor(nn.Module):
             self.weight = nn.Parameter(torch.eye(width))
         self.register_buffer("correlation", torch.zeros(width, width))
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
-        # What was read since the last update.
-        self.register_buffer("squares", torch.zeros(width, width), persistent=False)
-        self.register_buffer("sums", torch.zeros(width), persistent=False)
+        # What was read since the last update: sum of outer products of differences from the mean, mean, and number.
+        self.register_buffer("scatter", torch.zeros(width, width), persistent=False)
+        self.register_buffer("mean", torch.zeros(width), persistent=False)
         self.register_buffer("rows", torch.zeros(()), persistent=False)
 
     def forward(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
@@ -141,23 +149,29 @@ class SetPredictor(nn.Module):
 
     @torch.no_grad()
     def _count(self, x: Tensor) -> None:
+        # Two parts have the scatter of both and of their means; squares minus squared means would cancel in float32.
         with full_precision_region(x.device):
             exact = full_precision(x)
-            self.squares += exact.T @ exact
-            self.sums += exact.sum(0)
-            self.rows += len(x)
+            own = exact.mean(0)
+            apart, rows = own - self.mean, self.rows + len(x)
+            self.scatter += (exact - own).T @ (exact - own) + torch.outer(apart, apart) * (self.rows * len(x) / rows)
+            self.mean += apart * (len(x) / rows)
+            self.rows.copy_(rows)
 
     @torch.no_grad()
     def follow(self) -> None:
         """Take in what was read since the last call, and set the weights where it is time to."""
         rows = summed(self.rows)
-        seen = summed(self.squares) / rows
-        if self.centred:
-            mean = summed(self.sums) / rows
-            seen -= torch.outer(mean, mean)
+        mean = summed(self.mean * self.rows) / rows
+        apart = self.mean - mean
+        seen = summed(self.scatter + torch.outer(apart, apart) * self.rows) / rows
+        if not self.centred:
+            seen += torch.outer(mean, mean)
+        elif seen.trace() <= (ROUNDING * torch.finfo(mean.dtype).eps) ** 2 * mean.square().sum():
+            raise ValueError("the predictor cannot be set: all projections are alike, the network has collapsed")
         first = int(self.updates) == 0
         self.correlation.copy_(seen if first else self.rho * self.correlation + (1 - self.rho) * seen)
-        for part in (self.squares, self.sums, self.rows):
+        for part in (self.scatter, self.mean, self.rows):
             part.zero_()
         if int(self.updates) % self.every == 0:
             self.weight.copy_(self._wanted())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Literal, get_args
 
 from torch import nn
@@ -28,6 +29,9 @@ CARD = Card(
 )
 
 Head = Literal["directpred", "directcopy", "linear", "mlp", "none"]
+SETTINGS = ("exponent", "eps", "relative", "rho", "freq", "centred")
+UNREAD = {"directcopy": ("exponent", "relative"), **dict.fromkeys(("linear", "mlp", "none"), SETTINGS)}
+"""Head -> what of the settings of a predictor that is set means nothing to it."""
 
 
 class DirectPred(OtherView):
@@ -35,7 +39,8 @@ class DirectPred(OtherView):
 
     After every update the correlation F of the projections of both views is averaged in, and every `freq` updates the
     predictor is overwritten by a matrix with the eigenvectors of F and eigenvalues ``sqrt(s) + eps``: what the paper
-    finds that training a linear predictor tends to. Between two settings it is trained like any other weight.
+    finds that training a linear predictor tends to. Between two settings it is trained like any other weight. The
+    projector's batch norm has a scale and a shift; that of the authors' code has none.
 
     The reasons are in `autodidact.measures.PredictorDynamics`: without predictor, or without the constant target, the
     network decays to 0; with both, predictor and correlation come to share their eigenvectors, and directions above a
@@ -46,8 +51,9 @@ class DirectPred(OtherView):
     encoder : image encoder.
     head : "directpred"; "directcopy" (2110.04947), the correlation itself without an eigen-decomposition; "linear", a
         trained linear predictor; "mlp", BYOL's with a hidden layer and batch norm; "none", which collapses where
-        no batch norm stands against it.
-    exponent : of the eigenvalues, for "directpred". Paper: 0.5; others are DirectSet (2110.04947).
+        no batch norm stands against it. What a head does not read may not be set: "directcopy" reads neither `exponent`
+        nor `relative`, the last three nothing from `exponent` to `centred`.
+    exponent : of the eigenvalues. Paper: 0.5; others are DirectSet (2110.04947).
     eps : added to the eigenvalues, relative to the largest. Published runs: 0.01.
     relative : whether eigenvalues are divided by the largest first, as in the authors' code; otherwise equation 19.
     rho : share of the old correlation that stays in every update, in [0, 1). Paper: 0.3.
@@ -77,6 +83,17 @@ class DirectPred(OtherView):
         view: str = "auto",
         view_changes: dict[str, Any] | None = None,
     ) -> None:
+        settings = {
+            "exponent": exponent,
+            "eps": eps,
+            "relative": relative,
+            "rho": rho,
+            "freq": freq,
+            "centred": centred,
+        }
+        usual = inspect.signature(DirectPred).parameters
+        if ignored := [name for name in UNREAD.get(head, ()) if settings[name] != usual[name].default]:
+            raise ValueError(f"head '{head}' does not read {', '.join(ignored)}; leave that out")
         made: nn.Module
         if head in ("directpred", "directcopy"):
             made = SetPredictor(
