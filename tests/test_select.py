@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
@@ -96,6 +97,7 @@ def test_a_share_of_the_pool_is_selected_exactly(model, place):
         ({"share": 1.5, "count": 0}, "share lies in"),
         ({"share": 0.5}, "excludes count"),
         ({"clusters": 0}, "at least 1"),
+        ({"most": 3}, "count or share says how many are selected, so most would mean nothing"),
         ({"stop": 0.0}, "stop lies in"),
         ({"exclude_near_duplicates": 2.0}, "cosine"),
         ({"out": "chosen.csv", "with_target": True}, "list of files"),
@@ -104,6 +106,27 @@ def test_a_share_of_the_pool_is_selected_exactly(model, place):
 def test_options_that_make_no_sense_are_refused(model, place, options, said):
     with pytest.raises(ValueError, match=said):
         chosen(model, place, **options)
+
+
+def test_what_cannot_be_read_of_pool_and_target_is_counted_and_listed_beside_the_list(model, place, capsys):
+    (place / "pool" / "dark" / "broken.png").write_bytes(b"no picture")
+    (place / "target" / "empty.png").write_bytes(b"")
+    chosen(model, place, quiet=False)
+    said = capsys.readouterr().err
+    listed = place / "chosen.skipped.jsonl"
+    assert f"select: 1 files of the pool could not be read, see {listed}" in said
+    assert f"select: 1 files of the target could not be read, see {listed}" in said
+    rows = [json.loads(line) for line in listed.read_text().splitlines()]
+    assert [(row["name"], row["data"]) for row in rows] == [("dark/broken.png", "pool"), ("empty.png", "target")]
+    (place / "pool" / "dark" / "broken.png").unlink()
+    (place / "target" / "empty.png").unlink()
+    chosen(model, place)
+    assert not listed.exists()
+
+
+def test_a_place_that_is_not_there_is_said_to_be_missing(model, place):
+    with pytest.raises(ValueError, match=r"there is no folder or list of them at '.*nope'; mend the path"):
+        select(model, place / "nope", place / "target", out=place / "l.txt", quiet=True, device="cpu")
 
 
 def test_a_list_of_files_cannot_be_made_of_an_array(model, place):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from autodidact.catalog import cards
+from autodidact.catalog.cards import options
 from autodidact.catalog.readme import claim_table, generated, read_results, replaced, write
 from autodidact.catalog.speed import speed_page
 
@@ -90,6 +91,15 @@ def test_the_page_of_a_method_shows_arms_by_seed_and_every_statement(checkout):
     assert "| `dcl` | 0.625 | 0.5, 0.75 |" in text
     assert "| guard | no collapse | 3 ranks | above 1 | open |" in text
     assert "Verdict: **held**. Seeds 0, 1; settings chosen on seeds 1000; 5 min of work." in text
+
+
+def test_the_command_of_a_page_says_what_must_be_said_beside_the_data():
+    asking = {card.name: card for card in cards().values() if card.asks}
+    assert set(asking) == {"simcore", "continual"}
+    for name, card in asking.items():
+        text = generated(ROOT)[ROOT / "docs/methods" / f"{name}.md"]
+        assert f"autodidact pretrain {name} --data DATA --out runs/{name} {card.asks}\n" in text
+        assert card.asks.split()[0].removeprefix("--method.") in options(card)
 
 
 def test_the_method_table_shows_the_verdict_of_claims_that_were_run(checkout):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from sklearn.datasets import load_digits
 
 from autodidact.cli.main import main
@@ -340,3 +342,14 @@ def test_a_training_does_not_go_on_from_one_of_another_kind(stream, tmp_path):
         place.train("other", methods[2], stream[1], carry="first")
     with pytest.raises(FileNotFoundError, match="has no checkpoint to go on from"):
         place.train("none", methods[1], stream[1], carry="nothing")
+
+
+def test_what_cannot_be_read_of_further_data_is_listed_with_the_run(stream, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTODIDACT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "more").mkdir()
+    for number, image in enumerate(stream[1].batch(np.arange(12))["image"].numpy()):
+        Image.fromarray(image[0]).save(tmp_path / "more" / f"{number}.png")
+    (tmp_path / "more" / "broken.png").write_bytes(b"no picture")
+    Continual(then=str(tmp_path / "more"), method=METHOD, held=0.3).stages(site(stream[0], tmp_path / "run"))
+    (line,) = map(json.loads, (tmp_path / "run" / "skipped.jsonl").read_text().splitlines())
+    assert (line["name"], line["data"]) == ("broken.png", "more")

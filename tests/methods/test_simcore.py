@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from autodidact.data import ArraySource, Source, Store, open_source
 from autodidact.data.ids import row_ids
+from autodidact.model import load_model
 from autodidact.recipes.names import encoder_maker
 from autodidact.recipes.simcore import CoresetRule, SimCore
 from autodidact.recipes.stages import Run, Site
@@ -126,6 +130,75 @@ def test_where_the_target_has_no_more_samples_than_clusters_each_is_a_centroid()
     torch.testing.assert_close(fewer.norm(dim=1), torch.ones(3))
 
 
+def test_centroids_are_the_directions_of_the_targets_clusters_whatever_the_length_of_its_rows():
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.nn.functional.normalize(torch.randn(4, 12, generator=generator))
+    rows = directions.repeat(8, 1) + 0.02 * torch.randn(32, 12, generator=generator)
+    found = CoresetRule(clusters=4).centroids(rows, torch.Generator().manual_seed(1))
+    assert sorted((found @ directions.T).max(1).indices.tolist()) == [0, 1, 2, 3]
+    assert float((found @ directions.T).max(1).values.min()) > 0.99
+    lengths = torch.rand(32, 1, generator=generator) * 40 + 0.1
+    scaled = CoresetRule(clusters=4).centroids(lengths * rows, torch.Generator().manual_seed(1))
+    torch.testing.assert_close(scaled, found)
+
+
+def test_the_selection_is_that_of_what_the_retrieval_model_embeds(target, pool, tmp_path):
+    run(target, pool, tmp_path, stop=0.97, patience=2, most=3, count=0)
+    model = load_model(tmp_path / "stages" / "retrieval" / "model").eval()
+    with torch.no_grad():
+        rows = [model.embed(source.batch(np.arange(len(source)))) for source in (target, pool)]
+    rule = CoresetRule(clusters=5, stop=0.97, patience=2, most=3)
+    found, _ = rule(*rows, torch.Generator().manual_seed(0))
+    assert sorted(coreset(tmp_path).ids.tolist()) == sorted(pool.ids[found.positions.numpy()].tolist())
+    pixels = [source.batch(np.arange(len(source)))["image"].flatten(1).float() for source in (target, pool)]
+    other, _ = rule(*pixels, torch.Generator().manual_seed(0))
+    assert set(other.positions.tolist()) != set(found.positions.tolist())
+
+
+def test_a_run_killed_while_it_embeds_the_pool_ends_alike(digits, target, tmp_path, monkeypatch):
+    rows = np.tile(np.arange(300, 900), 2)[:1_150]
+    images = digits.batch(rows)["image"] // torch.arange(1, 1_151)[:, None, None, None].clamp(max=3).to(torch.uint8)
+    schema = type(digits.schema)(image=digits.schema["image"])
+    large = ArraySource("large", {"image": images}, schema, row_ids("large", "x", len(rows)))
+    run(target, large, tmp_path / "whole", retrieval="initial")
+    append, parts = Store.append, []
+
+    def once(self, ids, **columns):
+        if self.name == "pool" and parts:
+            raise KeyboardInterrupt
+        append(self, ids, **columns)
+        parts.append(self.name == "pool") if self.name == "pool" else None
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "append", once)
+        with pytest.raises(KeyboardInterrupt):
+            run(target, large, tmp_path / "cut", retrieval="initial")
+    assert len(Store(tmp_path / "cut" / "stages" / "pool" / "store")) == 512
+    run(target, large, tmp_path / "cut", retrieval="initial")
+    for column in ("name", "round", "similarity"):
+        assert np.array_equal(coreset(tmp_path / "whole").column(column), coreset(tmp_path / "cut").column(column))
+    assert np.array_equal(coreset(tmp_path / "whole").ids, coreset(tmp_path / "cut").ids)
+
+
+def test_files_of_the_pool_that_cannot_be_read_are_counted_and_listed(digits, target, tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTODIDACT_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "web").mkdir()
+    for number, image in enumerate(digits.batch(np.arange(300, 340))["image"].numpy()):
+        Image.fromarray(image[0]).save(tmp_path / "web" / f"{number}.png")
+    (tmp_path / "web" / "broken.png").write_bytes(b"no picture")
+    options = {"retrieval": "initial", "count": 20}
+    for _ in range(2):
+        run(target, str(tmp_path / "web"), tmp_path / "run", **options)
+    (line,) = (tmp_path / "run" / "skipped.jsonl").read_text().splitlines()
+    assert json.loads(line)["name"] == "broken.png"
+    assert json.loads(line)["data"] == "web"
+    notes = (tmp_path / "run" / "stages" / "coreset" / "notes.txt").read_text()
+    assert "1 files of the pool could not be read" in notes
+    store = coreset(tmp_path / "run")
+    opened = open_source(tmp_path / "web", progress=False)
+    assert list(opened.only(store.ids).names) == list(store.column("name"))
+
+
 def test_a_pool_that_is_named_is_opened_as_the_target_is(digits, target, tmp_path):
     np.save(tmp_path / "pool.npy", digits.batch(np.arange(300, 420))["image"].numpy())
     run(target, str(tmp_path / "pool.npy"), tmp_path / "run")
@@ -142,6 +215,7 @@ def test_a_pool_that_is_named_is_opened_as_the_target_is(digits, target, tmp_pat
         ({"retrieval_epochs": -1}, "retrieval_epochs"),
         ({"method": "simcore"}, "is a recipe"),
         ({"share": 2.0, "count": 0}, "share"),
+        ({"patience": 3, "stop": 0.5}, "count or share says how many are selected, so stop, patience would mean"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(target, pool, tmp_path, options, said):

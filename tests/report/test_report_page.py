@@ -238,11 +238,15 @@ def test_names_from_the_data_cannot_break_the_page(tmp_path: Path) -> None:
 
 def test_skipped_files_are_named_with_their_reasons(labelled_run: Path, copy_of: Callable[[Path], Path]) -> None:
     run = copy_of(labelled_run)
-    rows = [{"name": "cut.png", "reason": "the file is truncated"}, {"name": "b.png", "reason": "0 bytes"}]
+    rows = [
+        {"name": "cut.png", "reason": "the file is truncated"},
+        {"name": "b.png", "reason": "0 bytes", "data": "the pool"},
+    ]
     (run / "skipped.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"name": "half')
     words = read(write_report(run, source=image_source())).words
     assert "2 files could not be read and were left out" in words
     assert "cut.png the file is truncated" in words
+    assert "the pool: b.png 0 bytes" in words
 
 
 def test_data_that_has_moved_is_said_and_the_rest_is_shown(labelled_run: Path, copy_of: Callable[[Path], Path]) -> None:

@@ -31,6 +31,7 @@ class Card:
         that have some are tried where none are named.
     claim : name of the claim that proves it, empty where there is none.
     further : names of further claims, each of another sentence of the paper; only beside a `claim`.
+    asks : what must be said beside the data, as it is typed; empty where nothing must.
     extra : name of the optional dependencies that it needs, empty where the core suffices.
     encoder : the encoder that is used when none is named.
     members : names of the variants, for a suite.
@@ -51,6 +52,7 @@ class Card:
     search: tuple[tuple[str, str], ...] = ()
     claim: str = ""
     further: tuple[str, ...] = ()
+    asks: str = ""
     extra: str = ""
     encoder: str = ""
     members: tuple[str, ...] = ()

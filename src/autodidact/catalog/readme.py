@@ -127,7 +127,8 @@ def page(card: Card, results: Mapping[str, Mapping[str, Any]]) -> str:
     parts = [f"# {card.title}", card.summary, _table(("", ""), facts), _prose(card)]
     if card.kind in USED:
         how = IMPROVES if card.verb == "improve" else USED[card.kind][0]
-        parts.append(f"```sh\n{how.format(name=card.name)}\n```")
+        said = " ".join(filter(None, (how.format(name=card.name), card.asks)))
+        parts.append(f"```sh\n{said}\n```")
     if known := options(card):
         prefix = USED[card.kind][1] if card.kind in USED else ""
         rows = [

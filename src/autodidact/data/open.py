@@ -35,6 +35,8 @@ SPLIT_SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 NAMES = (*NAMED, "fashion_mnist")
 SHARDS = "shards:"
 """Before a place whose files are to be read in sequence."""
+SKIPPED = "skipped.jsonl"
+"""File of a run that lists what could not be read."""
 LIST = ".txt"
 """Ending of a file that names images."""
 ACCEPTED = (
@@ -171,16 +173,21 @@ def open_source(
     return source
 
 
-def write_skipped(source: Source, path: Path) -> None:
+def write_skipped(source: Source, path: Path, *, further: bool = False) -> None:
     """One JSON line for everything of a source that could not be read; of a stream, beside what the file has already.
 
     A stream finds out while it is read, perhaps in several runs and by several processes.
+
+    Parameters
+    ----------
+    further : the file is also that of other data: what it has stays, and the lines say which data they are of.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     with FileLock(lock):
-        lines = [json.dumps(dict(entry)) for entry in source.skipped]
-        if source.streaming and path.is_file():
+        of = {"data": source.name} if further else {}
+        lines = [json.dumps({**entry, **of}) for entry in source.skipped]
+        if (source.streaming or further) and path.is_file():
             lines = list(dict.fromkeys([*path.read_text().splitlines(), *lines]))
         write_aside(path, "".join(f"{line}\n" for line in lines).encode())
         # Who waits for it sees that it is gone, and makes it anew; where an open file cannot be removed it stays.

@@ -12,6 +12,7 @@ import numpy as np
 
 from autodidact.catalog import Card
 from autodidact.data import RandomBatching, ReplayBatching, Source, split, united
+from autodidact.data.open import SKIPPED
 from autodidact.evaluation.retained import held_out_loss, neighbour_accuracy
 from autodidact.evaluation.table import Table
 from autodidact.measures import retention
@@ -33,6 +34,7 @@ CARD = Card(
     summary="Trains any method on one data set after another, with the optimiser's state; says what is forgotten.",
     needs=(("image", "image"),),
     arguments=("then", "method", "replay"),
+    asks="--method.then B,C",
     encoder="small:convnet",
 )
 
@@ -122,7 +124,10 @@ class Continual(Recipe):
             raise ValueError("a stream has a cycle for each of its data sets: leave out --cycles")
         if site.settings.tokens:
             raise ValueError("a stream counts each data set in --steps or --epochs, not in --tokens")
-        further = [opened_like(data, site.source, "data set", quiet=site.quiet) for data in self.further]
+        skipped = site.folder / SKIPPED
+        further = [
+            opened_like(data, site.source, "data set", quiet=site.quiet, skipped=skipped) for data in self.further
+        ]
         if site.source.streaming:
             raise ValueError(f"'{site.source.name}' is a stream; save it first, so that some of it can be held out")
         parts = [divided(source, self.held) for source in (site.source, *further)]

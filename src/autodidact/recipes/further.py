@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from autodidact.data import Source, open_source
+from autodidact.data.open import write_skipped
 from autodidact.data.schema import Schema
 
 
 def opened_like(
-    data: Source | str, first: Source, what: str, *, labels: str | None = None, quiet: bool = False, cache: bool = True
+    data: Source | str,
+    first: Source,
+    what: str,
+    *,
+    labels: str | None = None,
+    quiet: bool = False,
+    skipped: Path | None = None,
 ) -> Source:
     """Data with the same canvas, channels and coding of columns as the first; its labels are its own.
 
@@ -17,6 +26,7 @@ def opened_like(
     first : the data itself.
     what : what errors call it.
     labels : where labels come from; "none" for none.
+    skipped : file in which what cannot be read is listed, beside what it has already.
 
     Raises
     ------
@@ -27,10 +37,12 @@ def opened_like(
         height, width = image.shape[1:] if image is not None and image.shape else (0, 0)
         like = Schema({name: field for name, field in first.schema.items() if field.kind not in ("label", "target")})
         data = open_source(
-            data, labels=labels, canvas=(height, width) if height else None, like=like, cache=cache, progress=not quiet
+            data, labels=labels, canvas=(height, width) if height else None, like=like, progress=not quiet
         )
     if data.streaming or not len(data):
         raise ValueError(f"the {what} '{data.name}' is {'a stream' if data.streaming else 'empty'}")
+    if skipped is not None and data.skipped:
+        write_skipped(data, skipped, further=True)
     theirs = data.schema.get("image")
     if image is not None and theirs is not None and theirs.shape != image.shape:
         raise ValueError(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from autodidact.catalog import Card
 from autodidact.data import Field, Source, Store, united
+from autodidact.data.open import SKIPPED
 from autodidact.measures.neighbours import nearest
 from autodidact.model import Model
 from autodidact.recipes.further import opened_like
@@ -32,6 +34,7 @@ CARD = Card(
     needs=(("image", "image"),),
     arguments=("pool", "method", "share", "stop"),
     claim="simcore",
+    asks="--method.pool POOL",
     encoder="small:convnet",
 )
 
@@ -60,6 +63,11 @@ class CoresetRule:
             raise ValueError(f"stop lies in (0, 1], got {self.stop}")
         if not 0 <= self.exclude_near_duplicates <= 1:
             raise ValueError(f"exclude_near_duplicates is a cosine in [0, 1], got {self.exclude_near_duplicates}")
+
+        usual = {field.name: field.default for field in fields(self)}
+        ends = [name for name in ("stop", "patience", "most") if getattr(self, name) != usual[name]]
+        if ends and not self.stops:
+            raise ValueError(f"count or share says how many are selected, so {', '.join(ends)} would mean nothing")
 
     @property
     def stops(self) -> bool:
@@ -183,7 +191,7 @@ class SimCore(Recipe):
         self.retrieval_epochs, self.most_seen = retrieval_epochs, most_seen
 
     def stages(self, site: Site) -> list[Stage]:
-        pool = opened_pool(self.pool, site.source, quiet=site.quiet)
+        pool = opened_pool(self.pool, site.source, quiet=site.quiet, skipped=site.folder / SKIPPED)
 
         def retrieve(_: Mapping[str, Any]) -> Model:
             settings = site.settings
@@ -207,11 +215,12 @@ class SimCore(Recipe):
             rows = [torch.from_numpy(np.array(results[name].column("embedding"))) for name in ("target", "pool")]
             generator = torch.Generator().manual_seed(site.settings.seed)
             found, copies = self.chosen(rows[0], rows[1], pool, generator)
-            site.note("coreset", *self.rule.told(found, len(copies), len(pool)))
-            positions = found.positions.numpy()
+            lost = [f"{len(pool.skipped)} files of the pool could not be read"] if pool.skipped else []
+            site.note("coreset", *self.rule.told(found, len(copies), len(pool)), *lost)
+            ids = results["pool"].ids[found.positions.numpy()]
             store.append(
-                results["pool"].ids[positions],
-                name=[pool.names[int(position)] for position in positions],
+                ids,
+                name=pool.only(ids).names,
                 round=found.rounds,
                 similarity=found.similarity,
             )
@@ -245,7 +254,9 @@ class SimCore(Recipe):
         return method_of(self.method, site.encoder, site.source, site.settings.seed)
 
 
-def opened_pool(pool: Source | str | None, target: Source, *, quiet: bool = False, cache: bool = True) -> Source:
+def opened_pool(
+    pool: Source | str | None, target: Source, *, quiet: bool = False, skipped: Path | None = None
+) -> Source:
     """The pool, taken as the target is: the same canvas and channels, the same coding of columns, no labels.
 
     Raises
@@ -254,4 +265,4 @@ def opened_pool(pool: Source | str | None, target: Source, *, quiet: bool = Fals
     """
     if pool is None or pool == "":
         raise ValueError("a pool to select from is needed: --method.pool DATA, named as the data itself is")
-    return opened_like(pool, target, "pool", labels="none", quiet=quiet, cache=cache)
+    return opened_like(pool, target, "pool", labels="none", quiet=quiet, skipped=skipped)

@@ -92,7 +92,13 @@ def _skipped(run: RunFolder) -> str:
     count = len(run.skipped)
     if not count:
         return ""
-    rows = [(text(row.get("name", "?"), 120), text(row.get("reason", "?"), 200)) for row in run.skipped[:SHOWN_SKIPPED]]
+    rows = [
+        (
+            text(f"{row['data']}: {row.get('name', '?')}" if "data" in row else row.get("name", "?"), 120),
+            text(row.get("reason", "?"), 200),
+        )
+        for row in run.skipped[:SHOWN_SKIPPED]
+    ]
     more = paragraph(f"and {count - SHOWN_SKIPPED:,} more in skipped.jsonl") if count > SHOWN_SKIPPED else ""
     said = f"{count:,} file{'s' if count > 1 else ''} could not be read and {'were' if count > 1 else 'was'} left out"
     inside = table(("file", "why"), rows, label="Files that were left out", kind="plain") + more

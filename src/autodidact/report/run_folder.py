@@ -12,13 +12,14 @@ from typing import Any
 
 import yaml
 
+from autodidact.data.open import SKIPPED
 from autodidact.data.places import place_name
 from autodidact.recipes.stages import DONE, LEFT_OUT, NOTES
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.checkpoint import Checkpoint
 from autodidact.training.journal import METRICS, read_metrics
 
-CONFIG, RECORD, SKIPPED = "config.yaml", "run.json", "skipped.jsonl"
+CONFIG, RECORD = "config.yaml", "run.json"
 
 Curves = dict[str, list[tuple[int, float]]]
 

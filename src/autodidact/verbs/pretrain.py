@@ -17,7 +17,7 @@ import yaml
 
 import autodidact
 from autodidact.data import open_source
-from autodidact.data.open import write_skipped
+from autodidact.data.open import SKIPPED, write_skipped
 from autodidact.data.places import place_name
 from autodidact.data.source import Source
 from autodidact.methods.method import Method
@@ -34,7 +34,7 @@ from autodidact.recipes.names import (
     statistics_of,
 )
 from autodidact.recipes.stages import Recipe, Run, Site
-from autodidact.report.run_folder import CONFIG, RECORD, SKIPPED
+from autodidact.report.run_folder import CONFIG, RECORD
 from autodidact.training import Settings, train
 from autodidact.training.processes import first_process
 from autodidact.training.settings import INDIFFERENT, PLACES

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,14 @@ import torch
 from autodidact.data import Source
 from autodidact.data.durable import write_aside
 from autodidact.data.folder import list_images, listed_images
+from autodidact.data.open import write_skipped
 from autodidact.data.tar_writing import write_tar
 from autodidact.evaluation.embeddings import Embeddings, embedder
 from autodidact.model import Model
 from autodidact.model.device import pick_device
 from autodidact.recipes.simcore import CoresetRule
 from autodidact.selection import Coreset
+from autodidact.verbs.apply import skipped_file
 from autodidact.verbs.opened import open_data, open_run
 
 SUFFIXES = (".txt", ".csv", ".tar")
@@ -87,6 +90,7 @@ def select(
 
     Notes
     -----
+    What could not be read of pool and target is listed in ``NAME.skipped.jsonl`` beside the file.
     Shards are read by position: an index of their samples is made once, and images are packed as those of a folder.
     """
     rule = CoresetRule(clusters, count, share, stop, patience, most, exclude_near_duplicates)
@@ -122,6 +126,7 @@ def select(
             print(f"select: {sentence}", file=sys.stderr)
     names = [opened[0].names[int(position)] for position in found.positions]
     file.parent.mkdir(parents=True, exist_ok=True)
+    _list_skipped(opened, skipped_file(file), quiet=quiet)
     if listing:
         own = [os.path.join(str(roots[1]), name) for name in opened[1].names] if with_target else []  # noqa: PTH118
         lines = [*own, *(os.path.join(str(roots[0]), name) for name in names)]  # noqa: PTH118
@@ -137,10 +142,26 @@ def select(
     return file
 
 
+def _list_skipped(opened: Sequence[Source], listed: Path, *, quiet: bool) -> None:
+    """What could not be read, in a file and counted on stderr; of an earlier selection nothing stays."""
+    listed.unlink(missing_ok=True)
+    for what, source in zip(("pool", "target"), opened, strict=True):
+        if source.skipped:
+            write_skipped(source, listed, further=True)
+            if not quiet:
+                count = len(source.skipped)
+                print(f"select: {count} files of the {what} could not be read, see {listed}", file=sys.stderr)
+
+
 def _root(data: Any) -> Path:
     """The folder that the names of a folder of images, or of a list of them, count from."""
     path = Path(str(data)).expanduser()
-    if isinstance(data, Source) or not path.exists() or not (path.is_dir() or path.suffix.lower() == ".txt"):
+    if not isinstance(data, Source) and not path.exists():
+        raise ValueError(
+            f"a .txt list is of image files, and there is no folder or list of them at '{data}'; mend the path, or "
+            "write a .tar or a .csv"
+        )
+    if isinstance(data, Source) or not (path.is_dir() or path.suffix.lower() == ".txt"):
         raise ValueError(f"a .txt list is of image files, and '{data}' is no folder of images; write a .tar or a .csv")
     return (list_images(path) if path.is_dir() else listed_images(path)).root.resolve()
 

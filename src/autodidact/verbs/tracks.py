@@ -19,10 +19,11 @@ import numpy as np
 from autodidact.catalog import unknown
 from autodidact.data.cores import cores
 from autodidact.data.durable import write_aside
+from autodidact.data.open import SKIPPED
 from autodidact.data.video import Frame, UnreadableVideo, Video, frames, list_videos, opencv
 from autodidact.selection.moving import Box, Tracker, follow, moves_in, moving_boxes, returns
 
-OPTIONS, SKIPPED, TABLE = "tracks.json", "skipped.jsonl", "tracks.csv"
+OPTIONS, TABLE = "tracks.json", "tracks.csv"
 KEPT, SHORT, SLIPPED, DRIFTED, STILL = (
     "kept",
     "left the picture or were lost too soon",
