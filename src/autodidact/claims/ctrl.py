@@ -237,7 +237,9 @@ CLAIM = Claim(
         "Two seeds of five, and one of most arms beside the main question: each training takes a core three hours or "
         "more, so it was run on an accelerator. `--known results/ctrl.json` adds the others.",
         "A network that halves the resolution at once, and takes a tenth of the time, was tried on the tuning seed "
-        "(`small:convnet?width=16`, as many updates): it is as blind to the trigger poisoned as clean.",
+        "(`small:convnet?width=16`, as many updates): it is as blind to the trigger poisoned as clean. On images of 16 "
+        "pixels, whose resolution it keeps, with the pattern in windows of 16, hardly any image passes at the usual "
+        "strength; at twice the strength some do, and no clean encoder was trained there to say how many pass anyway.",
         "The last three statements are weaker than they should be. The clean encoder was not attacked at twice the "
         "magnitude, where some pixels are clipped; and there is no clean Barlow Twins and no clean classifier.",
         "Which class is attacked was chosen on the tuning seed, by validation images: bags were won most over the "
