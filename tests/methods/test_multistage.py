@@ -21,8 +21,9 @@ from autodidact.objectives import info_nce, same_slot
 from autodidact.recipes.multistage import Multistage
 from autodidact.recipes.names import demands, encoder_maker, find
 from autodidact.recipes.stages import Run, Site
+from autodidact.targets import kmeans
 from autodidact.training import Settings, train
-from autodidact.training.feed import share
+from autodidact.training.feed import seeded, share
 
 BATCH = 16
 
@@ -133,6 +134,57 @@ def test_the_second_grouping_refines_the_first_where_nothing_is_merged(digits, t
     assert len(set(np.asarray(second.column("group")))) == len(pairs)
 
 
+class Watching(Site):
+    """Remembers what every training is given."""
+
+    def train(self, stage, method, source, settings=None, **more):
+        self.seen = {**getattr(self, "seen", {}), stage: (method, source)}
+        return super().train(stage, method, source, settings, **more)
+
+
+@pytest.fixture(scope="module")
+def watched(digits, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("watched")
+    usual = site(digits, folder)
+    place = Watching(usual.source, usual.encoder, usual.settings, folder, quiet=True)
+    Run(Multistage(clusters=3, further=2).stages(place), folder).result()
+    return place.seen, folder
+
+
+def test_every_further_stage_trains_on_batches_of_one_of_its_groups_and_the_first_does_not(watched):
+    seen, folder = watched
+    assert isinstance(seen["train.0"][0].batching, RandomBatching)
+    assert "group" not in seen["train.0"][1].schema
+    for number in (1, 2):
+        method, source = seen[f"train.{number}"]
+        assert isinstance(method.batching, SameBatching)
+        assert method.batching.field == "group"
+        assert np.array_equal(source.column("group"), store_of(folder, f"clusters.{number - 1}").column("group"))
+
+
+def test_each_stages_clusters_are_k_means_of_its_own_unit_features(watched):
+    for number in (0, 1):
+        rows = torch.from_numpy(np.array(store_of(watched[1], f"features.{number}").column("embedding")))
+        torch.testing.assert_close(rows.norm(dim=1), torch.ones(len(rows)))
+        generator = torch.Generator().manual_seed(seeded(0, f"clusters.{number}"))
+        wanted = kmeans(rows, 3, generator=generator).labels
+        assert np.array_equal(store_of(watched[1], f"clusters.{number}").column("cluster"), wanted.numpy())
+
+
+def test_a_method_that_cannot_be_joined_or_masked_is_refused_before_anything_is_trained(digits, tmp_path):
+    with pytest.raises(ValueError, match="stages are joined by their encoders"):
+        run(digits, tmp_path, further=1, method="sla")
+    with pytest.raises(ValueError, match="does not say which pairs may repel"):
+        run(digits, tmp_path, further=1, method="barlow_twins", form="mask")
+    assert not (tmp_path / "stages").exists()
+
+
+def test_groups_that_fill_no_batch_are_an_error_that_names_the_options(digits, tmp_path):
+    few = digits.at(np.arange(40))
+    with pytest.raises(ValueError, match="none of the 12 groups has the 16 samples of a batch: start again with fewer"):
+        run(few, tmp_path, clusters=12, further=1, smallest=0.0)
+
+
 # The mask.
 
 
@@ -160,6 +212,47 @@ def test_the_mask_on_a_batch_of_one_group_is_the_method_itself(digits):
     assert float(method.loss(masked, progress).total.detach()) == pytest.approx(
         float(method.loss(plain, progress).total.detach()), rel=1e-6
     )
+
+
+def test_on_a_batch_of_several_groups_only_those_of_one_group_repel_each_other(digits):
+    groups = np.arange(len(digits)) % 3
+    method, source = simclr(digits), grouped(digits, groups)
+    wrapped = SameGroup(method, "group")
+    views, progress = views_of(wrapped, source, 12)
+    z = method.projector(method.encoder(torch.cat([views["a"], views["b"]])).pooled).chunk(2)
+    own = torch.from_numpy(groups[:12])
+    found = float(wrapped.loss(views, progress).total.detach())
+    assert found == pytest.approx(float(info_nce(*z, 0.3, allowed=same_slot(own, own)).detach()), rel=1e-5)
+    assert found < 0.9 * float(info_nce(*z, 0.3).detach())
+
+
+def test_samples_without_another_of_their_group_are_counted_and_a_batch_of_such_teaches_nothing(digits, recwarn):
+    method = SameGroup(simclr(digits), "group")
+    some, progress = views_of(method, grouped(digits, [0, 0, 1, 2, *range(3, 319)]), 4)
+    assert float(method.loss(some, progress).total.detach()) > 0
+    none, _ = views_of(method, grouped(digits, np.arange(320)), 6)
+    loss = method.loss(none, progress).total
+    loss.backward()
+    assert float(loss.detach()) == 0
+    assert all(p.grad is not None and not p.grad.any() for p in method.parameters())
+    assert method.told() == (
+        "8 of 10 samples shown had no other of their group in their batch and repelled none; 1 of 2 batches were all "
+        "of such and taught nothing"
+    )
+    again = SameGroup(simclr(digits), "group")
+    again.remember(method.memory())
+    assert again.told() == method.told()
+    assert not [w for w in recwarn if "anchors" in str(w.message)]
+
+
+def test_small_batches_of_many_groups_train_to_the_end_in_the_masked_form(digits, tmp_path):
+    place = site(digits, tmp_path, steps=30, batch_size=4)
+    Run(Multistage(form="mask", clusters=10, further=1, smallest=0.0).stages(place), tmp_path).result()
+    notes = (tmp_path / "stages" / "train.1" / "notes.txt").read_text()
+    alone = int(notes.split(" of 120 samples shown had no other")[0])
+    assert 0 < alone < 120
+    assert "of 30 batches were all of such" in notes
+    assert not notes.split("; ")[1].startswith("0 ")
 
 
 def test_the_masked_loss_is_the_naive_one_in_float64():

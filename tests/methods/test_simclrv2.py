@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from typing import Any
@@ -17,6 +18,7 @@ from autodidact.encoders import build
 from autodidact.encoders.kept import PredictorModel, ProjectedModel
 from autodidact.methods.method import Progress
 from autodidact.methods.supervised import Supervised
+from autodidact.methods.two_views import augment_for
 from autodidact.objectives.embeddings import NotFinite
 from autodidact.recipes.simclrv2 import Pretraining, SimCLRv2, first_layers
 from autodidact.recipes.stages import Run, Site
@@ -182,6 +184,101 @@ def test_data_without_classes_can_only_be_pretrained_on(digits, tmp_path):
     store.append(digits.ids, target=np.zeros(200, np.float32))
     with pytest.raises(ValueError, match="SimCLR v2 learns classes; 'target' of"):
         run(bare.joined(store), tmp_path / "c", SHORT)
+
+
+def test_how_many_labels_are_used_is_said(digits, tmp_path):
+    store = Store(name="some", schema={"label": digits.schema["label"]})
+    store.append(digits.ids, label=np.where(np.arange(200) < 30, -1, np.asarray(digits.column("label"))))
+    run(digits.joined(store), tmp_path, {**SHORT, "until": "finetune"})
+    notes = (tmp_path / "stages" / "labels" / "notes.txt").read_text()
+    said = "20 of 170 known labels are used, 2 to 2 of a class; 30 of 200 images have no label\n"
+    assert notes == said
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"finetune_view": "nonsense"}, "nonsense"),
+        ({"finetune_lr": -1.0}, "lr"),
+        ({"finetune_batch": 1}, "finetune_batch must be at least 2"),
+        ({"label_share": 2.0}, "label_share lies in"),
+        ({"dimensions": 0}, "a width of at least 1, got 16 inside and 0 at the end"),
+    ],
+)
+def test_what_a_later_training_refuses_is_refused_before_the_first(digits, tmp_path, options, said):
+    with pytest.raises(ValueError, match=said):
+        run(digits, tmp_path, {**SHORT, **options})
+    assert not list(tmp_path.glob("stages/*/checkpoints"))
+
+
+def test_a_student_that_cannot_be_built_is_refused_before_the_first_training(digits, tmp_path):
+    usual = site(digits, tmp_path)
+
+    def encoder(slot):
+        if slot == "student":
+            raise ValueError("no such encoder")
+        return usual.encoder(slot)
+
+    place = Site(usual.source, encoder, usual.settings, tmp_path, quiet=True)
+    with pytest.raises(ValueError, match="no such encoder"):
+        SimCLRv2(**SHORT).stages(place)
+
+
+class Watching(Site):
+    """Remembers what every training is given, as it is before it."""
+
+    def train(self, stage, method, source, settings=None, **more):
+        self.seen = {**getattr(self, "seen", {}), stage: (copy.deepcopy(method), settings or self.settings)}
+        return super().train(stage, method, source, settings, **more)
+
+
+def test_each_training_gets_the_networks_and_options_that_are_asked_for(digits, tmp_path):
+    options = {
+        "labels": "2-per-class",
+        "head_layers": 2,
+        "temperature": 0.3,
+        "dimensions": 24,
+        "view": "weak",
+        "finetune_steps": 7,
+        "finetune_batch": 12,
+        "finetune_lr": 0.02,
+        "finetune_view": "tiny",
+        "distill_steps": 5,
+        "distill_temperature": 3.0,
+        "label_share": 0.25,
+    }
+    usual = site(digits, tmp_path)
+    place = Watching(usual.source, usual.encoder, usual.settings, tmp_path, quiet=True)
+    engine = Run(SimCLRv2(**options).stages(place), tmp_path)
+    engine.result()
+    first, tuning, distilling = (place.seen[stage] for stage in ("pretrain", "finetune", "distill"))
+    assert first[0].temperature == 0.3
+    shapes = [tuple(p.weight.shape) for p in first[0].projector if isinstance(p, nn.Linear)]
+    assert shapes == [(16, 16), (16, 16), (24, 16)]
+    norms = [p for p in first[0].projector if isinstance(p, nn.BatchNorm1d)]
+    assert [norm.bias is not None for norm in norms] == [True, True, False]
+    assert engine.read("pretrain").head_args == {**first[0].head_args, "layers": 3}
+
+    pretrained = engine.read("pretrain")
+    assert same(tuning[0].predictor.encoder, pretrained.encoder)
+    assert not same(tuning[0].predictor.encoder, place.encoder("encoder"))
+    assert len(tuning[0].predictor.neck) == 6
+    assert all(same(a, b) for a, b in zip(tuning[0].predictor.neck, pretrained.projector, strict=False))
+    assert (tuning[1].steps, tuning[1].batch_size, tuning[1].lr) == (7, 12, 0.02)
+    assert (tuning[1].optimizer, tuning[1].weight_decay, tuning[1].warmup) == ("adamw", 0.0, 0.0)
+
+    assert same(distilling[0].teacher.module, engine.read("finetune"))
+    assert (distilling[0].temperature, distilling[0].label_share, distilling[1].steps) == (3.0, 0.25, 5)
+    weak, tiny = (augment_for(place.encoder("encoder"), view) for view in ("weak", "tiny"))
+    assert first[0].augments == (weak, weak)
+    assert tuning[0].augment == distilling[0].augment == tiny != weak
+
+
+def test_the_encoder_of_a_classifier_may_stand_for_pretraining_without_a_head(digits, tmp_path):
+    bare = Supervised(build("small:convnet", schema=digits.schema, width=4), schema=digits.schema).kept()
+    folder = str(bare.save(tmp_path / "predictor"))
+    tuned = {**SHORT, "pretrained": folder, "head_layers": 0, "until": "finetune"}
+    assert isinstance(run(digits, tmp_path / "run", tuned), PredictorModel)
 
 
 def test_models_from_elsewhere_must_bring_what_the_next_training_needs(digits, tmp_path):

@@ -153,7 +153,8 @@ CLAIM = Claim(
     budget="{steps} updates of {group} texts each",
     tuning_seeds=(1000,),
     same_as=("79f7f2b7c401", "4a6def4c3e28"),
-    seeds=range(10),
+    seeds=range(80),
+    few=dict.fromkeys(("+ entropy", "+ divergence", "shuffled worths"), 10),
     statements=(
         Statement(
             "modes",
@@ -227,5 +228,9 @@ CLAIM = Claim(
         "more were run, of everything. They leave both open again: on three of the ten REINFORCE settles on texts of "
         "half the reward, and on two trajectory balance finds one or two modes only.",
         "The control with shuffled worths was added later, on the same ten seeds. Half a mode is found by chance.",
+        "Seventy more seeds of the three arms of the main question, a number fixed before they were run, settle the "
+        "premise and show that the difference is about the margin itself (the ten seeds: "
+        "results/earlier/modes_10_seeds.json): no number of seeds that could be run here would tell on which side of 2 "
+        "it lies. That trajectory balance finds more modes is beyond doubt.",
     ),
 )

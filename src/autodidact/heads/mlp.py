@@ -45,6 +45,10 @@ def projector(
     """
     if layers < 1:
         raise ValueError(f"a projector has at least 1 layer, got layers={layers}")
+    if out < 1 or (layers > 1 and hidden < 1):
+        raise ValueError(
+            f"the layers of a projector have a width of at least 1, got {hidden} inside and {out} at the end"
+        )
     if first is not None and not 0 <= first <= layers:
         raise ValueError(f"of {layers} layers of a projector the first 0 to {layers} can be kept, got {first}")
     kinds = [activations] * (layers - 1) if isinstance(activations, type) else list(activations)

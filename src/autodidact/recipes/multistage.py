@@ -25,6 +25,7 @@ from autodidact.recipes.names import MethodSpec, method_of, named_method
 from autodidact.recipes.stages import Recipe, Site, Stage, at_once, training
 from autodidact.targets import combined_code, kmeans, left_over, merged_groups
 from autodidact.training.feed import seeded
+from autodidact.training.processes import first_process
 
 CARD = Card(
     name="multistage",
@@ -55,6 +56,8 @@ class Multistage(Recipe):
 
     The released code combines the labels of the last stage with themselves instead of those of all stages; here it is
     all stages, as the paper says. What an augmentation destroys (a colour jitter the colour) no stage can learn.
+    Images alone: the paper's second experiment, pairs of images and texts, is not part of it, nor are weights of the
+    stages in the joined embedding.
 
     Parameters
     ----------
@@ -95,6 +98,7 @@ class Multistage(Recipe):
 
     def stages(self, site: Site) -> list[Stage]:
         at_once(site.source)
+        self._checked(site)
         if self.clusters > len(site.source):
             rows = len(site.source)
             raise ValueError(f"{self.clusters} clusters need as many samples; '{site.source.name}' has {rows}")
@@ -122,7 +126,18 @@ class Multistage(Recipe):
         before = results[f"train.{number - 1}"]
         method = method_of(self.method, self._encoder(site, number, before), site.source, settings.seed)
         source = site.source.joined(results[f"clusters.{number - 1}"], ["group"])
-        return site.train(f"train.{number}", self._grouped(method), source, settings)
+        grouped = self._grouped(method)
+        model = site.train(f"train.{number}", grouped, source, settings)
+        if isinstance(grouped, SameGroup) and first_process():
+            site.note(f"train.{number}", grouped.told())
+        return model
+
+    def _checked(self, site: Site) -> None:
+        """Raise now what would otherwise be found out after whole trainings."""
+        if self.further:
+            method = method_of(self.method, site.encoder, site.source, site.settings.seed)
+            _encoders(method.kept())
+            self._grouped(method)
 
     def _encoder(self, site: Site, number: int, before: Model) -> Any:
         def make(slot: str) -> Encoder:
@@ -156,6 +171,12 @@ class Multistage(Recipe):
         code = combined_code([*earlier, cluster], self.clusters)
         least = round(self.smallest * site.settings.batch_size)
         group = merged_groups(code, torch.cat(rows, dim=1), least)
+        if self.form == "batches" and int(torch.bincount(group).max()) < site.settings.batch_size:
+            raise ValueError(
+                f"none of the {len(group.unique())} groups has the {site.settings.batch_size} samples of a batch: "
+                f"start again with fewer clusters than {self.clusters}, smaller batches, or smallest above "
+                f"{self.smallest:g}"
+            )
         site.note(stage, *self._notes(code, group, least, site))
         store.append(ids, cluster=cluster, group=group)
         return store

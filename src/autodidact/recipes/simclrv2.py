@@ -130,6 +130,10 @@ class SimCLRv2(Recipe):
                 raise ValueError(f"{name} must be positive, got {value}")
         if finetune_steps < 0 or distill_steps < 0:
             raise ValueError(f"updates must not be negative, got {finetune_steps} and {distill_steps}")
+        if finetune_batch < 2:
+            raise ValueError(f"finetune_batch must be at least 2, for the batch norms, got {finetune_batch}")
+        if not 0 <= label_share <= 1:
+            raise ValueError(f"label_share lies in [0, 1], got {label_share}")
         self.labels, self.until, self.pretrained, self.teacher = str(labels), until, pretrained, teacher
         self.head_layers, self.self_distilled = head_layers, self_distilled
         self.simclr = {
@@ -148,7 +152,9 @@ class SimCLRv2(Recipe):
         def labels(results: Mapping[str, Any]) -> Store:
             answer, _ = _classes(site.source)
             store = site.store("labels", **{answer: site.source.schema[answer]})
-            return usable_labels(site.source, self.labels, site.settings.seed, store)
+            store = usable_labels(site.source, self.labels, site.settings.seed, store)
+            site.note("labels", _counted(store.column(answer), site.source.column(answer)))
+            return store
 
         def given(results: Mapping[str, Any]) -> Model:
             return self._given(load_model(self.teacher or self.pretrained), site.source)
@@ -184,8 +190,9 @@ class SimCLRv2(Recipe):
         first = Stage("pretrain", given if self.pretrained else pretrain)
         if self.until == "pretrain":
             return [first]
-        # Labels come first: what is wrong with them is said before the long training, not after it.
+        # What is wrong with labels or later options is said before the long training, not after it.
         _classes(site.source)
+        self._checked(site)
         stages = [Stage("labels", labels)]
         if self.teacher:
             stages.append(Stage("finetune", given))
@@ -198,6 +205,14 @@ class SimCLRv2(Recipe):
         own_size = distilling("self-distill", "finetune", "encoder")
         return [*stages, own_size, distilling("distill", "self-distill", "student")]
 
+    def _checked(self, site: Site) -> None:
+        """Make the networks and settings of the later trainings once, so that what they refuse is refused now."""
+        if not self.teacher:
+            Supervised(site.encoder("encoder"), schema=site.source.schema, **self.shown)  # type: ignore[arg-type]
+            self._finetuning(site.settings, 1)
+        if self.until == "distill":
+            Supervised(site.encoder("student"), schema=site.source.schema, **self.shown)  # type: ignore[arg-type]
+
     def _given(self, model: Model, source: Source) -> Model:
         """A model from elsewhere, which must be able to do what the next stage needs."""
         if self.teacher:
@@ -207,7 +222,9 @@ class SimCLRv2(Recipe):
             kept = model.head_args["layers"]
             if self.head_layers > kept:
                 raise ValueError(f"the projector in {self.pretrained} has {kept} layers, not {self.head_layers}")
-        elif not isinstance(model, EncoderModel) or self.head_layers:
+        elif not isinstance(model, EncoderModel | PredictorModel):
+            raise ValueError(f"{self.pretrained} holds no encoder of images; it is of kind '{model.kind}'")
+        elif self.head_layers:
             raise ValueError(
                 f"{self.pretrained} holds no projection head (it is of kind '{model.kind}'); use head_layers 0, or a "
                 "run of simclrv2 until 'pretrain'"
@@ -272,6 +289,15 @@ def usable_labels(source: Source, amount: str, seed: int, store: Store) -> Store
     usable[few] = known[few]
     store.append(source.ids, **{answer: usable})
     return store
+
+
+def _counted(used: np.ndarray, known: np.ndarray) -> str:
+    """How many labels are used, in a sentence; -1 is none."""
+    of_each = np.bincount(used[used >= 0])
+    return (
+        f"{int(of_each.sum()):,} of {int((known >= 0).sum()):,} known labels are used, {of_each.min():,} to "
+        f"{of_each.max():,} of a class; {int((known < 0).sum()):,} of {len(known):,} images have no label"
+    )
 
 
 def _classes(source: Source) -> tuple[str, tuple[str, ...]]:
