@@ -101,14 +101,18 @@ def test_without_copies_it_is_supervised_training(options: dict[str, Any]) -> No
         torch.testing.assert_close(method.model(inputs), baseline.predictor(inputs))
 
 
-def test_distilled_loss_adds_the_labels_and_the_aggregated_copies_to_the_second_head() -> None:
-    method = sla(inference="distilled", beta=0.7, temperature=2.0)
+@pytest.mark.parametrize(("over_copies", "times"), [("mean", 1), ("sum", 4)])
+def test_distilled_loss_adds_the_labels_and_the_aggregated_copies_to_the_second_head(
+    over_copies: Any, times: int
+) -> None:
+    """The authors' ``--with-large-loss`` multiplies the joint loss alone."""
+    method = sla(inference="distilled", beta=0.7, temperature=2.0, over_copies=over_copies)
     labels, copies = torch.tensor(LABELS), turned(method, batch())
     joint = sum(cross_entropy(method.model.head(h), labels * 4 + j) for j, h in enumerate(copies)) / 4
     together = sum(method.model.head(h).view(6, 3, 4)[:, :, j] for j, h in enumerate(copies)) / 4
     said = method.model.second(copies[0])
     distance = -((together / 2).softmax(1) * (said / 2).log_softmax(1)).sum(1).mean()
-    expected = joint + cross_entropy(said, labels) + 0.7 * 4 * distance
+    expected = times * joint + cross_entropy(said, labels) + 0.7 * 4 * distance
     torch.testing.assert_close(loss_of(method).total, expected, rtol=1e-6, atol=0)
 
 

@@ -36,6 +36,20 @@ def test_every_set_of_the_registry_is_tried_here() -> None:
     assert set(TRANSFORMATIONS) <= set(SAMPLES)
 
 
+@pytest.mark.parametrize(
+    ("name", "orders"),
+    [
+        ("colour3", ["rgb", "gbr", "brg"]),
+        ("colour6", ["rgb", "rbg", "grb", "gbr", "brg", "bgr"]),
+    ],
+)
+def test_the_orders_of_the_channels_stand_in_the_order_of_the_authors(name: str, orders: list[str]) -> None:
+    """That of augmentations.py in hankook/SLA, which was read beside it."""
+    pixel = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    copies = [each.apply(pixel)[0, :, 0, 0].tolist() for each in transformation_set(name).members]
+    assert copies == [[1.0 + "rgb".index(channel) for channel in order] for order in orders]
+
+
 @pytest.mark.parametrize("name", SAMPLES)
 def test_a_set_begins_with_the_identity_and_its_members_are_distinct_bijections(name: str) -> None:
     chosen, x = transformation_set(name), samples(name)

@@ -181,7 +181,7 @@ _SIMCLR = Augment(jitter=(0.8, 0.8, 0.8, 0.2), grey_p=0.2, blur_p=0.5)
 _BYOL = Augment(interpolation="bicubic", jitter=(0.4, 0.4, 0.2, 0.1), grey_p=0.2)
 
 PRESETS: dict[str, Augment] = {
-    # SimCLR (2002.05709), appendix A, colour strength 1.
+    # SimCLR (2002.05709), appendix A, colour strength 1; crops are resized bilinearly, there bicubically.
     "simclr": _SIMCLR,
     # Barlow Twins (2103.03230), section 3: the two views differ in blur and solarising.
     "barlow_a": replace(_BYOL, blur_p=1.0),

@@ -66,7 +66,8 @@ class SLA(Predicting):
     inference : how the kept model predicts: "single", from the input as it is; "aggregated", from all M copies at M
         times the cost; "distilled", by a head that learned these answers, at the cost of one. It may be changed
         afterwards.
-    over_copies : "mean", or "sum": M times the loss, which the authors advise for sets of the size of ImageNet.
+    over_copies : "mean", or "sum": M times the loss of the copies, and the distillation as it is, which the authors
+        advise for sets of the size of ImageNet.
     beta : weight of the distillation. Paper: 1.
     temperature : of the distillation. Paper: 1.
     read_out : what the head reads: "pooled" (the encoder's own), "mean" or "flat" (its last tokens averaged, or side by
