@@ -91,10 +91,21 @@ def test_a_method_is_trained_measured_and_used_on_a_folder(run, folders, kind, m
 
 @pytest.mark.parametrize(
     ("method", "kind"),
-    [("mixed_barlow_twins", "photographs"), ("multistage", "grey"), ("sla", "grey"), ("simclrv2", "photographs")],
+    [
+        ("mixed_barlow_twins", "photographs"),
+        ("multistage", "grey"),
+        ("sla", "grey"),
+        ("simclrv2", "photographs"),
+        ("simcore", "grey"),
+        ("direct_pred", "photographs"),
+        ("ctrl", "photographs"),
+        ("bss", "photographs"),
+        ("scat_simclr", "grey"),
+    ],
 )
 def test_what_is_kept_is_exported_and_reported(run, folders, kind, method):
-    """One method of each kind of model that is kept: an encoder, several, one with classes, one from scratch."""
+    """Each kind of model that is kept: an encoder, several, one with classes, one from scratch, wavelets; of a method
+    and of recipes."""
     pretrained(run, folders, kind, method)
     assert Path("run/report.html").stat().st_size > 10_000
     said = run("export", "run", "--format", "torch", "--out", "exported")
