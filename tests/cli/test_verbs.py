@@ -217,6 +217,20 @@ def test_from_images_to_embeddings_in_four_commands(run, tmp_path, images):
     assert (tmp_path / "x" / "README.md").exists()
 
 
+def test_a_run_without_labels_is_evaluated_on_class_folders(run, tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for number in range(12):
+            picture = rng.integers(0, 128, (8, 8), dtype=np.uint8) + np.uint8(128 * (name == "dog"))
+            Image.fromarray(picture).save(tmp_path / "pets" / name / f"{number}.png")
+    assert run("pretrain", "simclr", "--data", "pets", "--out", "r", "--labels", "none", *TINY).code == 0
+    words = ("evaluate", "r", "--data", "pets", "--protocol", "knn", "--seeds", 1, "--baselines", "none", "--quiet")
+    code, out, err = run(*words, "--device", "cpu")
+    assert (code, err) == (0, "")
+    assert "pretrained" in out
+
+
 def test_evaluate_prints_the_groups_that_are_too_small_and_those_without_a_test_row(run, tmp_path):
     torch.manual_seed(0)
     EncoderModel({"encoder": build("small:convnet?width=4", image_size=8, channels=1)}).eval().save(tmp_path / "m")

@@ -56,9 +56,29 @@ def test_the_loss_compares_queries_with_the_keys_of_other_samples(digits):
         loss.watch["projection"], batch["label"], bank.embeddings, bank.labels, k=5, temperature=0.1, own=own
     )
     assert torch.equal(loss.total, expected.total)
-    assert set(loss.terms) == {"empty", "left_out"}
+    assert set(loss.terms) == {"empty", "left_out", "unlabelled"}
     leaked = leave_one_out(loss.watch["projection"], batch["label"], bank.embeddings, bank.labels, k=1, temperature=0.1)
     assert float(leaked.total.detach()) < 0.5 * float(expected.total.detach())
+
+
+def test_an_own_key_is_a_neighbour_where_it_is_not_left_out(digits):
+    method = made(digits, leave_one_out=False)
+    batch = digits.batch(np.arange(60))
+    loss = method.loss(method.views(batch, progress()), progress())
+    bank = method.keys
+    total = leave_one_out(
+        loss.watch["projection"], batch["label"], bank.embeddings, bank.labels, k=5, temperature=0.1, own=None
+    ).total
+    assert torch.equal(loss.total, total)
+    without = made(digits).loss(method.views(batch, progress()), progress())
+    assert float(loss.total.detach()) < float(without.total.detach())
+
+
+def test_a_query_and_its_key_are_two_views(digits):
+    views = made(digits, view="tiny").views(digits.batch(np.arange(20)), progress())
+    assert not torch.equal(views["query"], views["key"])
+    same = made(digits, view="none").views(digits.batch(np.arange(20)), progress())
+    assert torch.equal(same["query"], same["key"])
 
 
 def test_a_bank_with_room_for_the_data_holds_each_sample_once_with_its_newest_key(digits):
@@ -124,6 +144,7 @@ def test_an_image_without_a_label_does_not_count_and_is_nobodys_neighbour(digits
             batch = batch.select(torch.arange(30))
         losses.append(method.loss(method.views(batch, progress()), progress()))
     torch.testing.assert_close(losses[0].total, losses[1].total, rtol=1e-5, atol=1e-6)
+    assert [float(loss.terms["unlabelled"]) for loss in losses] == [0.0, 0.25]
 
 
 def test_outside_of_training_the_bank_stays_as_it_is(digits):

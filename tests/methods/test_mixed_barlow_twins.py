@@ -59,15 +59,57 @@ def test_the_loss_is_that_of_barlow_twins_and_the_weighted_gap_of_the_mixed_imag
     torch.testing.assert_close(loss.total, barlow_twins(z1, z2, 0.02) + 3.0 * 0.02 * gap)
 
 
-@pytest.mark.parametrize("option", ["restandardise", "stop_target", "unbiased"])
-def test_the_options_of_the_gap_are_those_of_the_objective(digits, option):
-    method = MixedBarlowTwins(encoder(digits), lambd=0.02, dimensions=16, **{option: True})
+def composed(z1, z2, mixed, views, *, unbiased=False, normalise=False, **options):
+    """The loss as the paper writes it, without a word of how the method does it."""
+    if normalise:
+        z1, z2, mixed = (z / z.norm(dim=1, keepdim=True) * 1e4 for z in (z1, z2, mixed))
+    gap = mixing_gap(mixed, z1, z2, views["order"], views["share"], unbiased=unbiased, **options)
+    return barlow_twins(z1, z2, 0.02, unbiased=unbiased) + 4.0 * 0.02 * gap
+
+
+@pytest.mark.parametrize("option", ["restandardise", "stop_target", "unbiased", "normalise"])
+def test_each_option_changes_the_loss_and_its_gradient_as_in_the_objectives(digits, option):
+    method = MixedBarlowTwins(encoder(digits), lambd=0.02, dimensions=16, **{option: True}).double()
     views = views_of(method, digits)
-    z1, z2, mixed = (method.projector(method.encoder(views[name]).pooled) for name in ("a", "b", "mixed"))
-    gaps = [mixing_gap(mixed, z1, z2, views["order"], views["share"], **given) for given in ({option: True}, {})]
-    torch.testing.assert_close(loss_of(method, views).terms["gap"], gaps[0])
-    slopes = [torch.autograd.grad(gap, z1, retain_graph=True)[0] for gap in gaps]
-    assert not torch.allclose(*slopes)
+    for name in ("a", "b", "mixed"):
+        views.named[name] = views[name].double()
+    weight = method.projector[-1].weight
+    found = loss_of(method, views).total
+    losses = [found]
+    for given in ({option: True}, {}):
+        parts = [method.projector(method.encoder(views[name]).pooled) for name in ("a", "b", "mixed")]
+        losses.append(composed(*parts, views, **given))
+    slopes = [torch.autograd.grad(loss, weight)[0] for loss in losses]
+    torch.testing.assert_close(losses[0], losses[1], rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(slopes[0], slopes[1], rtol=1e-5, atol=1e-8)
+    assert not torch.allclose(slopes[0], slopes[2], rtol=1e-3)
+
+
+def test_normalised_it_is_the_authors_loss_whatever_the_width():
+    """Theirs divides by the standard deviation without an eps; see `test_mixing`, where their figures are."""
+    generator = torch.Generator().manual_seed(0)
+    z1 = torch.randn(40, 512, dtype=torch.float64, generator=generator)
+    z2 = z1 + torch.randn(40, 512, dtype=torch.float64, generator=generator)
+    order, share = torch.randperm(40, generator=generator), torch.tensor(0.3, dtype=torch.float64)
+    mixed = torch.tanh(0.3 * z1 + 0.7 * z2[order])
+
+    def theirs(z):
+        z = torch.nn.functional.normalize(z, dim=1)
+        return (z - z.mean(0)) / z.std(0)
+
+    a, b, m = (theirs(z) for z in (z1, z2, mixed))
+    cross = a.T @ b / 40
+    on = (cross.diagonal() - 1).square().sum()
+    off = cross.square().sum() - cross.diagonal().square().sum()
+    target = 0.3 * a + 0.7 * b[order]
+    gap = sum(((m.T @ z - target.T @ z) / 40).square().sum() for z in (a, b))
+    method = MixedBarlowTwins(
+        build("small:convnet", image_size=8, channels=1, width=4), lambd=0.02, unbiased=True, normalise=True
+    )
+    method.projector, method._pooled = torch.nn.Identity(), lambda views: views
+    views = Views({"mixed": mixed, "order": order, "share": share})
+    found, _ = method.objective(z1, z2, views, progress())
+    assert float(found.detach()) == pytest.approx(float(on + 0.02 * off + 4 * 0.02 * gap), rel=1e-6)
 
 
 def test_mixed_images_are_mixtures_of_the_two_views_that_plain_barlow_twins_would_see(digits):

@@ -21,6 +21,7 @@ from autodidact.methods.method import Progress
 from autodidact.objectives import pair_triplets
 from autodidact.recipes.stages import Run, Site
 from autodidact.recipes.transitive import Transitive, centred, pair_kinds, tracks_of
+from autodidact.selection import mutual_neighbours
 from autodidact.training import Settings
 from autodidact.worlds.tracks import tracks
 
@@ -78,6 +79,114 @@ def test_the_described_graph_is_that_of_the_pairs(filmed, done):
     assert table.values("inter", "samples without") == [len(filmed) - len(np.unique(pairs_of(filmed, done, "inter")))]
 
 
+def test_what_the_graph_holds_is_said(filmed, done):
+    table = Table.load(done / "stages" / "graph" / "table.json")
+    said = (done / "stages" / "graph" / "notes.txt").read_text().splitlines()
+    inter = next(line for line in said if " inter pairs" in line)
+    (count,), (without,), (purity,) = (table.values("inter", name) for name in ("pairs", "samples without", "purity"))
+    assert inter == f"{count:.0f} inter pairs, {without:.0f} samples without any, {100 * purity:.0f} % of one class"
+    (count,) = table.values("transitive", "pairs")
+    assert any(line.startswith(f"{count:,.0f} transitive pairs, ") for line in said)
+
+
+class Watching(Site):
+    """Remembers what the last training is given."""
+
+    def train(self, stage, method, source, settings=None, **more):
+        self.seen = {**getattr(self, "seen", {}), stage: method}
+        return super().train(stage, method, source, settings, **more)
+
+
+def test_the_last_training_has_the_options_that_are_asked_for(filmed, tmp_path):
+    options = {"margin": 0.3, "hardest": 2, "mine_from": 0.6, "semi_hard": True, "hidden": 9, "dimensions": 7}
+    usual = site(filmed, tmp_path)
+    place = Watching(usual.source, usual.encoder, usual.settings, tmp_path, quiet=True)
+    recipe = Transitive(tracks="track", clusters=3, autoencoder_epochs=1, view="none", **options)
+    Run(recipe.stages(place), tmp_path).result()
+    method = place.seen["triplets"]
+    assert method.marks == ("cluster", "track")
+    assert {name: getattr(method, name) for name in ("margin", "hardest", "mine_from", "semi_hard")} == {
+        name: options[name] for name in ("margin", "hardest", "mine_from", "semi_hard")
+    }
+    assert [tuple(p.weight.shape) for p in method.projector if isinstance(p, torch.nn.Linear)] == [(9, 16), (7, 9)]
+
+
+@pytest.mark.parametrize(("neighbours", "least"), [(1, 0.0), (3, 0.5)])
+def test_edges_are_mutual_neighbours_as_many_and_as_near_as_asked_for(filmed, neighbours, least):
+    generator = torch.Generator().manual_seed(0)
+    codes = torch.randn(len(filmed), 5, generator=generator)
+    track = torch.from_numpy(tracks_of(filmed, "track"))
+    cluster = torch.zeros(len(filmed), dtype=torch.long)
+    found = Transitive(neighbours=neighbours, least=least).edges(filmed, codes, track, cluster)
+    wanted = mutual_neighbours(centred(codes), track, cluster, k=neighbours, least=least)
+    assert torch.equal(found, wanted)
+    assert len(found) != len(Transitive().edges(filmed, codes, track, cluster))
+
+
+def test_the_tracks_are_drawn_as_often_as_asked_for(filmed, done, tmp_path):
+    run(filmed, tmp_path, draws=1)
+    assert len(pairs_of(filmed, tmp_path, "intra")) < len(pairs_of(filmed, done, "intra"))
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [({"view": "nonsense"}, "nonsense"), ({"hidden": -2}, "width"), ({"dimensions": 0}, "width")]
+)
+def test_what_the_last_training_refuses_is_refused_before_the_first(filmed, tmp_path, options, said):
+    with pytest.raises(ValueError, match=said):
+        run(filmed, tmp_path, **options)
+    assert not (tmp_path / "stages").exists()
+
+
+def photographs(folder, things, each):
+    rng = np.random.default_rng(0)
+    for thing in range(things):
+        (folder / f"cup {thing}").mkdir(parents=True)
+        for number in range(each):
+            picture = Image.fromarray(rng.integers(0, 256, (8, 8), dtype=np.uint8))
+            picture.save(folder / f"cup {thing}" / f"{number}.png")
+    return open_source(folder, cache=False, progress=False)
+
+
+def test_a_folder_for_each_thing_is_no_class_and_says_nothing_of_purity(tmp_path):
+    source = photographs(tmp_path / "things", 12, 3)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        run(source, tmp_path / "run", tracks="folder", clusters=2)
+    assert not any("labels choose" in str(one.message) for one in warned)
+    table = Table.load(tmp_path / "run" / "stages" / "graph" / "table.json")
+    assert table.values("intra", "pairs")
+    assert "purity" not in table.metrics
+
+
+def test_tracks_may_be_a_column_of_a_file(tmp_path):
+    source = photographs(tmp_path / "things", 2, 6)
+    rows = [f"{name},{'left' if name.endswith(('0.png', '1.png')) else 'right'}" for name in source.names]
+    (tmp_path / "tracks.csv").write_text("\n".join(["file,side", *rows]) + "\n")
+    found = tracks_of(source, f"{tmp_path / 'tracks.csv'}:side")
+    left = np.array([name.endswith(("0.png", "1.png")) for name in source.names])
+    assert len(set(found[left])) == len(set(found[~left])) == 1
+    assert found[left][0] != found[~left][0]
+    with pytest.raises(ValueError, match="FILE:COLUMN"):
+        tracks_of(source, "video")
+
+
+def test_a_run_that_was_killed_after_its_pairs_goes_on_with_them(filmed, done, tmp_path, monkeypatch):
+    append = Store.append
+
+    def killed(store, ids, **columns):
+        append(store, ids, **columns)
+        if "kind" in columns:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "append", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(filmed, tmp_path)
+    run(filmed, tmp_path)
+    for kind in ("intra", "inter", "transitive"):
+        assert np.array_equal(pairs_of(filmed, done, kind), pairs_of(filmed, tmp_path, kind))
+
+
 def test_pairs_inside_a_track_are_intra_and_all_others_join_two_tracks(filmed, done):
     track = np.asarray(filmed.column("track"))
     for kind, inside in (("intra", True), ("inter", False), ("transitive", False)):
@@ -129,8 +238,8 @@ def test_tracks_are_folders_or_a_field(filmed, tmp_path):
 
 
 def test_samples_of_an_unknown_track_are_each_alone():
-    digits = open_source("digits", progress=False)
-    source = ArraySource("four", {"track": np.array([2, -1, 2, -1])}, digits.schema, np.arange(4))
+    schema = Schema(track=Field("group"))
+    source = ArraySource("four", {"track": np.array([2, -1, 2, -1])}, schema, np.arange(4))
     assert len(set(tracks_of(source, "track").tolist())) == 3
 
 
@@ -229,19 +338,28 @@ def test_without_tracks_only_look_alikes_are_left_which_is_said(tmp_path):
         run(digits, tmp_path / "b", tracks="folder", pairs="intra")
 
 
-def test_negatives_are_mined_after_the_beginning_among_samples_that_share_no_mark(filmed, done):
+@pytest.mark.parametrize("options", [{}, {"semi_hard": True}, {"margin": 0.1}])
+def test_negatives_are_mined_after_the_beginning_among_samples_that_share_no_mark(filmed, done, options):
     joined = filmed.joined(Store(done / "stages" / "clusters" / "store"))
     pairs = stored_pairs(joined, Store(done / "stages" / "pairs" / "store"), "inter")
     torch.manual_seed(0)
     method = PairTriplets(
-        build("small:convnet", schema=filmed.schema, width=4), marks=("cluster", "track"), hardest=2, view="none"
+        build("small:convnet", schema=filmed.schema, width=4),
+        marks=("cluster", "track"),
+        hardest=2,
+        view="none",
+        **options,
     )
     for step, hardest in ((0, None), (50, 2)):
         progress = Progress(step, 100, 0, torch.Generator().manual_seed(0))
         views = method.views(pairs.batch(np.arange(len(pairs))), progress)
         loss = method.loss(views, progress)
         expected = pair_triplets(
-            loss.watch["projection"], loss.watch["projection_b"], views["marks_a"], views["marks_b"], hardest=hardest
+            *(loss.watch[name] for name in ("projection", "projection_b")),
+            *(views[name] for name in ("marks_a", "marks_b")),
+            hardest=hardest,
+            margin=options.get("margin", 0.5),
+            semi_hard=options.get("semi_hard", False) and hardest is not None,
         )
         assert torch.equal(loss.total, expected.total)
     assert torch.equal(views["marks_b"][:, 1], torch.from_numpy(np.asarray(pairs.column("other_track"))))

@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from autodidact.catalog import Card, unknown
+from autodidact.data.grouping import groups_of
 from autodidact.data.pairs import pair_ids, stored_pairs
 from autodidact.data.schema import Field
 from autodidact.data.source import Source, Together, together
@@ -59,12 +60,14 @@ class Transitive(Recipe):
     crops of different tracks that look alike, hence from a similar side (inter). Two crops of one track are of one
     thing (intra). From A - B, A - A' and B - B' follow A - B', A' - B and A' - B', of different things from different
     sides. An encoder is trained on all of these pairs against crops of other clusters. Wrong edges make wrong pairs:
-    the stage ``graph`` counts edges, samples without any, and, where there are labels, the share of pairs of one class.
+    the stage ``graph`` counts edges, samples without any, and, where there are labels that are not the tracks
+    themselves, the share of pairs of one class. The first feature's network is not what the encoder starts from.
 
     Parameters
     ----------
-    tracks : "folder", the folder that an image lies in, or the name of a field with a number a track. Folders of
-        classes are no tracks: pairs along them would be chosen by labels, which is warned of.
+    tracks : "folder", the folder that an image lies in; the name of a field with a number a track; or
+        ``FILE[:FILE_COLUMN]:COLUMN``, a CSV or Parquet file that names the track of every image. Folders of classes are
+        no tracks: pairs along them would be chosen by labels, which is warned of where folders are few and full.
     pairs : which are trained on: "transitive" (all kinds), "without_inter" (what follows from the look-alikes, but not
         these themselves), "union" (intra and inter), "intra" or "inter".
     neighbours : most edges of a sample to look-alikes of other tracks, which must be mutual, >= 1.
@@ -131,18 +134,20 @@ class Transitive(Recipe):
 
     def stages(self, site: Site) -> list[Stage]:
         at_once(site.source)
+        # Made once so that what it refuses is refused before the first training.
+        self._triplets(site)
         track = torch.from_numpy(tracks_of(site.source, self.tracks))
         if len(track.unique()) < 2:
             raise ValueError(
                 f"all samples of '{site.source.name}' are of one track, so there is nothing to tell them from; tracks "
-                "are folders, or tracks=FIELD"
+                "are folders, or tracks=FIELD or FILE:COLUMN"
             )
 
         def pairs(results: Mapping[str, Any]) -> Store:
             store = site.store("pairs", kind=Field("text"))
             if len(store):
                 return store
-            _warn_of_classes(site.source, track.numpy())
+            _warn_of_classes(site.source, track.numpy(), self.tracks)
             generator = torch.Generator().manual_seed(site.settings.seed)
             joined = site.source.joined(results["codes"]).joined(results["clusters"])
             codes, cluster = (torch.tensor(np.asarray(joined.column(name))) for name in ("code", "cluster"))
@@ -161,15 +166,16 @@ class Transitive(Recipe):
             return store
 
         def graph(results: Mapping[str, Any]) -> Table:
-            return described(site.source, results["pairs"], site.settings.seed)
+            table = described(site.source, results["pairs"], site.settings.seed, track.numpy())
+            site.note("graph", *told(table))
+            return table
 
         @training
         def triplets(results: Mapping[str, Any]) -> Model:
             known = Store(name="tracks", schema={"track": Field("group")})
             known.append(site.source.ids, track=track)
             marked = site.source.joined(known).joined(results["clusters"])
-            method = PairTriplets(site.encoder("encoder"), marks=("cluster", "track"), **self.triplets)  # type: ignore[arg-type]
-            return site.train("triplets", method, self._shown(marked, results["pairs"]))
+            return site.train("triplets", self._triplets(site), self._shown(marked, results["pairs"]))
 
         count = self.clusters or max(2, round(len(site.source) / CLUSTER_SIZE))
         first = clustered_codes(site, clusters=count, epochs=self.autoencoder_epochs, noise=self.noise, tap="flat")
@@ -180,6 +186,9 @@ class Transitive(Recipe):
             Stage("triplets", triplets, ("clusters", "pairs", "graph")),
         ]
 
+    def _triplets(self, site: Site) -> PairTriplets:
+        return PairTriplets(site.encoder("encoder"), marks=("cluster", "track"), **self.triplets)  # type: ignore[arg-type]
+
     def _shown(self, marked: Source, store: Store) -> Together:
         """The kinds of pairs side by side in every batch, as far as there are any."""
         there = set(store.column("kind")) if len(store) else set()
@@ -187,7 +196,7 @@ class Transitive(Recipe):
         if not shares:
             raise ValueError(
                 f"there is no {' or '.join(SHARES[self.pairs])} pair: no track has two samples, or none looks like one "
-                "of another track; tracks are folders, or tracks=FIELD"
+                "of another track; tracks are folders, or tracks=FIELD or FILE:COLUMN"
             )
         if absent := SHARES[self.pairs].keys() - shares:
             warnings.warn(f"there is no {' and no '.join(sorted(absent))} pair to train on", stacklevel=2)
@@ -196,27 +205,36 @@ class Transitive(Recipe):
 
 
 def tracks_of(source: Source, tracks: str) -> np.ndarray:
-    """A number for the track of every sample: by the folder in its name, or by a field.
+    """A number for the track of every sample: by the folder in its name, by a field, or by a column of a file.
 
-    A sample in no folder, or with a negative number, is a track of its own.
+    A sample in no folder, or of no known track, is a track of its own. Errors as in `groups_of`.
     """
     if tracks == "folder":
         folders = [name.rpartition("/")[0] or name for name in source.names]
         return np.unique(folders, return_inverse=True)[1].astype(np.int64)
-    values = np.asarray(source.column(tracks)).astype(np.int64)
+    values, _ = groups_of(source, tracks)
     return np.where(values >= 0, values, values.max(initial=0) + 1 + np.arange(len(values)))
 
 
-def _warn_of_classes(source: Source, track: np.ndarray) -> None:
-    """Say so where the tracks are the classes: what is learned then comes from labels."""
+def _are_classes(source: Source, track: np.ndarray) -> bool:
+    """Whether the tracks are the classes."""
     label = source.schema.first("label")
     if label is None:
-        return
+        return False
     classes = np.asarray(source.column(label))
     both = len(set(zip(track.tolist(), classes.tolist(), strict=True)))
-    if both == len(np.unique(track)) == len(np.unique(classes)):
+    return both == len(np.unique(track)) == len(np.unique(classes))
+
+
+def _warn_of_classes(source: Source, track: np.ndarray, tracks: str) -> None:
+    """Say so where the tracks are classes: what is learned then comes from labels.
+
+    A folder for each thing is a class too, by its name. Many folders of few images are taken for things.
+    """
+    count = len(np.unique(track))
+    if _are_classes(source, track) and (tracks != "folder" or count**2 < len(track)):
         warnings.warn(
-            f"the {both} tracks of '{source.name}' are its {both} classes, so labels choose the pairs along a track; "
+            f"the {count} tracks of '{source.name}' are its {count} classes, so labels choose the pairs along a track; "
             "give each thing a folder of its own, or name a field of tracks",
             stacklevel=3,
         )
@@ -247,14 +265,29 @@ def pair_kinds(
     }
 
 
-def described(source: Source, store: Store, seed: int) -> Table:
-    """How many pairs there are of each kind, samples without an edge, and the share of pairs of one class."""
+def told(table: Table) -> list[str]:
+    """What `described` found, a sentence for each kind of pairs."""
+    said = []
+    for kind in SHARES["transitive"]:
+        found = {metric: table.values(kind, metric) for metric in table.metrics}
+        parts = [f"{count:,.0f} {kind} pairs" for count in found["pairs"]]
+        parts += [f"{count:,.0f} samples without any" for count in found["samples without"]]
+        parts += [f"{100 * share:.0f} % of one class" for share in found.get("purity", ())]
+        said.append(", ".join(parts))
+    return said
+
+
+def described(source: Source, store: Store, seed: int, track: np.ndarray) -> Table:
+    """How many pairs there are of each kind, samples without an edge, and the share of pairs of one class.
+
+    Where the tracks are the classes that share says nothing, and is left out.
+    """
     table = Table({"data": source.name})
     empty = np.empty(0, dtype=np.int64)
     kinds, first, second = (
         (np.asarray(store.column(name)) for name in ("kind", "first", "second")) if len(store) else (empty,) * 3
     )
-    label = source.schema.first("label")
+    label = None if _are_classes(source, track) else source.schema.first("label")
     for kind in SHARES["transitive"]:
         ends = np.stack([first[kinds == kind], second[kinds == kind]])
         table.add(kind, "pairs", seed, int((kinds == kind).sum()))

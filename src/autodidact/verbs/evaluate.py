@@ -124,6 +124,9 @@ def evaluate(
     model.can("embed")
     where = pick_device(device)
     known = run_config(folder).get("labels") if label_from is None else label_from
+    if label_from is None and known == "none":
+        # Said of what was trained on; what is evaluated on has the labels that it has.
+        known = None
     source = open_data(model, data, folder, labels=known, task=task, cache=cache, by_position=True, quiet=quiet)
     if source.streaming:
         raise ValueError(f"'{source.name}' is a stream; evaluation draws rows by position, so save it first")

@@ -40,8 +40,9 @@ class LOOK(Method):
     ``neighbours=0`` (all keys) the same loss is NCA, and with ``positives="outside", leave_one_out=False`` besides it
     is SupCon on a bank of keys.
 
-    The log shows ``empty``, the share of images without a neighbour of their class (see `fallback`), and ``left_out``,
-    the share that does not count. Images without a label (-1) do not count and are nobody's neighbours.
+    The log shows ``empty``, the share of labelled images without a neighbour of their class (see `fallback`),
+    ``left_out``, the share of them that does not count, and ``unlabelled``, the share of all images that have no label
+    (-1): these do not count and are nobody's neighbours.
 
     Parameters
     ----------
@@ -125,7 +126,7 @@ class LOOK(Method):
             positives=self.positives,
             fallback=self.fallback,
         )
-        terms = {"empty": found.empty, "left_out": found.left_out}
+        terms = {"empty": found.empty, "left_out": found.left_out, "unlabelled": (labels < 0).float().mean()}
         return Loss(found.total, terms, {"embedding": embedding, "projection": query, "projection_b": key})
 
     def after_update(self, progress: Progress) -> None:

@@ -121,4 +121,5 @@ class MixedBarlowTwins(TwoViews):
         return redundancy + weight * self.lambd * gap, {"redundancy": redundancy, "gap": gap}
 
     def _scaled(self, z: Tensor) -> Tensor:
-        return torch.nn.functional.normalize(z, dim=1) if self.normalise else z
+        # Of a unit vector each column has a variance of about 1 / D, beside which the eps of standardising would count.
+        return 100 * z.shape[1] ** 0.5 * torch.nn.functional.normalize(z, dim=1) if self.normalise else z
