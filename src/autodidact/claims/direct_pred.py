@@ -301,9 +301,9 @@ CLAIM = Claim(
         "known.",
         "Where the network is its own target the gain is lost. At the rate that was tuned with a slow copy DirectPred "
         "ends below an untrained network on four seeds of five, and the trained predictor does not; at the released "
-        "code's rate, with eps 0.01 or 0.1, the two cannot be told apart on three seeds, nor on five with eps 0.1 and a "
-        "predictor that is set every fifth update and trained in between, an arm that was added once the others were "
-        "known.",
+        "code's rate, with eps 0.01 or 0.1, the two cannot be told apart on three seeds, nor on five with eps 0.1 and "
+        "a predictor that is set every fifth update and trained in between, an arm that was added once the others "
+        "were known.",
         "A first training on 80,000 images decided nothing (results/earlier/direct_pred_80000_images.json): it hardly "
         "changed the features. This one is three times as long, and the released code's learning rate stands beside "
         "the tuned ones.",
