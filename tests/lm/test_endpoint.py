@@ -307,6 +307,36 @@ def test_what_would_fail_again_is_not_tried_again(failure: Failure, told: str) -
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize(
+    ("sampling", "told"),
+    [
+        (
+            Sampling(top_k=40),
+            r"argument: top_k; the request asks for top_k 40, and 0 leaves it out: --method\.top_k 0, .*",
+        ),
+        (Sampling(top_p=0.98), r"argument: top_p; the request asks for top_p 0\.98, and 1 leaves it out: .*"),
+        # Of what was not sent nothing can be left out.
+        (Sampling(), "argument: top_k, top_p$"),
+    ],
+)
+def test_where_a_server_does_not_take_top_k_or_top_p_the_error_says_which_option_leaves_it_out(
+    sampling: Sampling, told: str
+) -> None:
+    name = "top_k" if sampling.top_k else "top_p" if sampling.top_p < 1 else "top_k, top_p"
+    failure = (400, {"message": f"Unrecognized request argument: {name}"})
+    with Loopback(echo(), [failure]) as server:
+        with pytest.raises(Rejected, match=told) as raised:
+            endpoint(server).generate(["x"], sampling)
+        assert raised.value.status == 400
+        # It was asked for once, with what it was told to ask with.
+        (body,) = [body for _, body in server.requests]
+        assert (body.get("top_k", 0), body.get("top_p", 1)) == (sampling.top_k, sampling.top_p)
+    with Loopback(echo(), [(400, {"message": "prompt is too long"})]) as server:
+        with pytest.raises(Rejected) as raised:
+            endpoint(server).generate(["x"], Sampling(top_k=40))
+        assert "top_k" not in str(raised.value)
+
+
 def test_an_unknown_model_is_told_with_the_nearest_one() -> None:
     with (
         Loopback(echo(), names=("tiny", "tiny-chat")) as server,

@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.lm.loopback import Loopback
+from tests.lm.small import Small
 
 from autodidact.data import Store
+from autodidact.lm import Sampling
 from autodidact.lm.answering import Unfinished
+from autodidact.lm.fitting import NoRoom
 from autodidact.lm.instructions import Instance, Layout
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.scripted import ScriptedLM
@@ -138,10 +141,152 @@ def test_a_test_input_is_never_kept_nor_shown():
 def test_completions_that_run_on_give_further_instances_of_their_kind_alone():
     further = "dc>cd;turn it now:hg>gh;count me in>d;sort x:ij"
     lm = ScriptedLM(lambda prompt: further if prompt.endswith("sort it f:") else writer(prompt))
-    _, instances, _ = made(methods(run_on=True, shortest_further=3), lm)
+    method = methods(run_on=True, shortest_further=3)
+    instructions, instances, asked = made(method, lm)
     assert list(instances.column("instruction")) == ["sort it f", "turn it now", "turn it g", "name two d"]
+    # Of the four in the first completion two are dropped, and listed: an output without an input, and no output.
+    assert list(instances.dropped.values()) == ["no input with an output"] * 2
+    assert len(instances) + len(instances.dropped) == 4 + 1 + 1
+    # They are not counted as completions that lack what was asked for.
+    assert (asked, method._refusals(instructions, instances)) == (3, 0)
     _, stopped, _ = made(methods(), lm)
     assert list(stopped.column("instruction")) == ["sort it f", "turn it g", "name two d"]
+
+
+def test_further_instances_that_are_known_too_short_tested_or_beyond_the_last_place_have_a_reason_too(tmp_path):
+    further = "dc>cd;sort it f:dc>cd;turn it:hg>gh;sort it f:fe>ef;" + "".join(f"turn it {k}:d>e;" for k in "abcdefg")
+    lm = ScriptedLM(lambda prompt: further if prompt.endswith("sort it f:") else writer(prompt))
+    method, instructions = methods(run_on=True, shortest_further=3), Store(name="instructions")
+    method.instruct(lm, TASK, method.pipelines(TASK), instructions, 0)
+    for _ in range(2):
+        instances = Store(tmp_path / "instances")
+        method.instantiate(lm, TASK, method.pipelines(TASK), instructions, instances, 0)
+        assert Counter(instances.dropped.values()) == {
+            "known already": 1,
+            "fewer than 3 words": 1,
+            "a test input": 1,
+            f"beyond the first {SLOTS} of its completion": 3,
+        }
+        # Eleven in the first completion, and one in each of the two others.
+        assert len(instances) + len(instances.dropped) == 11 + 1 + 1
+    assert len((tmp_path / "instances" / "dropped.jsonl").read_text().splitlines()) == 6
+
+
+def test_what_a_list_holds_beyond_its_last_place_and_what_is_cut_off_is_listed_too():
+    texts = [f"do{k} one{k} thing{k}" for k in range(SLOTS + 3)]
+    task = replace(TASK, seeds=SEEDS[:1])
+    whole, cut = Store(name="whole"), Store(name="cut")
+    lm = ScriptedLM(lambda _: ";".join(texts) + ";")
+    methods(per_round=1).instruct(lm, task, methods().pipelines(task), whole, 0)
+    assert whole.column("instruction") == texts[:SLOTS]
+    assert list(whole.dropped.values()) == [f"beyond the first {SLOTS} of its completion"] * 3
+    # Nine words are three instructions without the end of the last one.
+    short = ScriptedLM(lambda _: ";".join(texts[:4]).replace(";", "; "))
+    methods(per_round=1, list_tokens=8).instruct(short, task, methods().pipelines(task), cut, 0)
+    assert cut.column("instruction") == texts[:2]
+    assert Counter(cut.dropped.values()) == {"cut off": 1, "not written": SLOTS - 3}
+
+
+def test_lists_show_as_many_instructions_as_leave_room_in_the_context_of_the_model():
+    # "?sort a b;turn a b;" are 19 characters, with one of them 10, and "!name one e;" 12.
+    for context, most in ((39, 2), (38, 1), (32, 1)):
+        lm, method, store = Small(writer, context), methods(list_tokens=20), Store(name="instructions")
+        method.instruct(lm, TASK, method.pipelines(TASK), store, 0)
+        assert max(prompt.count(";") for prompt in lm.asked) == most
+        assert list(store.column("instruction")) == ["sort it f", "turn it g", "name two d"]
+    with pytest.raises(NoRoom, match="1 tokens more than scripted has a context for: lower list_tokens"):
+        method.instruct(Small(writer, 31), TASK, method.pipelines(TASK), Store(name="none"), 0)
+
+
+def test_where_the_instruction_that_was_drawn_is_too_long_the_shortest_seed_is_shown():
+    seeds = (Instance("sort " + "a " * 20, "ba", "ab"), Instance("turn a b", "ab", "ba"))
+    task, lm = replace(TASK, seeds=seeds), Small(writer, 40)
+    method = methods(list_tokens=20, listed=1, listed_alone=1, listed_made=0, per_round=8)
+    method.instruct(lm, task, method.pipelines(task), Store(name="instructions"), 0)
+    assert set(lm.asked) == {"?turn a b;"}
+
+
+def test_instances_show_as_many_seeds_as_leave_room_and_what_is_too_long_beside_one_is_dropped():
+    long = "turn it " + "h" * 30
+    lm = Small(lambda prompt: f"sort it f;{long};" if prompt[0] == "?" else writer(prompt), 100)
+    method, instructions = methods(instance_tokens=20, list_tokens=20, instances=2), Store(name="instructions")
+    pipelines = method.pipelines(TASK)
+    method.instruct(lm, TASK, pipelines, instructions, 0)
+    # "sort a b:ba>ab;turn a b:ab>ba;sort it f:" are 40 tokens, with one seed 25, and beside the long one 54.
+    for context, seeds in ((74, 2), (59, 1), (45, 1)):
+        small, instances = Small(writer, context), Store(name="instances")
+        asked = method.instantiate(small, TASK, pipelines, instructions, instances, 0)
+        assert small.asked[0] == "".join(["sort a b:ba>ab;", "turn a b:ab>ba;"][:seeds]) + "sort it f:"
+        # Of two completions for each instruction the second brings the same; "?" is the instance of the long one.
+        assert Counter(instances.dropped.values()) == {
+            **({"no input with an output": 2} if context == 74 else {"too long beside the seeds": 2}),
+            "known already": 2,
+        }
+        assert len(instances) + len(instances.dropped) == asked == 6
+
+
+def test_answers_show_as_many_seeds_as_leave_room_and_what_is_too_long_is_left_out():
+    method, instances = methods(), Store(name="instances")
+    ids, texts = (
+        [1, 2],
+        {"instruction": ["sort it f", "sort " + "it " * 9], "input": ["dc", "dc"], "output": ["cd"] * 2},
+    )
+    instances.append(ids, kind=["with input"] * 2, **texts)
+    # Six tokens are the answer's. "sort a b:ba>ab;turn a b:ab>ba;sort it f:dc>" are 43, with one seed 28.
+    for context, seeds in ((49, 2), (48, 1), (34, 1)):
+        lm, found = Small(writer, context, capabilities=("generate",)), Store(name="one")
+        method.answer(lm, TASK, method.pipelines(TASK), instances, found, 1)
+        assert lm.asked == ["".join(["sort a b:ba>ab;", "turn a b:ab>ba;"][:seeds]) + "sort it f:dc>"]
+        assert (found.ids.tolist(), found.dropped) == ([1], {2: "too long beside the seeds"})
+    # Without seeds the question alone must leave room: "sort it f:dc" does, of 12.
+    lm, found = Small(writer, 18), Store(name="two")
+    methods(helper_shots=0).answer(lm, TASK, method.pipelines(TASK), instances, found, 1)
+    assert (lm.asked, found.dropped) == (["sort it f:dc"], {2: "too long"})
+
+
+def test_lists_and_instances_are_drawn_each_by_options_of_their_own():
+    for options, lists, ones in (
+        ({}, Sampling(max_tokens=256, temperature=0.7), Sampling(max_tokens=512, temperature=0.7, stop=(";",))),
+        (
+            {"temperature": 0.3, "list_tokens": 50, "instance_tokens": 60, "run_on": True},
+            Sampling(max_tokens=50, temperature=0.3),
+            Sampling(max_tokens=60, temperature=0.3),
+        ),
+    ):
+        lm = ScriptedLM(writer)
+        made(methods(**options), lm)
+        of_lists, of_ones = set(), set()
+        for request in (request for call in lm.calls for request in call):
+            found = of_lists if request.prompt.text[0] in "?!" else of_ones
+            found.add(replace(request.sampling, seed=0))
+        assert (of_lists, of_ones) == ({lists}, {ones})
+
+
+def test_so_many_seeds_of_each_kind_are_shown_for_an_instance_and_fewer_where_it_would_be_too_long():
+    seeds = tuple(Instance(f"seed number s{k}", "x" if k % 2 else "", "y") for k in range(20))
+    task = replace(TASK, seeds=seeds)
+    for options, shown in (
+        ({"shown": 3, "shown_alone": 5}, {"with input": 3, "alone": 5}),
+        ({"shown": 18, "shown_alone": 18}, {"with input": 10, "alone": 10}),
+        # "seed number s1:x>y;" are 19 characters, "seed number s0>y;" 17, and "sort it f:" and "name two d>" 10 and 11.
+        ({"longest_prompt": 60}, {"with input": 2, "alone": 2}),
+        ({"longest_prompt": 5}, {"with input": 1, "alone": 1}),
+    ):
+        lm = ScriptedLM(writer)
+        made(methods(**options), lm, task)
+        counts = {prompt.rpartition(";")[2]: prompt.count(";") for prompt in lm.asked if prompt[0] not in "?!"}
+        assert {text: counts[text] for text in KINDS} == {text: shown[kind] for text, kind in KINDS.items()}
+        longest = options.get("longest_prompt", 20_000)
+        assert all(len(prompt) <= longest or prompt.count(";") == 1 for prompt in lm.asked)
+
+
+KINDS = {"sort it f:": "with input", "turn it g:": "with input", "name two d>": "alone"}
+
+
+def test_an_instruction_with_a_banned_word_is_dropped():
+    instructions, _, _ = made(methods(banned=("TURN",)))
+    assert list(instructions.column("instruction")) == ["sort it f", "name two d"]
+    assert list(instructions.dropped.values()).count("names 'TURN'") == 2
 
 
 def test_one_list_and_one_template_can_serve_both_kinds():
@@ -349,11 +494,11 @@ def test_a_model_and_a_helper_at_addresses_make_data_for_a_student_here(tmp_path
         asked["method_arguments"] = {**options, "helpers": [f"{other.address}#b"]}
         where = f"{own.address}#tiny"
         # Both spend from one budget, which ends in the helper's answers.
-        with pytest.raises(Unfinished, match="budget of 9 calls"):
-            improve("ensemble_instruct", where, TASK, out=tmp_path, call_budget=9, **asked)
-        assert (own.answered, other.answered) == (8, 1)
+        with pytest.raises(Unfinished, match="budget of 8 calls"):
+            improve("ensemble_instruct", where, TASK, out=tmp_path, call_budget=8, **asked)
+        assert (own.answered, other.answered) == (7, 1)
         model = improve("ensemble_instruct", where, TASK, out=tmp_path, **asked)
-        assert (own.answered, other.answered) == (8, 3)
+        assert (own.answered, other.answered) == (7, 3)
     assert isinstance(model, LanguageModel)
     # Of the last one the two say different things, of which the first is kept.
     assert [json.loads(line)["completion"] for line in (tmp_path / "examples.jsonl").read_text().splitlines()] == [
@@ -363,7 +508,7 @@ def test_a_model_and_a_helper_at_addresses_make_data_for_a_student_here(tmp_path
     ]
     spent = json.loads((tmp_path / "run.json").read_text())["spent"]
     assert spent["calls"] == 2
-    assert len((tmp_path / "transcript.jsonl").read_text().splitlines()) >= 11
+    assert len((tmp_path / "transcript.jsonl").read_text().splitlines()) >= 10
     (tmp_path / "in.jsonl").write_text('{"instruction": "sort it f", "input": "dc"}\n')
     (row,) = apply(tmp_path, tmp_path / "in.jsonl", ability="generate", quiet=True)
     assert isinstance(row, str)
@@ -405,6 +550,17 @@ def test_what_cannot_work_is_said_before_anything_is_asked(tmp_path, student, ch
         ({"rounds": 0}, "rounds must be at least 1"),
         ({"longest": 3, "shortest": 4}, "longest must be at least shortest"),
         ({"novelty": 1.5}, r"novelty lies in \[0, 1\]"),
+        ({"temperature": -0.1}, "temperature must be at least 0"),
+        ({"list_tokens": 0}, "list_tokens must be at least 1"),
+        ({"instance_tokens": 0}, "instance_tokens must be at least 1"),
+        ({"shortest_further": 0}, "shortest_further must be at least 1"),
+        ({"longest_prompt": 0}, "longest_prompt must be at least 1"),
+        ({"helper_shots": -1}, "helper_shots must be at least 0"),
+        ({"listed_made": -1}, "listed_made must be at least 0"),
+        ({"listed_alone": 3}, "listed_made must be at most listed and listed_alone, got 4 and 3"),
+        ({"keep": "consensu"}, "unknown keep 'consensu'; did you mean 'consensus'"),
+        ({"missing": "skipp"}, "unknown missing 'skipp'; did you mean 'skip'"),
+        ({"banned": ("",)}, "banned must have no empty text"),
         ({"tau": 1.0}, r"tau in \[0, 1\)"),
     ],
 )

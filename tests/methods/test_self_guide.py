@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.lm.small import Small
 
 from autodidact.data import Store
-from autodidact.lm import Completion
+from autodidact.lm import Completion, Sampling
+from autodidact.lm.fitting import NoRoom
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.task import Demonstration, Style, Task
@@ -127,7 +131,8 @@ def test_inputs_that_the_task_brings_come_first_and_may_be_all_there_are():
     store, alone = Store(name="inputs"), Store(name="alone")
     SelfGuide(rounds=1, per_round=2, input_length=False).synthesise(ScriptedLM(lambda _: "fg"), brought, store, seed=0)
     assert store.column("input") == ["fg", "hij"]
-    assert list(store.dropped.values()) == ["known already"] * 2
+    # One of the task's inputs, and what was written twice.
+    assert Counter(store.dropped.values()) == {"known already": 3, "a demonstration's input": 1}
     lm = ScriptedLM(lambda _: "x")
     SelfGuide(rounds=0).synthesise(lm, brought, alone, seed=0)
     assert (alone.column("input"), lm.calls) == (["fg", "hij"], [])
@@ -156,6 +161,167 @@ def test_noise_lists_of_two_methods_do_not_interact():
     assert first.refused("a yyy", None) == ""
     assert second.refused("a YYY", None) == "holds 'yyy'"
     assert second.refused("Sure, a zzz", None) == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "noise"),
+    [
+        ("where is it", ""),
+        ("There is one, and there are more", ""),
+        ("at leisure, and all inputs", ""),
+        ("as an aim", ""),
+        ("Here is it", "here is"),
+        ("well, HERE ARE two", "here are"),
+        ("(therefore)", "therefore"),
+        ("the input: x", "input:"),
+        ("a [Input]x", "[input]"),
+        ("a\n\nb", "\n\n"),
+    ],
+)
+def test_noise_is_held_where_it_stands_as_whole_words(text, noise):
+    assert SelfGuide().refused(text, None) == (f"holds {noise!r}" if noise else "")
+
+
+def test_of_the_inputs_that_the_task_brings_each_is_kept_or_dropped_with_its_reason(tmp_path):
+    given = ("fg", "fg ", "", "  ", "ab", "t  u", "hij", " hij")
+    task = replace(WORDS, inputs=given, test=(Demonstration("t u", "tutu"),))
+    store = Store(tmp_path / "inputs")
+    for _ in range(2):
+        SelfGuide(rounds=0).synthesise(ScriptedLM({}), task, store, seed=0)
+        assert store.column("input") == ["fg", "hij"]
+        assert Counter(store.dropped.values()) == {
+            "known already": 2,
+            "empty": 2,
+            "a demonstration's input": 1,
+            "a test input": 1,
+        }
+        assert len(store) + len(store.dropped) == len(given)
+        # The same again, as after a kill.
+        store = Store(tmp_path / "inputs")
+    assert len((tmp_path / "inputs" / "dropped.jsonl").read_text().splitlines()) == 6
+
+
+def test_an_input_that_the_model_writes_and_that_is_tested_is_dropped_whatever_its_spaces():
+    task = replace(WORDS, test=(Demonstration("t u", "tutu"),))
+    answers, store = iter(["t u", "t   u", "tu", "fg"]), Store(name="inputs")
+    method = SelfGuide(rounds=1, per_round=4, input_length=False)
+    method.synthesise(ScriptedLM(lambda _: next(answers)), task, store, seed=0)
+    assert store.column("input") == ["tu", "fg"]
+    assert list(store.dropped.values()) == ["a test input"] * 2
+
+
+class Finishing(ScriptedLM):
+    """A model whose answers end in turn as it is told to."""
+
+    def __init__(self, script, *finishes) -> None:
+        super().__init__(script)
+        self.finishes = cycle(finishes)
+
+    def answers(self, requests):
+        for position, found in super().answers(requests):
+            yield position, replace(found, finish=next(self.finishes))
+
+
+def test_inputs_and_answers_that_did_not_come_to_an_end_are_dropped_with_how_they_ended():
+    texts, store, outputs = iter(["fg", "hij", "kl"]), Store(name="inputs"), Store(name="outputs")
+    method = SelfGuide(rounds=1, per_round=3, input_length=False, output_length=False, votes=3)
+    lm = Finishing(lambda _: next(texts), "length", "refused", "stop")
+    method.synthesise(lm, WORDS, store, seed=0)
+    assert store.column("input") == ["kl"]
+    assert sorted(store.dropped.values()) == ["cut off", "refused"]
+    # Two that were withheld say the same, and are no voters.
+    said_ = {WORDS.prompt("kl"): ["no", "no", "klkl"]}
+    method.annotate(Finishing(said_, "refused", "refused", "stop"), WORDS, store, outputs, seed=0)
+    assert outputs.column("completion") == ["klkl;"]
+    none = method.agreed([Completion("no", "refused")] * 2 + [Completion("n", "length")], WORDS, None)
+    assert none == (None, "no answer passed: refused")
+
+
+def test_a_request_shows_so_many_inputs_as_leave_room_for_one_in_the_context_of_the_model():
+    task, pool = replace(WORDS, max_input_tokens=4), [f"pool{k}" for k in range(10, 30)]
+
+    def shown(context: int) -> list[str]:
+        made = SelfGuide().request(task, pool, np.random.default_rng(4), Small({}, context))
+        assert len(made) + 4 <= context
+        return made.removeprefix("?").split(";")[:-1]
+
+    whole = shown(1000)
+    length = len("?" + "".join(f"{text};" for text in whole)) + 4
+    assert len(whole) == SHOWN_INPUTS + 2
+    assert shown(length) == whole
+    assert shown(length - 1) == shown(length - 7) == [*whole[:-3], *whole[-2:]]
+    assert shown(length - 8) == [*whole[:-4], *whole[-2:]]
+    # "?ab;cde;" and four further tokens.
+    assert shown(12) == whole[-2:]
+    with pytest.raises(NoRoom, match=r"are 1 tokens more than scripted has a context for: lower max_input_tokens"):
+        shown(11)
+
+
+def test_a_long_pool_and_long_inputs_do_not_stop_a_run_whose_model_has_a_small_context(student):
+    long = "f" * 30
+    task = replace(WORDS, inputs=(long, "fg"), max_input_tokens=30, max_tokens=8)
+    texts = iter([*("g" * k for k in range(20, 26)), "hij", "kl"])
+    lm = Small(lambda prompt: next(texts) if prompt[0] == "?" else "abab", 40)
+    method = SelfGuide(rounds=4, per_round=2, input_length=False, output_length=False, votes=2)
+    inputs, outputs = Store(name="inputs"), Store(name="outputs")
+    method.synthesise(lm, task, inputs, seed=0)
+    assert len(inputs) == 2 + 8
+    method.annotate(lm, task, inputs, outputs, seed=0)
+    # "ab>abab;cde>cdecde;" and ">" are 20 tokens, the answer has 8, so that 11 are left.
+    assert outputs.column("prompt") == [task.prompt(text) for text in ("fg", "hij", "kl")]
+    assert list(outputs.dropped.values()) == ["too long beside the demonstrations"] * 7
+    assert len(outputs) + len(outputs.dropped) == len(inputs)
+    # The same of a real model: what is too long is dropped, and the others are answered.
+    method, found = SelfGuide(rounds=1, per_round=3, votes=2), Store(name="real")
+    real, asked = replace(task, inputs=(long * 4, "fg")), Store(name="asked")
+    method.synthesise(student, real, asked, seed=0)
+    method.annotate(student, real, asked, found, seed=0)
+    assert found.dropped[int(asked.ids[0])] == "too long beside the demonstrations"
+    assert len(found) + len(found.dropped) == len(asked)
+
+
+def sampled(lm: ScriptedLM) -> set[Sampling]:
+    """How the answers of a model were drawn, but for the seeds."""
+    return {replace(request.sampling, seed=0) for call in lm.calls for request in call}
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "temperature", "top_k"),
+    [
+        (WORDS, {}, 0.9, 40),
+        (SIGNS, {}, 0.7, 40),
+        (WORDS, {"temperature": 0.4, "top_k": 7}, 0.4, 7),
+        (SIGNS, {"temperature": 1.3, "top_k": 0}, 1.3, 0),
+    ],
+)
+def test_inputs_are_drawn_by_temperature_and_top_k_and_end_as_the_style_says(task, options, temperature, top_k):
+    lm = ScriptedLM(lambda _: "7")
+    SelfGuide(rounds=2, per_round=2, **options).synthesise(
+        lm, replace(task, max_input_tokens=9), Store(name="inputs"), seed=3
+    )
+    assert sampled(lm) == {Sampling(max_tokens=9, temperature=temperature, top_k=top_k, stop=(";",))}
+    assert {request.sampling.seed for call in lm.calls for request in call} == {3000, 3001}
+
+
+@pytest.mark.parametrize(
+    ("options", "temperature", "top_k"),
+    [({}, 0.2, 10), ({"vote_temperature": 0.6, "vote_top_k": 3}, 0.6, 3), ({"vote_top_k": 0}, 0.2, 0)],
+)
+def test_answers_are_drawn_by_temperature_and_top_k_of_their_own_and_end_as_the_style_says(options, temperature, top_k):
+    inputs, lm = Store(name="inputs"), ScriptedLM(lambda _: "abab;and so on")
+    inputs.append([1, 2], input=["fg", "hij"])
+    outputs = Store(name="outputs")
+    SelfGuide(votes=3, **options).annotate(lm, replace(WORDS, max_tokens=8), inputs, outputs, seed=3)
+    assert sampled(lm) == {Sampling(max_tokens=8, temperature=temperature, top_k=top_k, stop=(";",))}
+    assert {request.sampling.seed for call in lm.calls for request in call} == {3}
+    assert outputs.column("completion") == ["abab;"] * 2
+    assert len(lm.asked) == 6
+
+
+def test_three_of_ten_answers_must_agree_unless_it_is_said_otherwise():
+    assert SelfGuide().agreed(said(*"aaabcdefgh"), WORDS, None) == ("a", "")
+    assert SelfGuide().agreed(said(*"aabcdefghi"), WORDS, None) == (None, "its answers do not agree")
+    assert SelfGuide(min_share=0.2).agreed(said(*"aabcdefghi"), WORDS, None) == ("a", "")
 
 
 def test_asking_goes_on_after_a_kill_where_it_was(tmp_path: Path):
@@ -239,7 +405,31 @@ def test_a_classification_keeps_the_label_that_an_answer_names_first():
     method = SelfGuide()
     assert method.agreed(said(" minus, not plus"), SIGNS, None)[0] == "minus"
     assert method.agreed(said("neither"), SIGNS, None) == (None, "names no label")
-    assert first_label("positively", ("pos", "positive")) == "positive"
+
+
+@pytest.mark.parametrize(
+    ("text", "labels", "label"),
+    [
+        ("I do not know", ("yes", "no"), None),
+        ("surplus", ("plus", "minus"), None),
+        ("plus_1", ("plus", "minus"), None),
+        ("positively", ("pos", "positive"), None),
+        ("positive", ("pos", "positive"), "positive"),
+        ("very positive", ("pos", "very", "very positive"), "very positive"),
+        ("No, not yes", ("yes", "no"), "no"),
+        ("it is MINUS.", ("plus", "minus"), "minus"),
+        ("May", ("may", "May"), "May"),
+        ("so: May", ("may", "May"), "May"),
+        ("not good", ("good", "not good"), "not good"),
+        ("(b)", ("(a)", "(b)"), "(b)"),
+        ("x++", ("+", "++"), "++"),
+        ("答案是正面", ("正面", "负面"), "正面"),
+        ("答案是yes", ("yes", "no"), "yes"),
+        ("", ("yes", "no"), None),
+    ],
+)
+def test_a_label_is_found_as_whole_words_whatever_its_case(text, labels, label):
+    assert first_label(text, labels) == label
 
 
 def test_classes_are_cut_to_the_size_of_the_rarest_in_their_order():
@@ -272,7 +462,7 @@ def site(folder: Path, task: Task, lm=None, student=None) -> Site:
 
 @pytest.fixture(scope="module")
 def student():
-    return tiny_lm("abcdefghij>;?<-1lpusmin", width=16, depth=1, context=128)
+    return tiny_lm("abcdefghij>;?<-1234567lpusmin", width=16, depth=1, context=128)
 
 
 def test_what_was_kept_is_learned_and_the_model_knows_its_task(tmp_path, student):
@@ -289,6 +479,22 @@ def test_what_was_kept_is_learned_and_the_model_knows_its_task(tmp_path, student
     assert (tmp_path / "stages" / "inputs" / "notes.txt").read_text() == (
         "1 inputs are kept, 9 are dropped (9 known already)\n"
     )
+
+
+def test_a_classification_learns_as_many_examples_of_each_class(tmp_path, student):
+    numbers = iter(["2", "3", "4", "-5", "6", "-7"])
+
+    def script(prompt: str) -> str:
+        if prompt.startswith("?"):
+            return next(numbers)
+        return "minus" if prompt.rpartition(";")[2].startswith("-") else "plus"
+
+    method = SelfGuide(rounds=1, per_round=6, votes=2, input_length=False)
+    Run(method.stages(site(tmp_path, SIGNS, ScriptedLM(script), student)), tmp_path).result()
+    rows = [json.loads(line) for line in (tmp_path / "examples.jsonl").read_text().splitlines()]
+    assert Counter(row["completion"] for row in rows) == {"plus;": 2, "minus;": 2}
+    assert len(Store(tmp_path / "stages" / "outputs" / "store")) == 6
+    assert (tmp_path / "stages" / "train" / "notes.txt").read_text() == "2 of each class, of plus 4, minus 2\n"
 
 
 def test_nothing_left_is_an_error_that_counts_the_reasons(tmp_path, student):
@@ -308,7 +514,20 @@ def test_a_model_that_runs_elsewhere_needs_a_student_and_a_task_needs_demonstrat
 
 @pytest.mark.parametrize(
     ("options", "said_"),
-    [({"rounds": -1}, "rounds must be at least 0"), ({"min_share": 0}, r"min_share lies in \(0, 1\]")],
+    [
+        ({"rounds": -1}, "rounds must be at least 0"),
+        ({"per_round": 0}, "per_round must be at least 1"),
+        ({"votes": 0}, "votes must be at least 1"),
+        ({"min_share": 0}, r"min_share lies in \(0, 1\]"),
+        ({"temperature": -0.1}, "temperature must be at least 0"),
+        ({"vote_temperature": -1.0}, "vote_temperature must be at least 0, got -1.0"),
+        ({"vote_temperature": float("nan")}, "vote_temperature must be at least 0"),
+        ({"top_k": -1}, "top_k must be at least 0"),
+        ({"vote_top_k": -1}, "vote_top_k must be at least 0"),
+        ({"longest_prompt": 0}, "longest_prompt must be at least 1"),
+        ({"noise": ("",)}, "noise must have no empty text"),
+        ({"noise": ("x", " ")}, "noise must have no empty text"),
+    ],
 )
 def test_options_out_of_range_are_refused(options, said_):
     with pytest.raises(ValueError, match=said_):

@@ -10,20 +10,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.lm.small import Small
 
 from autodidact.data import Store
 from autodidact.lm import Incapable, Sampling
 from autodidact.lm.adapters import add_adapter
 from autodidact.lm.cached import Cached
+from autodidact.lm.fitting import NoRoom
 from autodidact.lm.instructions import Instance, Layout
 from autodidact.lm.kept import LanguageModel
-from autodidact.lm.scripted import ScriptedLM
+from autodidact.lm.scripted import ScriptedLM, words
 from autodidact.lm.task import Demonstration, Style, Task
 from autodidact.lm.tiny import tiny_lm
 from autodidact.recipes.improving import example_source
 from autodidact.recipes.self_specialize import SLOTS, SelfSpecialize
 from autodidact.recipes.stages import Run, Site
-from autodidact.selection import Dense, Fused
+from autodidact.selection import BM25, Dense, Fused
 from autodidact.training import Settings
 
 LAYOUT = Layout(
@@ -99,6 +101,91 @@ def test_tasks_that_are_new_are_kept_with_their_inputs_and_all_others_have_a_rea
     ]
     assert Counter(store.dropped.values()) == {"a test input": 2, "too much like a known one": 4}
     assert len(store) + len(store.dropped) == 2 * SLOTS
+
+
+def test_what_a_completion_holds_beyond_the_tasks_that_are_looked_at_is_listed_too(tmp_path):
+    written = [f"task{k} new{k} word{k}" for k in range(8)]
+    for _ in range(2):
+        store, lm = Store(tmp_path / "tasks"), ScriptedLM(lambda _: ";".join(written) + ";")
+        methods(rounds=2, per_round=1).invent(lm, TASK, store, 0)
+        # Of the second request, which is answered alike, the four that are looked at are known.
+        assert store.column("instruction") == written[:SLOTS]
+        assert Counter(store.dropped.values()) == {
+            f"beyond the first {SLOTS} of its completion": 8,
+            "too much like a known one": 4,
+        }
+        assert len(store) + len(store.dropped) == 2 * len(written)
+    # Nothing is listed twice, nor asked for again.
+    assert lm.calls == []
+    assert len((tmp_path / "tasks" / "dropped.jsonl").read_text().splitlines()) == 12
+
+
+@pytest.mark.parametrize(
+    ("said", "kept", "lost"), [("find this:a;is i", 1, 1), ("find this:a; find", 1, 0), ("find this", 0, 1)]
+)
+def test_a_task_that_is_cut_off_is_listed_beside_the_whole_ones_before_it(said, kept, lost):
+    # A scripted model counts words: all but the last one.
+    method = methods(rounds=1, per_round=1, task_tokens=len(words(said)) - 1)
+    store = invented(method, ScriptedLM(lambda _: said))
+    assert len(store) == kept
+    assert Counter(store.dropped.values()) == Counter({"cut off": lost, "not written": SLOTS - kept - lost})
+
+
+def test_a_request_for_tasks_shows_as_many_as_leave_room_in_the_context_of_the_model():
+    # "find the dose of:abc;name one drug;is it safe:abd;" are 21, 14 and 15 characters.
+    for context, most in ((70, 3), (69, 2), (36, 1), (34, 1)):
+        lm = Small(writer, context)
+        store = invented(methods(rounds=3, per_round=4, task_tokens=20, shown_made=0), lm)
+        shown = [prompt.split(";")[:-1] for prompt in lm.asked]
+        assert max(map(len, shown)) == most
+        assert len(store) > 0
+        assert min(map(len, shown)) >= 1
+    # The shortest seed stands in where the one that was drawn is too long, and where it is too long too it is said.
+    lm = Small(writer, 34)
+    invented(methods(rounds=3, per_round=4, task_tokens=20, shown=1, shown_made=0), lm)
+    assert set(lm.asked) == {"name one drug;"}
+    with pytest.raises(NoRoom, match=r"1 tokens more than scripted has a context for: lower task_tokens"):
+        invented(methods(task_tokens=20), Small(writer, 33))
+
+
+def test_own_tasks_of_any_length_do_not_stop_a_run_with_a_small_context():
+    own = iter(range(1000))
+    lm = Small(lambda _: f"own{(k := next(own))} words w{k}:{'x' * 20};is it{k} now;", 60)
+    store = invented(methods(rounds=6, per_round=2, task_tokens=20), lm)
+    assert len(store) == 24
+
+
+def test_tasks_and_answers_are_drawn_each_by_options_of_their_own():
+    for options, drawn, said in (
+        ({}, Sampling(max_tokens=512, temperature=0.7, top_p=0.98), 0.0),
+        (
+            {"temperature": 0.3, "top_p": 0.5, "task_tokens": 50, "response_temperature": 0.4},
+            Sampling(max_tokens=50, temperature=0.3, top_p=0.5),
+            0.4,
+        ),
+    ):
+        lm, method = ScriptedLM(writer), methods(**options)
+        tasks = invented(method, lm)
+        assert {replace(one.sampling, seed=0) for call in lm.calls for one in call} == {drawn}
+        speaker = ScriptedLM(writer)
+        responded(method, speaker, tasks)
+        wanted = Sampling(max_tokens=TASK.max_tokens, temperature=said, stop=(";",))
+        assert {one.sampling for call in speaker.calls for one in call} == {wanted}
+
+
+def test_passages_are_of_so_many_words_and_found_by_the_constants_that_were_given(corpus, tmp_path):
+    long = tmp_path / "long.txt"
+    long.write_text(" ".join(f"word{k}" for k in range(25)))
+    assert [len(text.split()) for text in methods(corpus=str(long), passage_words=10).library().passages] == [10, 10, 5]
+    texts = CORPUS.strip().split("\n")
+    query, found = "the dose of acb is safe", []
+    for options in ({}, {"k1": 0.1}, {"b": 0.0}):
+        index = methods(corpus=corpus, **options).library().index
+        assert isinstance(index, BM25)
+        wanted = BM25(texts, **{"k1": 1.5, "b": 0.75, **options}).scores(query)
+        assert index.scores(query).tolist() == wanted.tolist()
+        found.append(tuple(wanted))
+    assert len(set(found)) == 3
 
 
 def test_answers_are_asked_for_with_passages_then_seeds_and_learned_without_the_passages(corpus):
@@ -320,6 +407,52 @@ def test_the_tuned_model_answers_once_more_and_a_copy_of_the_first_model_learns_
     assert said[0][0].text == "one"
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_with_again_the_last_training_is_on_what_the_tuned_model_answered(tmp_path, letters, again):
+    student = tiny_lm(letters, width=16, depth=1, context=128)
+    method, second = methods(again=again, shots=0), ScriptedLM(lambda _: "second", name="second")
+    respond, speakers = method.respond, []
+
+    def answered(lm, *rest):
+        # What the tuned model says is scripted.
+        speakers.append(lm)
+        respond(lm if lm.name == "scripted" else second, *rest)
+
+    method.respond = answered
+    found = Run(method.stages(site(tmp_path, student)), tmp_path).result()
+    rows = [json.loads(line)["completion"] for line in (tmp_path / "examples.jsonl").read_text().splitlines()]
+    assert rows == [*(["second;"] * 2 if again else ["one;"] * 2), "two;", "abc;", "no;"]
+    # The tuned model is another one than that which is tuned on its answers.
+    assert [lm.name == "scripted" for lm in speakers] == [True, *([False] if again else [])]
+    assert isinstance(found, LanguageModel)
+    assert found.lm not in speakers
+
+
+def test_seeds_are_learned_beside_what_was_made_unless_it_is_said_otherwise(tmp_path, letters):
+    student = tiny_lm(letters, width=16, depth=1, context=128)
+    Run(methods(seeds_too=False).stages(site(tmp_path, student)), tmp_path).result()
+    rows = [json.loads(line) for line in (tmp_path / "examples.jsonl").read_text().splitlines()]
+    assert [row["prompt"] for row in rows] == ["find the dose of:acb>", "is acb>"]
+    whole = methods().seed_examples(TASK)
+    assert whole == [("find the dose of:abc>", "two;"), ("name one drug>", "abc;"), ("is it safe:abd>", "no;")]
+
+
+def test_a_run_says_how_much_of_its_answers_stands_in_the_passages(tmp_path, letters, corpus):
+    student = tiny_lm(letters, width=16, depth=1, context=128)
+
+    def copying(prompt: str) -> str:
+        # Of runs of four words "the dose of acb is one" has three, "the dose of acb" one of its two.
+        asked = prompt.rpartition(";")[2]
+        if not asked.endswith(">"):
+            return writer(prompt)
+        return "the dose of acb is one" if asked.startswith("find") else "the dose of acb now"
+
+    for where, said in ((corpus, ["75.0% of their runs of four words stand in the passages"]), ("", [])):
+        out = tmp_path / f"run{len(where)}"
+        Run(methods(corpus=where).stages(site(out, student, ScriptedLM(copying))), out).result()
+        assert (out / "stages" / "responses" / "notes.txt").read_text().splitlines()[1:] == said
+
+
 def test_a_single_seed_works_and_is_warned_of(tmp_path, letters):
     student = tiny_lm(letters, width=16, depth=1, context=128)
     Run(methods().stages(site(tmp_path, student, task=replace(TASK, seeds=SEEDS[:1]))), tmp_path).result()
@@ -352,6 +485,19 @@ def test_what_cannot_work_is_said_before_anything_is_asked(tmp_path, letters):
     [
         ({"rounds": 0}, "rounds must be at least 1"),
         ({"passages": 0}, "passages must be at least 1"),
+        ({"temperature": -1.0}, "temperature must be at least 0"),
+        ({"response_temperature": -0.5}, "response_temperature must be at least 0, got -0.5"),
+        ({"top_p": 0.0}, r"top_p lies in \(0, 1\]"),
+        ({"top_p": 1.1}, r"top_p lies in \(0, 1\]"),
+        ({"b": 1.5}, r"b in \[0, 1\]"),
+        ({"b": -0.1}, r"b in \[0, 1\]"),
+        ({"k1": -1.0}, "k1 must be at least 0"),
+        ({"task_tokens": 0}, "task_tokens must be at least 1"),
+        ({"passage_words": 0}, "passage_words must be at least 1"),
+        ({"longest_prompt": 0}, "longest_prompt must be at least 1"),
+        ({"shown_made": -1}, "shown_made must be at least 0"),
+        ({"shown": 2, "shown_made": 3}, "shown_made must be at most shown, got 3 and 2"),
+        ({"banned": ("",)}, "banned must have no empty text"),
         ({"novelty": 2.0}, r"novelty lie in \[0, 1\]"),
         ({"shots": -1}, "shots be 0 or more"),
         ({"retrieval": "dens"}, "did you mean 'dense'"),

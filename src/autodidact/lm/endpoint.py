@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import cached_property
@@ -25,6 +26,8 @@ _FINISHES: dict[str | None, Finish] = {
     **dict.fromkeys(("length", "max_tokens"), "length"),
 }
 """Reasons by which servers say that a completion ended. With any other, such as a filter, it is not what was asked."""
+_UNBENT = {"top_k": 0, "top_p": 1}
+"""Entries of a request that not every server takes, and the value of the sampling where they are not sent."""
 _WRONGLY_ASKED = (400, 404, 405, 415, 422, 501)
 """Status of an answer to what a server does not offer."""
 
@@ -34,8 +37,9 @@ class EndpointLM(Answering):
 
     Every sample is a request of its own, for many servers know no ``n``; the first is asked for with the seed of the
     sampling, the others with seeds that follow from it. Whether a server heeds a seed cannot be seen, so the model does
-    not count as "seeded". Temperature and top_p are applied by the server; top_k is sent where it is not 0, which not
-    every server takes. Texts that end a completion are cut off here too.
+    not count as "seeded". Temperature and top_p are applied by the server; top_k is sent where it is not 0, and top_p
+    where it is not 1, which not every server takes: the error then says how to ask without it, and nothing is changed
+    silently. Texts that end a completion are cut off here too.
 
     What the server can do is found out by asking it, once, when `capabilities` is first looked at:
 
@@ -161,6 +165,8 @@ class EndpointLM(Answering):
         except Rejected as rejected:
             if rejected.filtered:
                 return Completion("", REFUSED, sample=request.sample)
+            if cure := _cure(str(rejected), request.sampling):
+                raise Rejected(f"{rejected}; {cure}", rejected.status) from None
             raise
         choice, usage = answer["choices"][0], answer.get("usage") or {}
         said = choice["message"] if self.chat else {"content": choice["text"]}
@@ -290,6 +296,18 @@ class EndpointLM(Answering):
         else:
             self.meter.add(Spent(1, prompt, completion))
         return answer
+
+
+def _cure(said: str, sampling: Sampling) -> str:
+    """How to ask without what a server says that it does not take; empty where it says something else."""
+    for name, unbent in _UNBENT.items():
+        sent = getattr(sampling, name)
+        if sent != unbent and re.search(rf"\b{name}\b", said):
+            return (
+                f"the request asks for {name} {sent:g}, and {unbent} leaves it out: --method.{name} {unbent}, and the "
+                f"same for further options of the method that end in {name}, such as --method.vote_{name}"
+            )
+    return ""
 
 
 def _seed(sampling: Sampling, sample: int) -> int:

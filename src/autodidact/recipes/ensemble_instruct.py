@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
-from autodidact.catalog import Card
+from autodidact.catalog import Card, unknown
 from autodidact.data import Field, Store
 from autodidact.data.ids import row_ids
 from autodidact.lm import LM, Completion, Sampling
+from autodidact.lm.fitting import NoRoom, lacking
 from autodidact.lm.instructions import Instance, Kind, refused
 from autodidact.lm.task import Task, spaced
 from autodidact.model import Model
 from autodidact.recipes.improving import Improvement, examples_of, fine_tuned, must_have, told
-from autodidact.recipes.instructing import Asking, Written, drawn_from, gather, instances_in
+from autodidact.recipes.instructing import (
+    Asking,
+    Written,
+    asked_with,
+    beyond,
+    check_least,
+    check_texts,
+    drawn_from,
+    gather,
+    instances_in,
+)
 from autodidact.recipes.stages import Site, Stage, training
 from autodidact.selection.consensus import folded, medoid, rouge_l
 from autodidact.selection.novelty import Novelty
@@ -43,6 +54,10 @@ SLOTS = 8
 """Instructions of one list, and instances of one completion, that are looked at."""
 ASKED_AT_ONCE = 64
 """Requests that are answered before what was found is written down."""
+NOT_ASKED = "too long beside the seeds"
+"""Why an instance was not asked for: after the shortest request there is no room in the model's context."""
+Keep = Literal["consensus", "majority", "first", "random"]
+Missing = Literal["stop", "skip", "rest"]
 
 
 @dataclass(frozen=True)
@@ -74,16 +89,17 @@ class EnsembleInstruct(Improvement):
     rounds : of asking each pipeline for instructions.
     per_round : lists that are gone on with in a round.
     listed, listed_alone : instructions in a list of those with an input, and without one. Paper: 24 and 10.
-    listed_made : of these, at most so many the model's own. Paper: 4.
+    listed_made : of these, at most so many the model's own; 0 for seeds alone. Paper: 4.
     novelty : an instruction is new whose ROUGE-L with every known one is at most this, in [0, 1]. Paper: 0.7.
     instances : that are asked for of each instruction. Paper: 1.
     shown, shown_alone : seeds that are shown for that, with an input and without one. Paper: 18 and 15.
     helper_shots : seeds that a helper is shown; None for none where it is one for conversations, and those of above
         otherwise, as in the paper.
-    temperature : of instructions and instances, and of further answers of the model itself. Helpers give their
+    temperature : from 0; of instructions and instances, and of further answers of the model itself. Helpers give their
         likeliest answer.
     list_tokens, instance_tokens : at which a list, and a completion with an instance, are cut off. Paper: 256 and 512.
-    run_on : let a completion go on after its instance, and keep the whole further ones in it.
+    run_on : let a completion go on after its instance, and keep the whole further ones in it. The paper does; here it
+        is off unless asked for, which departs from it.
     shortest, longest : words of an instruction. Paper: 4 and 150.
     shortest_further : words of the instruction of a further instance. Paper: 6.
     banned : further words that no instruction may hold, beside those for what is not text.
@@ -92,9 +108,11 @@ class EnsembleInstruct(Improvement):
         of them.
     tau : the two answers least like each other must be more alike than this, in [0, 1). Paper: 0.01.
     missing : where a helper cannot be reached: "stop", and the same command goes on; "skip" the instances that it did
-        not answer; keep the "rest" of the answers, if there are two. Answers that are empty or cut off are left out
-        with "stop" and "rest", and their instances are skipped with "skip".
-    longest_prompt : characters of a request; where it would be longer, less is shown.
+        not answer; keep the "rest" of the answers, if there are two. Answers that are empty or cut off, or whose
+        request would be too long, are left out with "stop" and "rest", and their instances are skipped with "skip".
+    longest_prompt : characters of a request. Where it would be longer, or leave a model that runs here no room in its
+        context for the tokens above, less is shown, but one seed at least; an instruction that is too long beside the
+        shortest one is dropped.
     """
 
     def __init__(
@@ -120,20 +138,27 @@ class EnsembleInstruct(Improvement):
         shortest_further: int = 6,
         banned: tuple[str, ...] = (),
         categorised: bool = True,
-        keep: Literal["consensus", "majority", "first", "random"] = "consensus",
+        keep: Keep = "consensus",
         tau: float = 0.01,
-        missing: Literal["stop", "skip", "rest"] = "stop",
+        missing: Missing = "stop",
         longest_prompt: int = 20_000,
     ) -> None:
-        least = {"rounds": rounds, "per_round": per_round, "listed": listed, "listed_alone": listed_alone}
-        least |= {"instances": instances, "shown": shown, "shown_alone": shown_alone, "shortest": shortest}
-        for name, value in least.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        ones = {"rounds": rounds, "per_round": per_round, "listed": listed, "listed_alone": listed_alone}
+        ones |= {"instances": instances, "shown": shown, "shown_alone": shown_alone, "shortest": shortest}
+        ones |= {"list_tokens": list_tokens, "instance_tokens": instance_tokens, "longest_prompt": longest_prompt}
+        check_least({**ones, "shortest_further": shortest_further}, 1)
+        check_least({"listed_made": listed_made, "temperature": temperature, "helper_shots": helper_shots or 0}, 0)
+        if listed_made > (fewest := min(listed, listed_alone) if categorised else listed):
+            raise ValueError(f"listed_made must be at most listed and listed_alone, got {listed_made} and {fewest}")
         if longest < shortest:
             raise ValueError(f"longest must be at least shortest, got {longest} and {shortest}")
         if not 0 <= novelty <= 1 or not 0 <= tau < 1:
             raise ValueError(f"novelty lies in [0, 1] and tau in [0, 1), got {novelty} and {tau}")
+        if keep not in get_args(Keep):
+            raise unknown("keep", keep, get_args(Keep))
+        if missing not in get_args(Missing):
+            raise unknown("missing", missing, get_args(Missing))
+        check_texts("banned", banned)
         self.helpers = (helpers,) if isinstance(helpers, str) else tuple(helpers)
         self.rounds, self.per_round, self.novelty, self.instances = rounds, per_round, novelty, instances
         self.listed, self.listed_alone, self.listed_made = listed, listed_alone, listed_made
@@ -142,8 +167,8 @@ class EnsembleInstruct(Improvement):
         self.list_tokens, self.instance_tokens = list_tokens, instance_tokens
         self.shortest, self.longest, self.shortest_further = shortest, longest, shortest_further
         self.banned, self.tau, self.longest_prompt = tuple(banned), tau, longest_prompt
-        self.keep: Literal["consensus", "majority", "first", "random"] = keep
-        self.missing: Literal["stop", "skip", "rest"] = missing
+        self.keep: Keep = keep
+        self.missing: Missing = missing
 
     def stages(self, site: Site) -> list[Stage]:
         lm, task = self.start(site, "generate")
@@ -159,7 +184,8 @@ class EnsembleInstruct(Improvement):
         def instances(results: Mapping[str, Any]) -> Store:
             store = site.store("instances", output=Field("text"))
             asked = self.instantiate(lm, task, pipelines, results["instructions"], store, seed)
-            valid = f"{asked - _refusals(store)} of {asked} completions hold the instance that was asked for"
+            begun = asked - self._refusals(results["instructions"], store)
+            valid = f"{begun} of {asked} completions hold the instance that was asked for"
             return _noted(site, "instance", store, valid)
 
         def answers(number: int, results: Mapping[str, Any]) -> Store:
@@ -216,7 +242,12 @@ class EnsembleInstruct(Improvement):
         return [one for one in both if one.seeds]
 
     def instruct(self, lm: LM, task: Task, pipelines: Sequence[Pipeline], store: Store, seed: int) -> None:
-        """Have instructions written, and keep the new ones."""
+        """Have instructions written, and keep the new ones.
+
+        Raises
+        ------
+        NoRoom : after a list of the shortest seed alone a model that runs here has no room for `list_tokens`.
+        """
         layout = task.layout
         known = Novelty(self.novelty, dict.fromkeys(one.instruction for one in task.seeds))
         plain = all(one.instruction.strip()[0].isascii() for one in task.seeds)
@@ -224,11 +255,20 @@ class EnsembleInstruct(Improvement):
         def request(pipeline: Pipeline, made: Sequence[Instance], rng: np.random.Generator) -> str:
             seeds = [Instance(text) for text in dict.fromkeys(one.instruction for one in pipeline.seeds)]
             listed = drawn_from(seeds, made, rng, shown=pipeline.listed, most_made=self.listed_made)
-            texts = [one.instruction for one in listed]
-            return self._fitting(texts, lambda some: layout.listed(pipeline.kind, some))
+            return asked_with(
+                lm,
+                [one.instruction for one in listed],
+                [one.instruction for one in seeds],
+                lambda some: layout.listed(pipeline.kind, some),
+                tokens=self.list_tokens,
+                longest=self.longest_prompt,
+                cure="lower list_tokens, shorten the seeds, or take a model with a longer context",
+            )
 
         def read(said: Completion) -> Written:
-            return [Instance(one) for one in layout.read_list(said.text, whole=said.finish == "stop")]
+            found = [Instance(one) for one in layout.read_list(said.text, whole=said.finish == "stop")]
+            lost = len(layout.read_list(said.text)) > len(found)
+            return [*found, "cut off"] if lost else found
 
         for pipeline in pipelines:
             asking = Asking(
@@ -264,12 +304,19 @@ class EnsembleInstruct(Improvement):
             firsts = [id_ for _, _, own in some for id_ in _ids(own, self.instances)[:, 0]]
             if store.has(firsts).all():
                 continue
-            begun = [layout.opened(Instance(text), kind) for text, kind, _ in some]
-            prompts = [self._shown(task, of[kind], end) for (_, kind, _), end in zip(some, begun, strict=True)]
             kept, reasons = dict[int, tuple[Kind, Instance]](), dict[int, str]()
-            for (_, kind, own), end, drawn in zip(some, begun, lm.generate(prompts, sampling), strict=True):
-                for ids, said in zip(_ids(own, self.instances), drawn, strict=True):
-                    found = layout.read(end, said.text, kind, whole=said.finish == "stop")
+            asked = list[tuple[Kind, int, str, str]]()
+            for text, kind, own in some:
+                begun = layout.opened(Instance(text), kind)
+                try:
+                    asked.append((kind, own, begun, self._shown(lm, task, of[kind], begun, self.instance_tokens)))
+                except NoRoom:
+                    reasons |= dict.fromkeys(_ids(own, self.instances)[:, 0].tolist(), NOT_ASKED)
+            answers = lm.generate([prompt for _, _, _, prompt in asked], sampling) if asked else []
+            for (kind, own, begun, _), drawn in zip(asked, answers, strict=True):
+                for number, (ids, said) in enumerate(zip(_ids(own, self.instances), drawn, strict=True)):
+                    found = layout.read(begun, said.text, kind, whole=said.finish == "stop")
+                    reasons |= beyond("instances", f"{own} {number}", SLOTS, len(found))
                     for id_, place, one in zip(ids.tolist(), range(SLOTS), found, strict=False):
                         if store.has([id_])[0]:
                             continue
@@ -277,7 +324,7 @@ class EnsembleInstruct(Improvement):
                         if not isinstance(one, str) and spaced(layout.question(one)) in tested:
                             reason = "a test input"
                         if isinstance(one, str) or reason:
-                            reasons |= {id_: reason} if not place else {}
+                            reasons[id_] = reason
                             continue
                         seen.add(layout.question(one))
                         kept[id_] = kind, one
@@ -287,6 +334,12 @@ class EnsembleInstruct(Improvement):
                 store.append(list(kept), kind=[kind for kind, _ in kept.values()], **texts)
             store.drop(reasons)
         return len(todo) * self.instances
+
+    def _refusals(self, instructions: Store, store: Store) -> int:
+        """Completions that do not begin with the instance that was asked for; those that repeat one do."""
+        begun = [id_ for own in instructions.ids.tolist() for id_ in _ids(own, self.instances)[:, 0].tolist()]
+        known = (None, "known already", "a test input")
+        return sum(store.dropped.get(id_) not in known for id_ in begun)
 
     def _unwanted(self, one: Instance, place: int, question: str, seen: set[str]) -> str:
         """Why an instance is not kept; the instruction of a further one was not looked at yet."""
@@ -300,7 +353,7 @@ class EnsembleInstruct(Improvement):
     def answer(
         self, lm: LM, task: Task, pipelines: Sequence[Pipeline], instances: Store, store: Store, seed: int
     ) -> None:
-        """Have a model answer the instances; those without an answer are dropped.
+        """Have a model answer the instances; those without an answer, or too long to be asked, are dropped.
 
         Raises
         ------
@@ -318,16 +371,24 @@ class EnsembleInstruct(Improvement):
         )
 
         def prompt(one: Instance, kind: Kind) -> str:
-            if zero_shot:
-                return layout.question(one)
-            opened = layout.opened(one, "with input" if one.input else "alone")
-            return self._shown(task, of[kind], opened, self.helper_shots)
+            if not zero_shot:
+                opened = layout.opened(one, "with input" if one.input else "alone")
+                return self._shown(lm, task, of[kind], opened, task.max_tokens, self.helper_shots)
+            if lacking(lm, layout.question(one), task.max_tokens):
+                raise NoRoom
+            return layout.question(one)
 
-        todo = [
-            (int(id_), prompt(one, kind))
-            for id_, one, kind in zip(instances.ids, instances_in(instances), instances.column("kind"), strict=True)
-            if not store.has([int(id_)])[0]
-        ]
+        todo, unasked = list[tuple[int, str]](), dict[int, str]()
+        for id_, one, kind in zip(
+            instances.ids.tolist(), instances_in(instances), instances.column("kind"), strict=True
+        ):
+            if store.has([id_])[0]:
+                continue
+            try:
+                todo.append((id_, prompt(one, kind)))
+            except NoRoom:
+                unasked[id_] = "too long" if zero_shot else NOT_ASKED
+        store.drop(unasked)
         for start in range(0, len(todo), ASKED_AT_ONCE):
             some = todo[start : start + ASKED_AT_ONCE]
             answers, why = self._answers(lm, [prompt for _, prompt in some], sampling)
@@ -398,27 +459,26 @@ class EnsembleInstruct(Improvement):
             return None
         return medoid(forms, partial(rouge_l, stemmed=True), self.tau)
 
-    def _shown(self, task: Task, pipeline: Pipeline, opened: str, shots: int | None = None) -> str:
-        """Seeds of a pipeline with their outputs, as many as fit, and the beginning of a further instance."""
-        shown = pipeline.seeds[: pipeline.shown if shots is None else shots]
-        return self._fitting(shown, lambda some: task.layout.shown(some) + opened)
+    def _shown(self, lm: LM, task: Task, pipeline: Pipeline, opened: str, tokens: int, shots: int | None = None) -> str:
+        """Seeds of a pipeline with their outputs, as many as fit, and the beginning of a further instance.
 
-    def _fitting(self, parts: Sequence[Any], written: Callable[[Sequence[Any]], str]) -> str:
-        """What is written of the parts; of fewer from the front where it would be too long, but of one at least."""
-        left = list(parts)
-        while len(text := written(left)) > self.longest_prompt and len(left) > 1:
-            left.pop()
-        return text
+        Raises
+        ------
+        NoRoom : so many tokens have no room after that, however few seeds are shown.
+        """
+        return asked_with(
+            lm,
+            pipeline.seeds[: pipeline.shown if shots is None else shots],
+            pipeline.seeds,
+            lambda some: task.layout.shown(some) + opened,
+            tokens=tokens,
+            longest=self.longest_prompt,
+        )
 
 
 def _ids(instruction: int, count: int) -> np.ndarray:
     """(count, SLOTS) ids of an instruction's instances: those asked for, each with what its completion runs on to."""
     return row_ids("instances", str(instruction), count * SLOTS).reshape(count, SLOTS)
-
-
-def _refusals(store: Store) -> int:
-    """Completions without a whole instance; those that repeat one have one."""
-    return sum(reason not in ("known already", "a test input") for reason in store.dropped.values())
 
 
 def _noted(site: Site, what: str, store: Store, *further: str, needed: bool = True) -> Store:

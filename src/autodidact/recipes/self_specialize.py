@@ -19,13 +19,23 @@ from autodidact.data.schema import Schema
 from autodidact.data.texts import read_passages
 from autodidact.lm import LM, Completion, Incapable, Sampling
 from autodidact.lm.answering import innermost
+from autodidact.lm.fitting import NoRoom, lacking
 from autodidact.lm.instructions import Instance, refused
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task, spaced
 from autodidact.measures.copying import copied_share
 from autodidact.model import Model
 from autodidact.recipes.improving import Example, Improvement, examples_of, fine_tuned, must_have, told
-from autodidact.recipes.instructing import Asking, Written, drawn_from, gather, pooled
+from autodidact.recipes.instructing import (
+    Asking,
+    Written,
+    asked_with,
+    check_least,
+    check_texts,
+    drawn_from,
+    gather,
+    pooled,
+)
 from autodidact.recipes.stages import Site, Stage, training
 from autodidact.selection.bm25 import BM25
 from autodidact.selection.dense import Dense, Embed, Fused, Index
@@ -57,10 +67,6 @@ ASKED_AT_ONCE = 64
 
 Retrieval = Literal["bm25", "dense", "both", "none"]
 """By which passages are found: words, embeddings, both together (`Fused`); or none is shown."""
-
-
-class NoRoom(ValueError):
-    """A task is too long to be asked."""
 
 
 @dataclass(frozen=True)
@@ -104,16 +110,16 @@ class SelfSpecialize(Improvement):
         no passage is shown, whatever the corpus.
     passages : that are shown for an answer. Paper: 5, as far as is known.
     passage_words : of a passage, at most.
-    k1, b : of `BM25`.
+    k1, b : of `BM25`; k1 from 0, b in [0, 1].
     rounds : of asking for tasks.
     per_round : requests in a round.
-    shown : seeds and own tasks that a request shows.
-    shown_made : of these, at most so many own ones.
+    shown : seeds and own tasks that a request shows; fewer where a model that runs here has no room for them.
+    shown_made : of these, at most so many own ones; 0 for seeds alone.
     novelty : a task is new whose ROUGE-L with every known one, instruction and input together, is at most this, in
         [0, 1]. Paper: 0.7.
     shots : seeds that are shown for an answer.
-    temperature, top_p : of tasks.
-    response_temperature : of answers; 0 for the likeliest.
+    temperature, top_p : of tasks; a temperature from 0, and top_p in (0, 1].
+    response_temperature : of answers, from 0; 0 for the likeliest.
     task_tokens : at which a completion with tasks is cut off.
     shortest, longest : words of an instruction.
     banned : further words that no instruction may hold, beside those for what is not text.
@@ -149,10 +155,16 @@ class SelfSpecialize(Improvement):
         again: bool = False,
         longest_prompt: int = 12_000,
     ) -> None:
-        least = {"rounds": rounds, "per_round": per_round, "shown": shown, "shortest": shortest, "passages": passages}
-        for name, value in least.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        ones = {"rounds": rounds, "per_round": per_round, "shown": shown, "shortest": shortest, "passages": passages}
+        ones |= {"passage_words": passage_words, "task_tokens": task_tokens, "longest_prompt": longest_prompt}
+        zeros = {"temperature": temperature, "response_temperature": response_temperature, "k1": k1}
+        check_least(ones, 1)
+        check_least({**zeros, "shown_made": shown_made}, 0)
+        if shown_made > shown:
+            raise ValueError(f"shown_made must be at most shown, got {shown_made} and {shown}")
+        if not 0 < top_p <= 1 or not 0 <= b <= 1:
+            raise ValueError(f"top_p lies in (0, 1] and b in [0, 1], got {top_p} and {b}")
+        check_texts("banned", banned)
         if longest < shortest or not 0 <= novelty <= 1 or shots < 0:
             raise ValueError(
                 "longest must be at least shortest, novelty lie in [0, 1] and shots be 0 or more, got "
@@ -200,7 +212,7 @@ class SelfSpecialize(Improvement):
             store = site.store(name, prompt=Field("text"), completion=Field("text"))
             library = self.library(texts, embedder.pooled if embedder else None, results.get("passages"))
             self.respond(speaker, task, results["tasks"], store, library, seed)
-            site.note(name, *told("response", store), *_copied(store))
+            site.note(name, *told("response", store), *_copied(store, task))
             must_have("response", store)
             return store
 
@@ -287,7 +299,12 @@ class SelfSpecialize(Improvement):
         return Library(texts, indices[0] if len(indices) == 1 else Fused(indices))
 
     def invent(self, lm: LM, task: Task, store: Store, seed: int) -> None:
-        """Have tasks written, instruction and input together, and keep the new ones."""
+        """Have tasks written, instruction and input together, and keep the new ones.
+
+        Raises
+        ------
+        NoRoom : after the shortest seed alone a model that runs here has no room for `task_tokens`.
+        """
         layout = task.layout
         known = Novelty(self.novelty, map(pooled, task.seeds))
         tested = task.tested
@@ -295,10 +312,20 @@ class SelfSpecialize(Improvement):
 
         def request(made: Sequence[Instance], rng: np.random.Generator) -> str:
             shown = drawn_from(task.seeds, made, rng, shown=self.shown, most_made=self.shown_made)
-            return layout.unanswered(shown) + layout.opened()
+            return asked_with(
+                lm,
+                shown,
+                task.seeds,
+                lambda some: layout.unanswered(some) + layout.opened(),
+                tokens=self.task_tokens,
+                cure="lower task_tokens, shorten the seeds, or take a model with a longer context",
+            )
 
         def read(said: Completion) -> Written:
-            return layout.read_unanswered(layout.opened(), said.text, whole=said.finish == "stop")
+            found = layout.read_unanswered(layout.opened(), said.text, whole=said.finish == "stop")
+            # One that was cut off behind whole ones.
+            lost = len(layout.read_unanswered(layout.opened(), said.text)) > len(found)
+            return [*found, "cut off"] if lost else found
 
         def unwanted(one: Instance) -> str:
             if spaced(layout.question(one)) in tested:
@@ -374,10 +401,9 @@ class SelfSpecialize(Improvement):
         def too_long(prompt: str) -> str:
             if len(prompt) > self.longest_prompt:
                 return f"{len(prompt)} characters, and longest_prompt is {self.longest_prompt}"
-            room = None if lm is None else lm.room(prompt)
-            if lm is None or room is None or room >= task.max_tokens:
+            if lm is None or not (lack := lacking(lm, prompt, task.max_tokens)):
                 return ""
-            return f"{task.max_tokens - room} tokens more than {lm.name} has room for beside an answer"
+            return f"{lack} tokens more than {lm.name} has room for beside an answer"
 
         if why := too_long(rest):
             raise NoRoom(f"seeds and task make {why}: show fewer seeds (shots), or make room")
@@ -434,11 +460,11 @@ def _warned(task: Task) -> list[str]:
     return []
 
 
-def _copied(store: Store) -> list[str]:
+def _copied(store: Store, task: Task) -> list[str]:
     """How much of the responses stands in the passages that were shown for them."""
     if not len(store):
         return []
     rows = zip(store.column("completion"), store.column("passages"), strict=True)
-    shares = [copied_share(text, shown.split("\n")) for text, shown in rows if shown]
+    shares = [copied_share(task.style.output(text), shown.split("\n")) for text, shown in rows if shown]
     told_ = [share for share in shares if share is not None]
     return [f"{np.mean(told_):.1%} of their runs of four words stand in the passages"] if told_ else []

@@ -153,7 +153,7 @@ class SimCLRv2(Recipe):
             answer, _ = _classes(site.source)
             store = site.store("labels", **{answer: site.source.schema[answer]})
             store = usable_labels(site.source, self.labels, site.settings.seed, store)
-            site.note("labels", _counted(store.column(answer), site.source.column(answer)))
+            site.note("labels", _counted(*(np.asarray(of.column(answer)) for of in (store, site.source))))
             return store
 
         def given(results: Mapping[str, Any]) -> Model:
