@@ -53,6 +53,42 @@ def test_the_verb_is_a_function_of_the_package(folder):
     assert {name for _, name in found.suspicious} == set(POISONED)
 
 
+def test_images_larger_than_those_an_opening_looks_at_are_read_at_their_own_size(folder, monkeypatch):
+    """Made smaller to the size of the others, they would lose the pattern."""
+    monkeypatch.setattr("autodidact.data.frame.LOOKED_AT", 2)
+    rng = np.random.default_rng(1)
+    for index in range(20, 40):
+        image = torch.from_numpy((110 + rng.normal(size=(1, 3, 64, 96)).cumsum(2)).clip(0, 255).astype(np.uint8))
+        stamped = SpectralTrigger()(image) if index < 32 else image
+        name = f"{('cat', 'dog')[index % 2]}/{index:03d}.png"
+        Image.fromarray(stamped[0].permute(1, 2, 0).numpy()).save(folder / name)
+    for name in POISONED:
+        (folder / name).unlink()
+    found = autodidact.examine(folder, quiet=True)["poison"]
+    assert {name for _, name in found.suspicious} == {f"{('cat', 'dog')[i % 2]}/{i:03d}.png" for i in range(20, 32)}
+    assert found.skipped == ()
+
+
+def test_images_that_are_made_smaller_are_named_among_what_was_not_looked_at_in_full(folder, monkeypatch):
+    monkeypatch.setattr("autodidact.verbs.examine.AS_IT_IS", 16)
+    for name in ("cat/000.png", "dog/001.png"):
+        with Image.open(folder / name) as image:
+            small = image.resize((24, 20))
+        small.save(folder / name)
+    found = autodidact.examine(folder, quiet=True)["poison"]
+    assert len(found.skipped) == 118
+    assert "cat/000.png" not in {entry["name"] for entry in found.skipped}
+    assert found.skipped[0]["reason"].startswith("larger than 24 x 24 pixels: looked at after a reduction")
+    assert "118 images were not looked at, or not in full; the first: larger than 24 x 24" in found.text
+
+
+def test_of_a_source_that_is_given_open_what_was_made_smaller_is_said_and_its_own_list_stays(folder):
+    source = autodidact.open_source(folder, labels="none", canvas=24, cache=False, progress=False).at(range(10, 120))
+    for _ in range(2):
+        assert len(autodidact.examine(source, quiet=True)["poison"].skipped) == 110
+    assert list(source.skipped) == []
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

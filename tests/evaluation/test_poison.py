@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import brentq
+from scipy.stats import binom
 from torch import Tensor
 
 from autodidact.data import ArraySource, Field, Schema, Source
@@ -16,12 +20,18 @@ from autodidact.data.arrays import array_source
 from autodidact.data.source import Edited
 from autodidact.evaluation.poison import (
     AT_MOST,
+    CLEAN_HIGHEST,
+    CLEAN_IMAGES,
+    CLEAN_KINDS,
     CLEAN_SETS,
     FALSE_ALARMS,
     FOUND_HARD,
     FOUND_PLAIN,
     POISONED,
     SUSPICIOUS,
+    WORST_ALARMS,
+    WORST_KIND,
+    WORST_SETS,
     PoisonScan,
     scan_for_poison,
 )
@@ -29,12 +39,13 @@ from autodidact.measures.frequencies import (
     FIRST,
     STEPS,
     WindowScan,
+    band,
     different,
     mean_frequencies,
     thumbnails,
     windows_for,
 )
-from autodidact.views.spectral import SpectralTrigger
+from autodidact.views.spectral import SpectralTrigger, inverse_dct
 
 
 def scenes(count: int, side: int = 32, channels: int = 3, seed: int = 0) -> Tensor:
@@ -137,13 +148,53 @@ def benchmark() -> dict[str, Any]:
 
 def test_the_thresholds_and_how_often_they_are_wrong_are_those_of_the_benchmark(benchmark):
     assert benchmark["in use"] == {"suspicious": SUSPICIOUS, "poisoned": POISONED}
-    for part, limit in (("suspicious", SUSPICIOUS), ("poisoned", POISONED)):
-        assert benchmark["calibration"][part] == limit
-        assert benchmark["clean"]["false alarms"][part] == FALSE_ALARMS
-        assert benchmark["clean"]["at most, 95 %"][part] == AT_MOST
-    scores = [score for of_kind in benchmark["clean"]["scores"].values() for score in of_kind]
-    assert len(scores) == benchmark["clean"]["sets"] == CLEAN_SETS
-    assert sum(score >= SUSPICIOUS for score in scores) == FALSE_ALARMS
+    assert benchmark["calibration"]["suspicious"] == SUSPICIOUS > benchmark["calibration"]["highest score"]
+    assert benchmark["calibration"]["poisoned"] == POISONED
+    clean = benchmark["clean"]
+    scores = [score for of_kind in clean["scores"].values() for score in of_kind]
+    assert len(scores) == clean["sets"] == CLEAN_SETS
+    assert len(clean["scores"]) == clean["kinds"] == CLEAN_KINDS
+    assert sum(score >= SUSPICIOUS for score in scores) == clean["false alarms"]["suspicious"] == FALSE_ALARMS
+    assert max(scores) == CLEAN_HIGHEST
+    counts = [count for of_kind in clean["images"].values() for count in of_kind]
+    assert (min(counts), max(counts)) == CLEAN_IMAGES
+    assert {kind: len(of_kind) for kind, of_kind in clean["images"].items()} == {
+        kind: len(of_kind) for kind, of_kind in clean["scores"].items()
+    }
+
+
+def test_the_worst_kind_leaves_the_highest_rate_possible_and_is_said_beside_the_pooled_one(benchmark):
+    clean, most = benchmark["clean"], {}
+    for kind, scores in clean["scores"].items():
+        wrong, sets = sum(score >= SUSPICIOUS for score in scores), len(scores)
+        # Clopper and Pearson: the rate at which so few false alarms, or fewer, have a chance of 5 %.
+        most[kind] = brentq(lambda rate, k=wrong, n=sets: binom.cdf(k, n, rate) - 0.05, 1e-9, 1 - 1e-9)
+    assert most[WORST_KIND] == pytest.approx(max(most.values()))
+    assert clean["at most, 95 %"]["suspicious"] == AT_MOST
+    assert round(most[WORST_KIND], 4) == pytest.approx(AT_MOST)
+    assert clean["worst kind"]["suspicious"] == {
+        "kind": WORST_KIND,
+        "false alarms": WORST_ALARMS,
+        "sets": WORST_SETS,
+        "at most, 95 %": AT_MOST,
+    }
+
+
+@pytest.mark.parametrize("kind", ["photographs, JPEG 75, 32 px", "photographs, JPEG of two qualities, 32 px"])
+def test_the_scan_scores_what_the_benchmark_stored(benchmark, kind):
+    """A change of the score makes the stored rates those of another scan: run the benchmark anew."""
+    pytest.importorskip("skimage.data")
+    if benchmark["versions"]["pillow"] != version("pillow"):
+        pytest.skip("images are reduced and saved as JPEG by another Pillow")
+    place = Path(__file__).parents[2] / "benchmarks" / "poison.py"
+    spec = importlib.util.spec_from_file_location("poison_benchmark", place)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    first = module.clean_sets("report", 1)[kind][0]
+    assert (first[2], first[3]) == (300, 40_000)
+    stored = benchmark["clean"]["scores"][kind][0]
+    assert stored > 0
+    assert module.clean_score(first) == pytest.approx(stored, abs=2e-3)
 
 
 def test_what_goes_unseen_is_what_the_benchmark_did_not_see(benchmark):
@@ -156,17 +207,20 @@ def test_what_goes_unseen_is_what_the_benchmark_did_not_see(benchmark):
     assert (tuple(counts[False]), tuple(counts[True])) == (FOUND_PLAIN, FOUND_HARD)
 
 
-@pytest.mark.parametrize(
-    ("score", "said"),
-    [
-        (0.0, "of trial sets with 1 % poison 4 of 36 such were found, and 24 of 24 of colour images"),
-        (7.0, "Of 108 clean trial sets 0 scored 6 or more, so at most 2.7 % of such sets do"),
-        (20.0, "Of 108 clean trial sets 0 scored 6 or more, so at most 2.7 % of such sets do"),
-    ],
-)
-def test_the_verdict_says_how_sure_it_is(score, said):
-    found = PoisonScan("data", 500, score, (), ((1, "a.png"),) if score else ())
-    assert said in found.sentence
+def test_where_nothing_is_found_the_verdict_says_what_goes_unseen():
+    said = PoisonScan("data", 500, 0.0, (), ()).sentence
+    (plain, of), (hard, among) = FOUND_PLAIN, FOUND_HARD
+    assert f"of trial sets with 1 % poison {hard} of {among} such were found, and {plain} of {of} of colour" in said
+
+
+@pytest.mark.parametrize("score", [7.0, 20.0])
+def test_an_alarm_says_how_often_clean_sets_raise_one_all_together_and_of_the_worst_kind(score):
+    said = PoisonScan("data", 500, score, (), ((1, "a.png"),)).sentence
+    assert "Of 66 clean trial sets of 11 kinds (300 to 10,000 images of 8 to 96 pixels a side) 0 scored 6" in said
+    assert f"(highest score {CLEAN_HIGHEST:.1f})" in said
+    assert "Of the worst kind (photographs, JPEG 75" in said
+    assert f"it was {WORST_ALARMS} of 6, so few sets that its rate may be up to {100 * AT_MOST:.0f} %" in said
+    assert "Sets of one kind were cut from the same pictures" in said
 
 
 def test_what_is_found_is_json_with_every_image():
@@ -252,12 +306,75 @@ def _mirror(index: int, side: int) -> int:
 
 
 def test_what_is_expected_is_the_largest_of_the_other_side_the_neighbours_and_the_gap_below():
-    images = scenes(80, 16)
-    scan = WindowScan(mean_frequencies(images, 8), 8)
+    images = poisoned(scenes(80, 16), ROWS[:3], SpectralTrigger.scaled(80.0, 16, "chroma"))
+    scan = WindowScan(mean_frequencies(images, 16), 16)
     scan.update(images, torch.arange(80))
-    counts, expected = scan.counts, scan.expected()
-    assert (expected[0] >= counts[FIRST].flip(0)).all()
-    assert (expected >= counts[: len(STEPS) - FIRST] - counts[FIRST:]).all()
+    counts, expected = scan.counts.tolist(), scan.expected()
+    largest = set()
+    for plane, row, column in ((0, 0, 9), (1, 6, 3), (1, 7, 7)):
+        for index in range(FIRST, len(STEPS)):
+            near = [
+                counts[index][side][plane][_mirror(row + i, 16)][_mirror(column + j, 16)]
+                for side in (0, 1)
+                for i in range(-3, 4)
+                for j in range(-3, 4)
+                if (i, j) != (0, 0)
+            ]
+            for side in (0, 1):
+                # Steps grow by the root of 2: half of one lies two below it.
+                here = [counts[step][side][plane][row][column] for step in (index - 2, index)]
+                three = {
+                    "other side": counts[index][1 - side][plane][row][column],
+                    "neighbours": sum(near) / 96,
+                    "gap": here[0] - here[1],
+                }
+                found = float(expected[index - FIRST, side, plane, row, column])
+                assert found == pytest.approx(max(three.values()), abs=1e-4)
+                best = sorted(three, key=three.__getitem__)
+                if three[best[-1]] > three[best[-2]] + 0.01:
+                    largest.add(best[-1])
+    assert largest == {"other side", "neighbours", "gap"}
+
+
+@pytest.mark.parametrize(("window", "left"), [(8, 2), (16, 4), (28, 7), (10, 3)])
+def test_frequencies_below_a_quarter_in_both_directions_are_left_aside(window, left):
+    seen = [[row >= left or column >= left for column in range(window)] for row in range(window)]
+    assert band(window).tolist() == seen
+
+
+def lopsided(count: int, **shares: float) -> tuple[WindowScan, Tensor]:
+    """A scan of noise of which shares of the images, `low` and `high`, lie far to one side at frequency (5, 5), and as
+    many again far to the other at (1, 1); with thumbnails that are no copies."""
+    rng = torch.Generator().manual_seed(0)
+    frequencies = 2 * torch.randn(count, 1, 1, 1, 8, 8, generator=rng)
+    high, low = (int(count * shares[side]) for side in ("high", "low"))
+    frequencies[:high, ..., 5, 5] = 40.0
+    frequencies[high : high + low, ..., 5, 5] = -40.0
+    frequencies[:high, ..., 1, 1] = -40.0
+    images = (inverse_dct(frequencies) + 128) / 255
+    scan = WindowScan(mean_frequencies(images, 8), 8)
+    scan.update(images, torch.arange(count))
+    return scan, torch.nn.functional.normalize(torch.randn(count, 256, generator=rng), dim=1)
+
+
+def test_what_content_does_to_one_side_does_not_weigh_more_the_more_images_there_are():
+    scores = []
+    for count in (1_000, 16_000):
+        scan, small = lopsided(count, high=0.1, low=0.05)
+        (found,) = scan.findings(1.5, small)
+        assert (found.row, found.column, found.sign) == (5, 5, 1)
+        more = len(found.images) - found.expected
+        assert more == pytest.approx(0.05 * count, rel=0.05)
+        assert found.score == pytest.approx(more / (found.expected + 1 + (found.expected / 4) ** 2) ** 0.5, abs=1e-4)
+        scores.append(found.score)
+    # By chance alone the second would be 4 times the first.
+    assert scores[0] < scores[1] < 1.2 * scores[0] < SUSPICIOUS
+
+
+def test_a_pattern_in_few_images_weighs_what_it_did():
+    scan, small = lopsided(1_000, high=0.02, low=0.0)
+    (found,) = scan.findings(1.5, small)
+    assert (found.expected, found.score) == (0, 20)
 
 
 def test_copies_count_once_and_different_images_each():

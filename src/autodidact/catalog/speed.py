@@ -456,10 +456,12 @@ def _resume(found: Mapping[str, Any]) -> str:
 
 
 def _poison(found: Mapping[str, Any]) -> str:
-    clean, most = found["clean"], found["clean"]["at most, 95 %"]
+    clean = found["clean"]
     alarms = ", ".join(
-        f'{count} called "{verdict}" (at most {100 * most[verdict]:.1f} % of such sets, 95 %)'
+        f'{count} called "{verdict}" (of the {worst["sets"]} of the worst kind {worst["false alarms"]}, so at most '
+        f"{100 * worst['at most, 95 %']:.0f} % of that kind, 95 %)"
         for verdict, count in clean["false alarms"].items()
+        for worst in (clean["worst kind"][verdict],)
     )
     shown = max(rate for rate in {row["rate"] for row in found["poisoned"]} if rate <= 0.01)
     rows = [

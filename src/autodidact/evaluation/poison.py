@@ -38,10 +38,18 @@ TRACE = 1.5
 """Least score that is worth naming: two images at one frequency where none was to be expected."""
 SUSPICIOUS, POISONED = 6.0, 12.0
 """Scores from which the verdict is "suspicious" and "poisoned": what ``benchmarks/poison.py`` finds on clean sets."""
-CLEAN_SETS, FALSE_ALARMS, AT_MOST = 108, 0, 0.0274
-"""Clean sets on which the thresholds were tried after they were set, how many of them were called suspicious or worse,
-and the share of such sets that may be at most, at 95 % confidence (``benchmarks/poison.json``)."""
-FOUND_PLAIN, FOUND_HARD = (24, 24), (4, 36)
+CLEAN_SETS, CLEAN_KINDS, FALSE_ALARMS = 66, 11, 0
+"""Clean sets on which the thresholds were tried after they were set, of how many kinds, and how many of the sets were
+called suspicious or worse (``benchmarks/poison.json``)."""
+WORST_KIND, WORST_SETS, WORST_ALARMS, AT_MOST = "photographs, JPEG 75, 32 px", 6, 0, 0.393
+"""The kind of clean sets that leaves the highest rate of false alarms possible: how many sets of it were tried, how
+many of these were called suspicious or worse, and the share that may be at most, at 95 % confidence, were the sets
+independent. They are cut from the same pictures, so that it says too little rather than too much."""
+CLEAN_HIGHEST = 5.618
+"""The highest score of any of these sets."""
+CLEAN_IMAGES, CLEAN_SIDES = (300, 10_000), (8, 96)
+"""Fewest and most images of these sets, and shortest and longest side of the images in pixels."""
+FOUND_PLAIN, FOUND_HARD = (12, 12), (3, 18)
 """How many sets with 1 % of poison were found, of how many: of colour images saved without loss; and of grey images, or
 images saved as JPEG after they were poisoned (``benchmarks/poison.json``)."""
 LISTED = 8
@@ -59,7 +67,7 @@ class PoisonScan:
     score : the highest of any frequency, 0 below `TRACE`; see `autodidact.measures.frequencies.Finding`.
     findings : the frequencies that reach `SUSPICIOUS`, most striking first.
     suspicious : (id, name) of each image that sticks out at one of them, in the order of the set.
-    skipped : what was not looked at, ``{"name": ..., "reason": ...}`` each.
+    skipped : what was not looked at, or not at its own size, ``{"name": ..., "reason": ...}`` each.
     """
 
     data: str
@@ -93,8 +101,12 @@ class PoisonScan:
         return (
             f"{said} (score {self.score:.1f}; suspicious from {SUSPICIOUS:g}, poisoned from {POISONED:g}). "
             f"{count:,} of {self.images:,} images ({share:.2g} %) stick out together at single frequencies. Of "
-            f"{CLEAN_SETS} clean trial sets {FALSE_ALARMS} scored {SUSPICIOUS:g} or more, so at most "
-            f"{100 * AT_MOST:.1f} % of such sets do (95 % confidence)."
+            f"{CLEAN_SETS} clean trial sets of {CLEAN_KINDS} kinds ({CLEAN_IMAGES[0]:,} to {CLEAN_IMAGES[1]:,} images "
+            f"of {CLEAN_SIDES[0]} to {CLEAN_SIDES[1]} pixels a side) {FALSE_ALARMS} scored {SUSPICIOUS:g} or more "
+            f"(highest score {CLEAN_HIGHEST:.1f}). Of the worst kind ({WORST_KIND}) it was {WORST_ALARMS} of "
+            f"{WORST_SETS}, so few sets that its rate may be up to {100 * AT_MOST:.0f} % (95 % confidence). Sets of "
+            "one kind were cut from the same pictures, so on others, and on more or larger images, false alarms may be "
+            "more frequent still."
         )
 
     @property
@@ -108,7 +120,8 @@ class PoisonScan:
             lines += [f"  {name}" for _, name in self.suspicious[:LISTED]]
             lines += _more(len(self.suspicious), "images; --json FILE writes all")
         if self.skipped:
-            lines.append(f"{len(self.skipped):,} images were not looked at; the first: {self.skipped[0]['reason']}")
+            first = self.skipped[0]["reason"]
+            lines.append(f"{len(self.skipped):,} images were not looked at, or not in full; the first: {first}")
         return "\n".join(lines)
 
     def curves(self) -> list[Curves]:
@@ -138,7 +151,20 @@ class PoisonScan:
             "sentence": self.sentence,
             "score": round(self.score, 3),
             "thresholds": {"suspicious": SUSPICIOUS, "poisoned": POISONED},
-            "clean sets": {"tried": CLEAN_SETS, "false alarms": FALSE_ALARMS, "share at most, 95 %": AT_MOST},
+            "clean sets": {
+                "tried": CLEAN_SETS,
+                "kinds": CLEAN_KINDS,
+                "false alarms": FALSE_ALARMS,
+                "highest score": CLEAN_HIGHEST,
+                "worst kind": {
+                    "kind": WORST_KIND,
+                    "tried": WORST_SETS,
+                    "false alarms": WORST_ALARMS,
+                    "share at most, 95 %": AT_MOST,
+                },
+                "images": list(CLEAN_IMAGES),
+                "pixels a side": list(CLEAN_SIDES),
+            },
             "images": self.images,
             "frequencies": frequencies,
             "suspicious": [{"id": id_, "name": name} for id_, name in self.suspicious],

@@ -24,6 +24,10 @@ STEPS = tuple(2 ** (k / 2) for k in range(2, 13))
 """Thresholds in units of the spread, from 2 to 64, two to an octave."""
 FIRST = 2
 """Index of the least of them, 4, at which an image sticks out."""
+UNEVEN = 0.25
+"""How far `WindowScan.expected` is off by the content of a set alone, as a share of it. In images saved as JPEG the
+multiples of the frequencies of its 8 x 8 blocks stand out from those around them, and more to one side than to the
+other: a share that stays in a set ten times as large, where chance alone grows with the root of the number only."""
 BAND = 0.25
 """Frequencies below this share of the highest one in both directions are left aside: there the content lies."""
 ALIKE = 0.995
@@ -42,7 +46,8 @@ class Finding:
     window : side of the windows in pixels.
     row, column : of the frequency in the window's transform, from 0 to window - 1.
     sign : 1 or -1, the side to which they stick out.
-    score : (found - expected) / sqrt(expected + 1).
+    score : (found - expected) / sqrt(expected + 1 + (`UNEVEN` expected)^2); however many images there are, it stays
+        below (found / expected - 1) / `UNEVEN`.
     expected : images that would stick out by content alone.
     magnitude : median of what these images have more than the others, in grey levels, as `SpectralTrigger` takes it.
     images : rows of the images that stick out, ascending.
@@ -147,7 +152,8 @@ class WindowScan:
         thumbnails : standardised rows, one for each image, whose product is their correlation.
         """
         expected = self.expected()
-        scores = (self.counts[FIRST:] - expected) / (expected + 1).sqrt()
+        spread = (expected + 1 + (UNEVEN * expected) ** 2).sqrt()
+        scores = (self.counts[FIRST:] - expected) / spread
         scores[..., ~band(self.window)] = 0
         best, step = scores.max(0)
         image, cell, t, magnitude = (torch.cat(part) for part in zip(*self._kept, strict=True))
@@ -159,7 +165,7 @@ class WindowScan:
             images = image[chosen].long().sort().values
             due = float(expected[index, side, plane, row, column])
             # Copies are taken away last, where few images are left to compare.
-            score = (different(thumbnails[images]) - due) / (due + 1) ** 0.5
+            score = (different(thumbnails[images]) - due) / float(spread[index, side, plane, row, column])
             if score >= threshold:
                 named, size = PLANES[len(self.middle)][plane], abs(float(magnitude[chosen].median()))
                 found.append(Finding(named, self.window, row, column, sign, score, due, size, images))
