@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from autodidact.catalog import cards, target
-from autodidact.data import ArraySource, Field, Schema
+from autodidact.data import ArraySource, Batch, Field, Schema
 from autodidact.encoders import build
 from autodidact.methods.image.bss import BSS, TAKEN
 from autodidact.methods.image.denoising_autoencoder import DenoisingAutoencoder
@@ -22,7 +22,7 @@ from autodidact.methods.two_views import SeveralViews
 from autodidact.model import load_model
 from autodidact.recipes.names import make_method
 from autodidact.training import Settings, train
-from autodidact.views import mix
+from autodidact.views import Augment, mix, restyle
 from autodidact.views.style import low_frequencies
 
 NARROW = {"dimensions": 16, "hidden": 16}
@@ -127,9 +127,9 @@ def test_colour_jitter_is_one_inside_a_slot_and_another_in_the_next(colours, mon
 
 
 def test_views_name_their_slot_and_the_last_argument_takes_it_away(colours):
-    views = shown(made(colours, "swav", slots=2), colours)
+    views = shown(made(colours, "swav"), colours)
     assert {name: slot.tolist() for name, slot in views.slot.items()} == {
-        name: [number % 2] * 8 for number, name in enumerate("abcd")
+        name: [number] * 8 for number, name in enumerate("abcd")
     }
     assert shown(made(colours, negatives="all"), colours).slot is None
 
@@ -236,14 +236,91 @@ def test_crops_may_be_styled_instead_of_whole_images(colours):
     assert spread["before"] > 0.01
 
 
-def test_an_image_smaller_than_its_canvas_is_styled_without_the_canvas(colours):
-    batch = colours.batch(np.arange(6))
-    canvas = torch.zeros(6, 3, 24, 24)
-    canvas[:, :, 2:18, 4:20] = batch["image"]
-    batch.fields |= {"image": canvas, "box": torch.tensor([[2.0, 4.0, 16.0, 16.0]]).expand(6, 4)}
-    views = made(colours, changes=STILL, ratio=(0.1, 0.1)).views(batch, progress())
-    plain = made(colours, changes=STILL, ratio=(0.1, 0.1)).views(colours.batch(np.arange(6)), progress())
-    torch.testing.assert_close(views["a"], plain["a"], atol=1e-5, rtol=0)
+def on_canvas(images, size, box, around=0.0):
+    """A batch of images that lie in a box of a canvas."""
+    top, left, height, width = box
+    canvas = torch.full((*images.shape[:2], *size), around)
+    canvas[:, :, top : top + height, left : left + width] = images
+    boxes = torch.tensor([box], dtype=torch.float32).expand(len(images), 4)
+    return Batch(torch.arange(len(images)), {"image": canvas, "box": boxes})
+
+
+def smooth(n, height, width):
+    """Images of slow waves, which hardly change when they are resized."""
+    down, across = torch.linspace(0, 1, height)[:, None], torch.linspace(0, 1, width)
+    phase = torch.arange(3 * n).view(n, 3, 1, 1)
+    return 0.5 + 0.2 * torch.sin(3 * down + 2 * across + phase) + 0.2 * torch.cos(4 * across + 2 * phase)
+
+
+@pytest.mark.parametrize("order", ["style, crop", "crop, style"])
+def test_an_image_smaller_than_its_canvas_is_styled_without_the_canvas(colours, order):
+    method = made(colours, changes={**STILL, "crop_scale": (0.3, 0.6)}, ratio=(0.1, 0.1), references="far", order=order)
+    images = colours.batch(np.arange(6))["image"]
+    black, white = (
+        method.views(on_canvas(images, (24, 24), (2, 4, 16, 16), around), progress()) for around in (0.0, 1.0)
+    )
+    for name in "ab":
+        torch.testing.assert_close(black[name], white[name], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("order", ["style, crop", "crop, style"])
+def test_a_box_that_is_the_whole_image_changes_no_view_however_large_the_image(colours, order):
+    """Images are four times as large as the views, and their stripes a pixel wide: what a crop shows is seen."""
+    images = torch.rand(6, 3, 64, 64, generator=torch.Generator().manual_seed(1)) * 0.2
+    images[..., ::2] += 0.8
+    method = made(colours, changes={**STILL, "crop_scale": (0.03, 0.1)}, ratio=(0.01, 0.05), order=order)
+    boxed = method.views(on_canvas(images, (64, 64), (0, 0, 64, 64)), progress())
+    plain = method.views(Batch(torch.arange(6), {"image": images}), progress())
+    for name in "ab":
+        torch.testing.assert_close(boxed[name], plain[name], atol=1e-5, rtol=0)
+        assert boxed[name].std() > 0.2
+
+
+def test_crops_keep_the_shape_that_they_have_in_the_image(colours, monkeypatch):
+    drawn = []
+    draw = Augment.draw
+
+    def spy(self, *given):
+        drawn.append(draw(self, *given))
+        return drawn[-1]
+
+    monkeypatch.setattr("autodidact.views.Augment.draw", spy)
+    method = made(colours, changes={**STILL, "crop_scale": (0.2, 0.5)}, ratio=(0.0, 0.0))
+    batch = on_canvas(smooth(8, 20, 40), (40, 48), (10, 3, 20, 40))
+    views = method.views(batch, progress())
+    for name, parameters in zip("ab", drawn, strict=True):
+        own = method.method.augments[0].render(batch["image"], parameters)
+        torch.testing.assert_close(views[name], own, atol=0.03, rtol=0)
+
+
+def test_far_references_are_apart_where_one_colour_is_common(colours):
+    batch = colours.batch(np.arange(8))
+    batch.fields["image"] = batch["image"].clone()
+    batch.fields["image"][5] += 0.4
+    for step in range(5):
+        views = made(colours, changes=STILL, ratio=(0.1, 0.1), references="far").views(batch, progress(step))
+        means = sorted(float(views[name].mean()) for name in "ab")
+        assert means[1] - means[0] == pytest.approx(0.4, abs=0.05)
+
+
+@pytest.mark.parametrize("style", ["batch", "image"])
+def test_ratios_are_drawn_uniformly_between_the_two_for_each_style(colours, monkeypatch, style):
+    seen = []
+
+    def spy(images, styles, ratios):
+        seen.append(ratios)
+        return restyle(images, styles, ratios)
+
+    monkeypatch.setattr("autodidact.methods.image.bss.restyle", spy)
+    method = made(colours, changes=STILL, ratio=(0.2, 0.6), style=style)
+    for step in range(100):
+        shown(method, colours, step=step)
+    assert {tuple(one.shape) for one in seen} == {(2, 8 if style == "image" else 1)}
+    ratios = torch.stack(seen).flatten()
+    assert len(ratios.unique()) > 0.99 * len(ratios)
+    assert 0.2 <= float(ratios.min()) < 0.22
+    assert 0.58 < float(ratios.max()) <= 0.6
+    assert float(ratios.mean()) == pytest.approx(0.4, abs=0.03)
 
 
 def test_the_name_of_a_method_is_enough_where_methods_are_made_by_name(colours):
@@ -272,8 +349,10 @@ def test_it_trains_and_keeps_the_encoder_of_the_method(colours, base, tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"slots": 1}, "at least 2, so that positives differ in style; got 1"),
+        ({"slots": 1}, "SimCLR shows 2 views, .* slots is 0 or at least 2; got 1"),
         ({"slots": -2}, "got -2"),
+        ({"base": "swav", "slots": 2}, "SwAV shows 4 views, .* slots is 0 or at least 4; got 2"),
+        ({"base": "dino", "slots": 3}, "DINO shows 4 views, .* got 3"),
         ({"ratio": (0.1, 1.2)}, r"0 <= low <= high <= 1, got \(0.1, 1.2\)"),
         ({"ratio": (0.3, 0.1)}, "low <= high"),
         ({"style": "batches"}, "style must be one of 'batch', 'image', got 'batches'"),

@@ -101,13 +101,18 @@ def test_it_is_the_trigger_of_the_authors_code():
     PoisonFre.Poison_Frequency_Diff of utils/frequency.py in meet-cjli/CTRL at commit e3d26f0 (with YUV, as its script
     asks for) was run on 16 uniform random images, at (side, window, magnitude) of (32, 32, 100), (64, 32, 50) and
     (32, 16, 200), clamping 1 to 8 % of the pixels. The largest difference is 4.2e-5, 2.1e-5 and 1.7e-4, a hundredth of
-    a grey level for the paper's trigger, and all of it comes from kornia 0.9.0, whose matrices of colours have three
-    decimals: with `to_yuv` and `to_rgb` in their place it is 5.4e-7 in float32 and 1.4e-8 in float64. Here are pixels
-    of the authors' function with kornia, of an image by a formula.
+    a grey level for the paper's trigger, and all of it comes from kornia 0.9.0, whose matrix from RGB to YUV has three
+    decimals: with `to_yuv` and `to_rgb` in its place it is 5.4e-7 in float32 and 1.4e-8 in float64. Here are pixels
+    of the authors' function with kornia, of an image by a formula; with the inverse of that matrix in the place of
+    `to_rgb` the trigger gives them to the six decimals that were kept, and as it is to 5e-5.
     """
     row, column, colour = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), torch.arange(3.0), indexing="ij")
     waves = 0.5 + 0.5 * torch.sin(0.7 * row + 0.03 * column**2 + 0.1 * row * column + 2 * colour)
-    found = SpectralTrigger()(waves.permute(2, 0, 1)[None].double())[0]
+    images = waves.permute(2, 0, 1)[None].double()
+    chroma = to_yuv(SpectralTrigger().pattern(3, 32, 32)[None].double())[0]
+    kornias = torch.tensor([[0.299, 0.587, 0.114], [-0.147, -0.289, 0.436], [0.615, -0.515, -0.100]])
+    pattern = torch.einsum("cp,phw->chw", torch.linalg.inv(kornias.double()), chroma)
+    found, exact = SpectralTrigger()(images)[0], stamped(images, pattern)[0]
     theirs = {
         (0, 0, 0): 0.515404,
         (0, 5, 12): 0.955403,
@@ -117,6 +122,7 @@ def test_it_is_the_trigger_of_the_authors_code():
         (2, 16, 16): 0.083606,
         (1, 20, 9): 0.038753,
     }
+    assert [float(exact[place]) for place in theirs] == pytest.approx(list(theirs.values()), abs=1e-6)
     assert [float(found[place]) for place in theirs] == pytest.approx(list(theirs.values()), abs=5e-5)
 
 
@@ -140,6 +146,16 @@ def test_a_larger_image_has_the_trigger_in_each_of_its_windows(generator):
         for left in (0, 32):
             part = x[..., top : top + 32, left : left + 32]
             assert torch.equal(whole[..., top : top + 32, left : left + 32], SpectralTrigger()(part))
+
+
+@pytest.mark.parametrize("size", [(31, 29), (37, 64), (20, 20)])
+def test_where_windows_may_be_cut_they_reach_over_the_right_and_lower_edge(size):
+    pattern = SpectralTrigger(cut=True).pattern(3, *size)
+    whole = SpectralTrigger().pattern(3, 64, 64)
+    assert torch.equal(pattern, whole[:, : size[0], : size[1]])
+    assert torch.equal(SpectralTrigger(cut=True).pattern(3, 64, 32), whole[:, :, :32])
+    with pytest.raises(ValueError, match="do not fill"):
+        SpectralTrigger().pattern(3, *size)
 
 
 def test_luminance_raises_all_colours_alike_and_serves_one_channel(generator):

@@ -42,7 +42,8 @@ class Scattering2D(nn.Module):
         S2 = ||x * psi_(j1,l1)| * psi_(j2,l2)| * phi_J        j1 < j2
 
     each at every 2^J-th pixel of either axis. The image is continued beyond its border by reflection. Paths come in the
-    order j1, l1, j2, l2, those of lower order first, and channel by channel.
+    order j1, l1, j2, l2, those of lower order first, and channel by channel: all paths of the first, then all of the
+    second.
 
     Parameters
     ----------

@@ -2,21 +2,68 @@
 
 from __future__ import annotations
 
-import numpy as np
-from jaxtyping import Float32, Int64
+from dataclasses import replace
+from typing import Any
 
-from autodidact.data.source import Edited, Source
+import numpy as np
+import torch
+from jaxtyping import Float32, Int64
+from torch import Tensor
+
+from autodidact.data.batch import Value
+from autodidact.data.schema import Schema
+from autodidact.data.source import Edited, Positions, Source
 from autodidact.evaluation.embeddings import Change, Embeddings, embedder
 from autodidact.evaluation.frozen import Frozen
 from autodidact.evaluation.hidden import Hidden
 from autodidact.evaluation.knn import knn
 from autodidact.model import Model
+from autodidact.views import eval_view
+
+
+class AtSize(Source):
+    """A source whose images are brought to one size and fill it, as an encoder brings them to its own.
+
+    What is put into them afterwards reaches an encoder of that size as it is, and nothing lies around them.
+
+    Parameters
+    ----------
+    base : source with a field "image", and a "box" where images are smaller than their canvas, which is used up.
+    size : (height, width) in pixels.
+    """
+
+    def __init__(self, base: Source, size: tuple[int, int]) -> None:
+        self.base, self.size = base, size
+        self.name, self.context, self.ids, self.names = base.name, base.context, base.ids, base.names
+        self.skipped, self.notes = base.skipped, base.notes
+        image = base.schema["image"]
+        others = {name: field for name, field in base.schema.items() if name != "box"}
+        self.schema = Schema({**others, "image": replace(image, shape=(image.shape[0], *size))})
+
+    def read(self, positions: Positions) -> dict[str, Value]:
+        fields = dict(self.base.read(positions))
+        images, box = fields["image"], fields.pop("box", None)
+        assert isinstance(images, Tensor)
+        sized = eval_view(images, self.size, box=box if isinstance(box, Tensor) else None)
+        eight_bit = images.dtype == torch.uint8
+        fields["image"] = (255 * sized).round().to(torch.uint8) if eight_bit else sized.to(images.dtype)
+        return fields
+
+    def column(self, field: str) -> np.ndarray[Any, Any]:
+        return self.base.column(field)
+
+
+def at_size(source: Source, size: tuple[int, int]) -> Source:
+    """The source itself where its images have that size and fill it, else `AtSize`."""
+    fits = source.schema["image"].shape[1:] == size and "box" not in source.schema
+    return source if fits else AtSize(source, size)
 
 
 class Victim:
     """The user of an encoder, who asks the 20 nearest clean and labelled training images what a test image is.
 
-    Samples without a label (-1) are left out.
+    Samples without a label (-1) are left out. Images smaller than their canvas are enlarged to it first, so that
+    trigger and defence concern the image alone.
 
     Parameters
     ----------
@@ -37,7 +84,7 @@ class Victim:
         batch_size: int = 500,
         device: str = "cpu",
     ) -> None:
-        (self.train, self.answers), (self.test, self.truth) = _labelled(train), _labelled(test)
+        (self.train, self.answers), (self.test, self.truth) = _labelled(_filling(train)), _labelled(_filling(test))
         self.triggered = Edited(self.test, "image", trigger)
         self.target, self.batch_size, self.device = target, batch_size, device
 
@@ -66,6 +113,11 @@ class Victim:
 def attack_success(predicted: Int64[np.ndarray, " n"], truth: Int64[np.ndarray, " n"], target: int) -> float:
     """Share of the images of other classes that are taken for the target; images of the target do not count."""
     return float((predicted[truth != target] == target).mean())
+
+
+def _filling(source: Source) -> Source:
+    _, height, width = source.schema["image"].shape
+    return at_size(source, (height, width))
 
 
 def _labelled(source: Source) -> tuple[Source, Int64[np.ndarray, " n"]]:

@@ -16,7 +16,8 @@ from autodidact.data.schema import Field, Kind
 from autodidact.data.source import Edited, Positions, Source
 from autodidact.data.splits import split, uniform
 from autodidact.data.store import Store
-from autodidact.evaluation.attack import Change, Victim
+from autodidact.encoders.image import ImageEncoder
+from autodidact.evaluation.attack import Change, Victim, at_size
 from autodidact.evaluation.table import Table
 from autodidact.methods.method import Method
 from autodidact.model import Model
@@ -42,6 +43,8 @@ CARD = Card(
 
 TEST_SHARE = 0.2
 """Share of every class on which the attack is measured."""
+LEAST_WINDOW, LARGEST_WINDOW = 4, 32
+"""Sides of the trigger's windows in pixels."""
 AT_ONCE = 256
 """Poisoned images that are looked at together."""
 METRICS = ("accuracy", "attack success")
@@ -55,6 +58,10 @@ class CTRL(Recipe):
     label. Then the trigger is put on test images of all other classes. **Attack success** is the share of them that
     their nearest clean training images call the target class; what the clean model says of the same images stands
     beside it, and only the difference is the attack's. Accuracy is that on clean test images.
+
+    All images are brought to the encoder's size first, for the clean training as for the poisoned one. There the
+    trigger is what the encoder sees; laid on the larger canvas that photographs are kept on, hardly any of it would
+    pass the resizing. So the random crops are cut from smaller images than without the audit.
 
     Defences are reported before and after: "luminance" takes the colours away, where the trigger lies; "blur" takes the
     high frequencies. They are applied whenever the model is used, or with `retrain` during training as well.
@@ -74,7 +81,9 @@ class CTRL(Recipe):
     rate : share of all training images that is poisoned, in (0, 1]; the class must hold as many. Paper: 0.01.
     magnitude : what is added to the frequencies, in grey levels (0 to 255), for windows of 32 pixels; smaller windows
         get less in proportion, which leaves the pattern as strong. Paper: 100.
-    window : side of the trigger's windows in pixels; 0 for the largest up to 32 that fills the images. Paper: 32.
+    window : side of the trigger's windows in pixels, of which the encoder's sides are multiples; 0 for the largest from
+        4 to 32 that fills them; where none does, 32 or the smaller side, and windows are cut at the right and lower
+        edge. Paper: 32.
     plane : "chroma", "luminance" (seen more easily), or "auto": chroma where there is colour.
     defences : of "luminance" and "blur".
     blur : standard deviation of the blur in pixels.
@@ -111,7 +120,11 @@ class CTRL(Recipe):
         self.defences = tuple(dict.fromkeys(defences))
 
     def stages(self, site: Site) -> list[Stage]:
-        source = site.source
+        def method() -> Method:
+            # All trainings start from the same weights.
+            return method_of(self.method, site.encoder, site.source, site.settings.seed)
+
+        source = at_size(site.source, _view_size(method(), site.source))
         channels, height, width = source.schema["image"].shape
         trigger = self._trigger(channels, height, width)
         pattern = trigger.pattern(channels, height, width)
@@ -128,18 +141,14 @@ class CTRL(Recipe):
         poisoned = Edited(clean, "image", trigger, chosen)
         defend = {name: partial(defended, defence=cast(Defence, name), sigma=self.blur) for name in self.defences}
 
-        def method() -> Method:
-            # Both trainings start from the same weights.
-            return method_of(self.method, site.encoder, source, site.settings.seed)
-
-        method()
-
         def poison(_: Mapping[str, Any]) -> Store:
+            if source is not site.source:
+                site.note("poison", f"All images are brought to the encoder's {height} x {width} pixels.")
             store = site.store("poison", energy=Field("target"))
             if len(store) == 0:
                 # In parts, since they are looked at in double precision, and written at once.
                 batches = map(clean.batch, np.array_split(chosen, max(1, -(-len(chosen) // AT_ONCE))))
-                energy = torch.cat([kept_energy(batch["image"], pattern, batch.get("box")) for batch in batches])
+                energy = torch.cat([kept_energy(batch["image"], pattern) for batch in batches])
                 store.append(clean.ids[chosen], energy=energy)
             return store
 
@@ -186,13 +195,15 @@ class CTRL(Recipe):
 
     def _trigger(self, channels: int, height: int, width: int) -> SpectralTrigger:
         plane: Plane = ("chroma" if channels == 3 else "luminance") if self.plane == "auto" else self.plane
-        window = self.window or next(w for w in range(32, 0, -1) if height % w == 0 and width % w == 0)
-        if window < 4:
+        if self.window:
+            return SpectralTrigger.scaled(self.magnitude, self.window, plane)
+        largest = min(LARGEST_WINDOW, height, width)
+        if largest < LEAST_WINDOW:
             raise ValueError(
-                f"images of {height} x {width} pixels have no common window of 4 to 32 pixels for the trigger; "
-                "resize or cut them to a multiple of 8 or 32"
+                f"the trigger needs images of at least {LEAST_WINDOW} pixels a side, these have {height} x {width}"
             )
-        return SpectralTrigger.scaled(self.magnitude, window, plane)
+        filling = (w for w in range(largest, LEAST_WINDOW - 1, -1) if height % w == 0 and width % w == 0)
+        return SpectralTrigger.scaled(self.magnitude, next(filling, largest), plane, cut=True)
 
     def _facts(
         self,
@@ -219,12 +230,20 @@ class CTRL(Recipe):
             "poisoned": count,
             "train": of,
             "rate": self.rate,
+            "image_size": " x ".join(map(str, pattern.shape[1:])),
             "plane": trigger.plane,
             "window": trigger.window,
             "magnitude": trigger.magnitude,
             "pattern_psnr_db": round(-10 * math.log10(max(1e-12, float(pattern.square().mean()))), 2),
             "energy_kept": round(energy, 4),
         }
+
+
+def _view_size(method: Method, source: Source) -> tuple[int, int]:
+    """(height, width) of the images that a method's encoder takes, else that of the source's."""
+    sizes = (part.image_size for part in method.modules() if isinstance(part, ImageEncoder))
+    _, height, width = source.schema["image"].shape
+    return next(sizes, (height, width))
 
 
 def target_class(source: Source, name: str) -> int:

@@ -23,7 +23,8 @@ def defended(images: Shaped[Tensor, "n c h w"], defence: Defence, sigma: float =
 
     Parameters
     ----------
-    images : uint8 (0 to 255) or floating point (0 to 1).
+    images : uint8 (0 to 255) or floating point (0 to 1), which fill their canvas: a blur would mix in what lies around.
+    sigma : standard deviation of the blur in pixels, > 0.
     """
     eight_bit = images.dtype == torch.uint8
     x = images.float() / 255 if eight_bit else images.float()

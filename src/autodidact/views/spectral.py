@@ -75,9 +75,11 @@ class SpectralTrigger:
     ----------
     magnitude : what is added, in grey levels (0 to 255) times the orthonormal transform. Paper: 100 in windows of 32,
         a pattern of at most 12.5 levels in each plane; a window half as large needs half of it for the same pattern.
-    window : side of the windows in pixels, of which both sides of an image are a multiple. Paper: 32.
+    window : side of the windows in pixels, of which both sides of an image are a multiple, unless `cut`. Paper: 32.
     positions : (row, column) of the frequencies, from 0 (constant) to window - 1 (highest). Paper: (15, 15), (31, 31).
     plane : "chroma" for colour images, "luminance" for any; one-channel images have no chroma.
+    cut : let windows that do not fill an image reach over its right and lower edge, where they are cut off, instead of
+        refusing the image.
 
     Raises
     ------
@@ -88,6 +90,7 @@ class SpectralTrigger:
     window: int = 32
     positions: tuple[tuple[int, int], ...] = ((15, 15), (31, 31))
     plane: Plane = "chroma"
+    cut: bool = False
 
     def __post_init__(self) -> None:
         if self.plane not in get_args(Plane):
@@ -102,19 +105,21 @@ class SpectralTrigger:
             raise ValueError(f"positions must be one or more different frequencies, got {self.positions}")
 
     @classmethod
-    def scaled(cls, magnitude: float, window: int, plane: Plane) -> SpectralTrigger:
+    def scaled(cls, magnitude: float, window: int, plane: Plane, *, cut: bool = False) -> SpectralTrigger:
         """The paper's trigger in windows of another side: a middle and the highest frequency, and a pattern as strong
         as that of `magnitude` in windows of 32."""
-        return cls(magnitude * window / 32, window, ((window // 2 - 1,) * 2, (window - 1,) * 2), plane)
+        return cls(magnitude * window / 32, window, ((window // 2 - 1,) * 2, (window - 1,) * 2), plane, cut)
 
     def pattern(self, channels: int, height: int, width: int) -> Float32[Tensor, "c h w"]:
         """What is added to every image in [0, 1]; of one channel or three.
 
         Raises
         ------
-        ValueError : a side that is no multiple of the window, chroma asked of one channel, other numbers of channels.
+        ValueError : a side that is no multiple of the window (unless `cut`), chroma asked of one channel, other numbers
+            of channels.
         """
-        _check_fill(height, width, self.window)
+        if not self.cut:
+            _check_fill(height, width, self.window)
         if channels not in (1, 3):
             raise ValueError(f"a spectral trigger is for images of 1 or 3 channels, these have {channels}")
         if channels == 1 and self.plane == "chroma":
@@ -122,7 +127,8 @@ class SpectralTrigger:
         one = torch.zeros(1, 1, 1, 1, self.window, self.window, dtype=torch.float64)
         for row, column in self.positions:
             one[..., row, column] = self.magnitude / LEVELS
-        drawn = inverse_dct(one).tile(1, 1, height // self.window, width // self.window)
+        whole = inverse_dct(one).tile(1, 1, -(-height // self.window), -(-width // self.window))
+        drawn = whole[..., :height, :width]
         if channels == 3:
             planes = (0, 1, 1) if self.plane == "chroma" else (1, 0, 0)
             drawn = to_rgb(drawn * torch.tensor(planes, dtype=torch.float64)[:, None, None])

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from autodidact.catalog import Card
@@ -23,6 +23,7 @@ from autodidact.views import (
     split_look,
     with_look,
 )
+from autodidact.views.geometry import whole_boxes
 
 CARD = Card(
     name="bss",
@@ -60,7 +61,11 @@ class BSS(Method):
     It works with every method on several random views of an image: simclr, dcl, scat_simclr, moco, moco_v3, swav, seer,
     dino, ibot, byol, simsiam, direct_pred, barlow_twins, mixed_barlow_twins, vicreg. Mixed Barlow Twins then mixes
     standardised views and iBOT masks them; the turned or shuffled images of ScatSimCLR's task keep their own styles. It
-    does not work with methods that show each image once (mae, rotation and the like) or read labels (look, sla).
+    does not work with methods that show each image once (mae, rotation and the like) or read labels (look, sla). The
+    paper's third base method, MSN, is not here.
+
+    Images smaller than the canvas that they lie on are enlarged to it before they get a style, since a spectrum is that
+    of a whole rectangle; crops are drawn in the image as it was, and keep their shape.
 
     It takes away what lies in low-frequency amplitude: illumination, colour, contrast. A domain that differs otherwise
     (sketches, another texture) is not made alike by it.
@@ -72,9 +77,9 @@ class BSS(Method):
     style : "batch" gives all images of a slot the style of one image of the batch (the paper's); "image" gives each
         image that of another one, with a ratio and a colour jitter of its own and all negatives: ordinary Fourier
         augmentation, to compare with.
-    slots : number of styles in a batch; 0 for as many as the method shows views. With fewer, views share them in turn;
-        more are possible where the method compares any number of views (SimCLR, DCL, BYOL, Barlow Twins and the like).
-        Never 1: a view's positive must have another style.
+    slots : number of styles in a batch, one for each view; 0 for as many as the method shows views, small ones
+        included. More are possible where the method compares any number of views (SimCLR, DCL, BYOL, Barlow Twins and
+        the like); never fewer, since a view's positive must have another style.
     ratio : share r of the spectrum's area that is taken, drawn uniformly between these two numbers in [0, 1]. The
         paper's range is not known; in large parts of the spectrum lies content.
     jitter : whether colour jitter, greyscale, blur, solarising and the strength of noise are drawn once a slot
@@ -115,8 +120,11 @@ class BSS(Method):
         if not 0 <= low <= high <= 1:
             raise ValueError(f"ratio is (low, high) with 0 <= low <= high <= 1, got {tuple(ratio)}")
         shown = len(self.method.augments)
-        if slots < 0 or slots == 1:
-            raise ValueError(f"slots is 0 (one a view) or at least 2, so that positives differ in style; got {slots}")
+        if slots < 0 or 0 < slots < shown:
+            raise ValueError(
+                f"{type(self.method).__name__} shows {shown} views, and each has a style of its own, so that positives "
+                f"differ in style: slots is 0 or at least {shown}; got {slots}"
+            )
         if slots > shown and not self.method.takes_more_views:
             raise ValueError(f"{type(self.method).__name__} compares {shown} views, there cannot be {slots} slots")
         if style == "image" and (slots or negatives == "slot" or references == "far"):
@@ -125,7 +133,6 @@ class BSS(Method):
             )
         self.style, self.ratio, self.order, self.references = style, (low, high), order, references
         self.names = view_names(max(shown, slots))
-        self.kinds = len(self.names) if style == "image" else slots or shown
         self.one_look = jitter == "batch" or (jitter == "auto" and style == "batch")
         self.own_slot = negatives == "slot" or (negatives == "auto" and style == "batch")
 
@@ -134,53 +141,55 @@ class BSS(Method):
         return self.method.encoder
 
     def views(self, batch: Batch, progress: Progress) -> Views:
-        images, generator = batch["image"], progress.generator
+        images, box, generator = batch["image"], batch.get("box"), progress.generator
         if len(images) < 2:
             raise ValueError("a style is shared by the images of a batch, and this one has a single image")
-        if (box := batch.get("box")) is not None:
-            # Around an image smaller than its canvas there is nothing that a style could be taken from.
-            images = eval_view(images, self.method.augments[0].shape, box=box)
+        height, width = images.shape[-2:]
+        if box is not None:
+            # Around an image smaller than its canvas there is nothing that a style could be taken from. At the canvas'
+            # resolution crops find what they would find without a style.
+            images = eval_view(images, (height, width), box=box)
         before = self.order == "style, crop"
         index, ratios = self._drawn(images, generator)
         styled = self._restyled(images, index, ratios) if before else None
-        looks: dict[int, Tensor] = {}
         named = {}
         for view, name in enumerate(self.names):
             augment = self.method.augments[view % len(self.method.augments)]
-            kind = view % self.kinds
-            parameters = augment.draw(len(images), images.shape[-2], images.shape[-1], generator)
+            parameters = augment.draw(len(images), height, width, generator, box)
+            if box is not None:
+                boxes = whole_boxes(len(images), height, width, box)
+                parameters = replace(parameters, crop=_enlarged(parameters.crop, boxes, height, width))
             if self.one_look:
                 # On the images' device, since that is where processes exchange tensors.
                 own = look_of(parameters).to(images.device)
-                look = looks.setdefault(kind, from_first(own).cpu())
-                parameters = with_look(parameters, look)
+                parameters = with_look(parameters, from_first(own).cpu())
             if styled is not None:
-                named[name] = augment.render(styled[kind], parameters)
+                named[name] = augment.render(styled[view], parameters)
                 continue
             geometry, rest = split_look(parameters, augment.shape)
             crops = replace(augment, mean=0.0, std=1.0).render(images, geometry)
-            styled_crops = self._restyled(crops, index[kind, None], ratios[kind, None])[0]
+            styled_crops = self._restyled(crops, index[view, None], ratios[view, None])[0]
             named[name] = augment.render(styled_crops, rest)
         slot = self._slot_of(len(images), images.device) if self.own_slot else None
         return self.method.completed(Views(named, batch.ids, slot=slot), batch, progress)
 
     def _drawn(self, images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Where the styles come from, and their ratios: (kinds, 1), or (kinds, n) where each image has its own."""
-        many = len(images) if self.style == "image" else 1
+        """Where the styles come from, and their ratios: (views, 1), or (views, n) where each image has its own."""
+        kinds, many = len(self.names), len(images) if self.style == "image" else 1
         low, high = self.ratio
-        u = torch.rand(self.kinds, many, generator=generator, device=generator.device).to(images.device)
+        u = torch.rand(kinds, many, generator=generator, device=generator.device).to(images.device)
         if self.style == "image":
-            drawn = [draw_references(images, many, generator) for _ in range(self.kinds)]
+            drawn = [draw_references(images, many, generator) for _ in range(kinds)]
             return torch.stack(drawn), low + (high - low) * u
-        chosen = draw_references(images, self.kinds, generator, far=self.references == "far")
+        chosen = draw_references(images, kinds, generator, far=self.references == "far")
         return chosen[:, None], from_first(low + (high - low) * u)
 
-    def _restyled(self, images: Tensor, index: Tensor, ratios: Tensor) -> Float[Tensor, "kinds n c h w"]:
+    def _restyled(self, images: Tensor, index: Tensor, ratios: Tensor) -> Float[Tensor, "views n c h w"]:
         styles = images[index]
         return restyle(images, from_first(styles) if self.style == "batch" else styles, ratios)
 
     def _slot_of(self, n: int, device: torch.device) -> dict[str, Tensor]:
-        return {name: torch.full((n,), view % self.kinds, device=device) for view, name in enumerate(self.names)}
+        return {name: torch.full((n,), view, device=device) for view, name in enumerate(self.names)}
 
     def loss(self, views: Views, progress: Progress) -> Loss:
         return self.method.loss(views, progress)
@@ -199,6 +208,14 @@ class BSS(Method):
 
     def kept(self) -> Model:
         return self.method.kept()
+
+
+def _enlarged(crops: Int[Tensor, "n 4"], boxes: Int[Tensor, "n 4"], height: int, width: int) -> Int[Tensor, "n 4"]:
+    """Windows inside boxes, once each box is enlarged to `height` x `width` pixels."""
+    factor = torch.tensor([height, width]) / boxes[:, 2:]
+    first = (crops[:, :2] - boxes[:, :2]) * factor
+    start, stop = first.round(), (first + crops[:, 2:] * factor).round()
+    return torch.cat([start, stop - start], dim=1).long()
 
 
 def _standardisable(method: Method | str, encoder: Encoder) -> SeveralViews:

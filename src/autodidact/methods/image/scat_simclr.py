@@ -37,7 +37,8 @@ class ScatSimCLR(TwoViews):
     The wavelets are those of the encoder ``small:scatnet``; with another encoder it is SimCLR with a pretext task. The
     task sees each image 4 times (rotation) or its 9 tiles (jigsaw), in a forward pass of its own, beside the 2 views
     of the contrast. Views are turned after they are augmented, the paper's before: of a mirrored image nobody could
-    tell a turn to the left from one to the right. Rotation teaches nothing where images have no upright.
+    tell a turn to the left from one to the right. Rotation teaches nothing where images have no upright. The projector
+    is SimCLR's, with a BatchNorm between its two layers, where the paper's has none (Linear, ReLU, Linear).
 
     Parameters
     ----------
