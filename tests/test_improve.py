@@ -13,11 +13,13 @@ from datasets import Dataset, load_dataset
 from tests.lm.loopback import Loopback
 
 from autodidact.cli.main import main
+from autodidact.evaluation.answers import answer, judged
 from autodidact.evaluation.table import Table
 from autodidact.lm import Sampling
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.scripted import ScriptedLM
+from autodidact.lm.task import read_task
 from autodidact.lm.tiny import tiny_lm
 from autodidact.methods.language.sft import SFT
 from autodidact.model import load_model
@@ -257,13 +259,28 @@ def test_a_model_behind_an_address_writes_for_a_student_here_and_nothing_is_paid
         where = f"{server.address}#tiny"
         # The budget ends it in the middle of the outputs; the same command with a larger one goes on.
         with pytest.raises(Exception, match="budget"):
-            improve("self_guide", where, task, out=out, call_budget=16, **asked)
-        assert server.answered == 16
+            improve("self_guide", where, task, out=out, call_budget=13, **asked)
+        assert server.answered == 13
         model = improve("self_guide", where, task, out=out, **asked)
-        # Three test inputs, three rounds of four, three answers to the one input that is new.
-        assert server.answered == 3 + 3 * 4 + 3
+        # Three rounds of four, three answers to the one input that is new; the test inputs are the student's.
+        assert server.answered == 3 * 4 + 3
     assert isinstance(model, LanguageModel)
     assert [json.loads(line)["completion"] for line in (out / "examples.jsonl").read_text().splitlines()] == ["bcbc;"]
+
+
+def test_before_and_after_are_the_students_answers_and_the_test_inputs_are_asked_of_no_one_else(base, task, tmp_path):
+    writer, out = ScriptedLM(lambda _: "dddd"), tmp_path / "run"
+    student = LocalLM.load(base)
+    wanted = read_task(task)
+    before = judged(wanted, answer(student, wanted, [one.input for one in wanted.test]))
+    improve("sft", writer, task, out=out, student=student, settings=QUICK, quiet=True, report=False)
+    table = Table.load(out / "evaluations" / "task.json")
+    assert {name: table.values("before", name)[0] for name in table.metrics} == before
+    assert before["different"] == 1
+    assert writer.asked == []
+    # One that writes and learns at once is asked through what keeps its answers.
+    improve("sft", base, task, out=tmp_path / "one", settings=QUICK, quiet=True, report=False)
+    assert len((tmp_path / "one" / "transcript.jsonl").read_text().splitlines()) == 3
 
 
 def test_a_budget_that_is_reached_is_one_line_on_the_command_line(base, task, tmp_path, capsys):

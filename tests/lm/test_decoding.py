@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -19,7 +20,15 @@ from autodidact.lm.decoding import (
     plausible,
 )
 from autodidact.lm.intervening import intervention
-from autodidact.lm.latent import answer_exits, head_outputs, head_states, heads_scaled, heads_shifted, settled_layers
+from autodidact.lm.latent import (
+    answer_exits,
+    exit_logits,
+    head_outputs,
+    head_states,
+    heads_scaled,
+    heads_shifted,
+    settled_layers,
+)
 from autodidact.lm.tiny import tiny_lm
 
 PROMPTS = ["ab>", "a>", "cab>abc"]
@@ -75,6 +84,53 @@ def test_dola_never_leaves_the_plausible_set(lm, alpha):
         logprobs = lm.answer_logits(lm.encode([prompt], [one.tokens])).log_softmax(1)
         taken = logprobs[torch.arange(len(one.tokens)), list(one.tokens)]
         assert bool((taken >= logprobs.amax(1) + math.log(alpha) - 1e-5).all())
+
+
+def test_dola_scores_tokens_against_the_early_layer_that_differs_most_from_the_last(lm):
+    seen: list[Next] = []
+
+    def rule(known: Next) -> torch.Tensor:
+        seen.append(known)
+        return known.logits
+
+    decode(lm, PROMPTS, Sampling(max_tokens=4, temperature=0.0), rule)
+    chosen = set()
+    for known in seen:
+        scores = across_layers(lm, [0, 1, 2], 0.2)(known)
+        for row in range(len(known.logits)):
+            last = known.logits[row].double().softmax(0)
+            early = [exit_logits(lm, known.hidden[k], k)[row].detach().double().softmax(0) for k in range(3)]
+            apart = []
+            for p in early:
+                m = (p + last) / 2
+                apart.append(float((p * (p / m).log()).sum() + (last * (last / m).log()).sum()))
+            most = max(range(3), key=lambda k: apart[k])
+            chosen.add(most)
+            expected = (last.log() - early[most].log()).masked_fill(last < 0.2 * last.max(), -torch.inf)
+            torch.testing.assert_close(scores[row].double(), expected, atol=1e-4, rtol=1e-4)
+    assert chosen
+
+
+def test_the_heads_that_tell_right_from_wrong_best_are_pushed_by_the_spread_along_their_own_direction(monkeypatch):
+    lm = tiny_lm("abc>;", width=16, depth=3, context=32, seed=3)
+    rng = np.random.default_rng(0)
+    right = np.array([True, False] * 10)
+    states = rng.normal(size=(20, 3, 2, 8))
+    # Two of six heads know, one of them in greater units.
+    for layer, head, scale in ((0, 1, 1.0), (2, 0, 5.0)):
+        states[:, layer, head] = scale * (states[:, layer, head] * 0.1 + np.where(right, 2.0, -1.0)[:, None])
+    monkeypatch.setattr(
+        "autodidact.lm.intervening.head_states", lambda lm, tokens: torch.from_numpy(states).flatten(2).float()
+    )
+    found = intervention(lm, ["ab>"] * 20, ["a"] * 20, right.tolist(), share=1 / 3, strength=2.0)
+    expected = np.zeros((3, 2, 8))
+    for layer, head in ((0, 1), (2, 0)):
+        mine = states[:, layer, head]
+        lead = mine[right].mean(0) - mine[~right].mean(0)
+        lead /= np.sqrt((lead**2).sum())
+        along = (mine * lead).sum(1)
+        expected[layer, head] = 2.0 * np.sqrt(((along - along.mean()) ** 2).mean()) * lead
+    np.testing.assert_allclose(found.unflatten(1, (2, 8)).numpy(), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_plausible_tokens_are_those_near_the_likeliest():

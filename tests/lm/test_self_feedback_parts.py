@@ -11,13 +11,16 @@ import pytest
 import torch
 from tests.lm.loopback import Loopback
 
-from autodidact.lm import Completion, Incapable, Prompt
+from autodidact.lm import Completion, Incapable, Prompt, Sampling
+from autodidact.lm.decoding import first_tokens
 from autodidact.lm.endpoint import EndpointLM
+from autodidact.lm.latent import answer_exits, heads_scaled
 from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.signals import SIGNALS, Asked, signal_values
 from autodidact.lm.task import Style, Task
 from autodidact.lm.tiny import tiny_lm
-from autodidact.lm.updates import Feedback, answered, critique, elected, sampled
+from autodidact.lm.updates import Feedback, _margin, answered, critique, elected, sampled
+from autodidact.measures.uncertainty import eigen_score
 
 STYLE = Style(opening="", demonstration="{input}?{output}", question="{input}?", stop=())
 SUMS = Task("Add.", checker="number", final=">", style=STYLE, max_tokens=16)
@@ -141,6 +144,82 @@ def test_token_entropy_is_that_of_the_distributions_before_the_tokens():
         logits = lm.answer_logits(lm.encode([row.prompt], [one.tokens])).double()
         p = logits.softmax(1)
         assert value == pytest.approx((p * p.log()).sum(1).mean().item(), abs=1e-5)
+
+
+SPOKEN = Task("Add.", style=STYLE, max_tokens=4)
+
+
+@pytest.fixture(scope="module")
+def speaking():
+    """A small model whose heads say different things, and what it said to two questions."""
+    lm = tiny_lm("0123456789+?>=", width=16, depth=2, context=32, seed=1)
+    with torch.no_grad():
+        for layer in lm.causal.model.layers:
+            layer.self_attn.o_proj.weight.mul_(40)
+        lm.causal.lm_head.weight.mul_(4)
+    return lm, sampled(lm, SPOKEN, ["1+3", "2+2"], Feedback(draws=4, temperature=1.0))
+
+
+def exits_of(lm, row: Asked, one: Completion, layers: list[int]) -> dict[int, torch.Tensor]:
+    found = answer_exits(lm, lm.encode([row.prompt], [one.tokens]), layers)
+    return {layer: logits.detach().double().softmax(1) for layer, logits in found.items()}
+
+
+def test_early_exits_are_surer_the_less_the_middle_layer_differs_from_the_last(speaking):
+    lm, rows = speaking
+    for row, found in zip(rows, signal_values("early_exits", lm, SPOKEN, rows), strict=True):
+        for one, value in zip(row.answers, found, strict=True):
+            shares = exits_of(lm, row, one, [1, 2])
+            p, q, m = shares[1], shares[2], (shares[1] + shares[2]) / 2
+            apart = ((p * (p / m).log()).sum(1) + (q * (q / m).log()).sum(1)) / 2
+            assert value == pytest.approx(-float(apart.mean()), abs=1e-5)
+            assert value < -1e-3
+
+
+def test_settling_is_surer_the_earlier_the_likeliest_token_stays(speaking):
+    lm, rows = speaking
+    values = signal_values("settling", lm, SPOKEN, rows)
+    for row, found in zip(rows, values, strict=True):
+        for one, value in zip(row.answers, found, strict=True):
+            likeliest = torch.stack([shares.argmax(1) for shares in exits_of(lm, row, one, [0, 1, 2]).values()])
+            first = []
+            for tokens in likeliest.T.tolist():
+                first.append(next(k for k in range(3) if len(set(tokens[k:])) == 1))
+            assert value == pytest.approx(-np.mean(first) / 2)
+    assert len({value for found in values for value in found}) > 1
+
+
+def test_the_spread_of_states_is_that_of_the_samples_last_tokens_and_less_of_it_is_surer(speaking):
+    lm, rows = speaking
+    values = signal_values("spread_of_states", lm, SPOKEN, rows)
+    for row, found in zip(rows, values, strict=True):
+        with torch.no_grad():
+            last = [lm.hidden(lm.encode([row.prompt], [one.tokens]), [1])[1][0, -1] for one in row.answers]
+        spread = eigen_score(torch.stack(last).double().numpy())
+        assert found == pytest.approx([-spread] * len(row.answers), rel=1e-3)
+    # The same sample four times is spread less, hence surer.
+    alike = Asked(rows[0].input, rows[0].prompt, [rows[0].answers[0]] * 4)
+    assert signal_values("spread_of_states", lm, SPOKEN, [alike])[0][0] > values[0][0]
+
+
+def test_heads_agree_on_what_each_says_with_the_others_at_half_strength(speaking):
+    lm, rows = speaking
+    sampling = Sampling(max_tokens=4, temperature=0.0)
+
+    def said(*scales: float) -> list[str]:
+        with heads_scaled(lm, {1: torch.tensor(scales)}):
+            return [found[0].text.strip() for found in lm.generate([row.prompt for row in rows], sampling)]
+
+    alone, none = (said(1.0, 0.5), said(0.5, 1.0)), said(0.5, 0.5)
+    assert alone[0] != alone[1]
+    assert none not in alone
+    told = list(zip(*alone, none, strict=True))
+    shown = [
+        Asked(row.input, row.prompt, [Completion(text, "stop") for text in texts])
+        for row, texts in zip(rows, told, strict=True)
+    ]
+    found = signal_values("head_agreement", lm, SPOKEN, shown)
+    assert found == [[texts[:2].count(text) / 2 for text in texts] for texts in told]
 
 
 def test_answers_without_log_probabilities_are_missed_by_name():
@@ -280,6 +359,39 @@ def test_a_tree_keeps_the_likeliest_partial_answers_until_one_is_final():
         given(Feedback("tree"), lm, task=Task("Add.", style=STYLE))
 
 
+def test_a_step_of_many_likely_tokens_beats_one_of_a_single_less_likely_token():
+    steps = {"1+3?": {"a>4": math.log(0.6), "a longer answer>5": math.log(0.4)}}
+    found = given(Feedback("tree", breadth=6, depth=1, step=";", temperature=1.0), ScriptedLM(lambda p: steps[p]))[0]
+    # A token of the longer one is likelier on average, though it is less likely as a whole.
+    assert found.text == "a longer answer>5"
+
+
+def test_of_the_paths_of_cot_decoding_the_greatest_margin_wins(monkeypatch):
+    lm = tiny_lm("0123456789+?>=", width=16, depth=2, context=32, seed=1)
+    task = Task("Add.", style=STYLE, max_tokens=2, final=">")
+    begun = {lm.wording.text([token]) for token in first_tokens(lm, ["1+3?"], 3)[0].tolist()}
+    assert len(begun) == 3
+    for wanted in begun:
+        monkeypatch.setattr(
+            "autodidact.lm.updates._margin", lambda lm, prompt, path, task, top=wanted: 0.9 * path.text.startswith(top)
+        )
+        found = given(Feedback("cot_decoding", draws=3), lm, task=task)[0]
+        assert found.text.startswith(wanted)
+        assert found.confidence == 0.9
+
+
+def test_a_margin_is_the_lead_over_the_second_token_among_those_of_the_final_answer():
+    lm = tiny_lm("0123456789+?>=", width=16, depth=2, context=32, seed=1)
+    (ids,) = lm.wording.answer_ids(["2>=>42"])
+    path = Completion("2>=>42", "stop", tokens=tuple(ids), logprobs=(0.0,) * len(ids))
+    with torch.no_grad():
+        shares = lm.answer_logits(lm.encode(["1+3?"], [ids])).double().softmax(1)[4:]
+    leads = [row[-1] - row[-2] for row in (sorted(each) for each in shares.tolist())]
+    assert len(leads) == 2
+    assert _margin(lm, "1+3?", path, SUMS) == pytest.approx(np.mean(leads), abs=1e-6)
+    assert _margin(lm, "1+3?", Completion("42", "stop", tokens=tuple(ids[4:])), SUMS) == 0
+
+
 def test_cot_decoding_takes_the_path_whose_final_answer_leads_most():
     lm = tiny_lm("0123456789+?>=", width=16, depth=2, context=32, seed=1)
     task = Task("Add.", style=STYLE, max_tokens=4)
@@ -296,7 +408,8 @@ def test_cot_decoding_takes_the_path_whose_final_answer_leads_most():
         ({"draws": 1}, "draws must be at least 2"),
         ({"temperature": 0.0}, "above 0"),
         ({"alpha": 2.0}, r"alpha lies in \[0, 1\]"),
-        ({"pick": "which?"}, "must show {answers}"),
+        ({"pick": "which?"}, "pick must name {answers} and nothing else"),
+        ({"debate": "again"}, "debate must name {others} and nothing else"),
         ({"step": ""}, "ends with a text"),
     ],
 )

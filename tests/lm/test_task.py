@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from autodidact.lm.puzzles import puzzle
 from autodidact.lm.task import Demonstration, Principle, Style, Task, read_task
 
 SORT = """
@@ -121,15 +122,61 @@ def test_questions_with_options_and_rationales_are_inputs_and_outputs(written, t
     ("row", "said"),
     [
         ({"question": " "}, "a puzzle needs a question"),
+        ({"question": None}, "line 3 of puzzles.jsonl: a puzzle needs a question"),
+        ({"question": "Q", "options": ["a", " a"], "answer": "a"}, "line 3 of puzzles.jsonl: two options are the same"),
+        ({"question": "Q", "options": ["a", None]}, "line 3 of puzzles.jsonl: an option is empty"),
+        ({"question": "Q", "options": {"A": "x"}, "answer": "A"}, "options are a list of two to 26 texts"),
+        ({"question": "Q", "options": ["a", "b"], "answer": "(C)"}, r"the answer '\(C\)' of 'Q' is none"),
+        ({"question": "Q", "options": ["fire", "rain"], "answer": "A. rain"}, "the answer 'A. rain' of 'Q' is none"),
         ({"question": "Q", "options": ["a"], "answer": "a"}, "options are a list of two to 26 texts"),
         ({"question": "Q", "options": ["a", "b"], "answer": "c"}, "the answer 'c' of 'Q' is none of its options a, b"),
         ({"question": "Q"}, "an entry of input and output was expected"),
     ],
 )
 def test_puzzles_that_make_no_sense_are_refused(written, tmp_path, row, said):
-    (tmp_path / "puzzles.jsonl").write_text(json.dumps(row) + "\n")
+    (tmp_path / "puzzles.jsonl").write_text('{"question": "Q", "answer": "A"}\n\n' + json.dumps(row) + "\n")
     with pytest.raises(ValueError, match=said):
         read_task(written(SORT + "examples: puzzles.jsonl\n"))
+
+
+def test_a_puzzle_in_the_task_itself_is_named_by_its_number(written):
+    with pytest.raises(ValueError, match="row 2 of inputs: a puzzle needs a question"):
+        read_task(written(SORT + "inputs:\n- question: Why?\n- question: null\n"))
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "letter"),
+    [
+        (["fire", "rain"], "(B)", "B"),
+        (["fire", "rain"], "b", "B"),
+        (["fire", "rain"], "B.", "B"),
+        (["fire", "rain"], "b) rain", "B"),
+        (["A. fire", "B. rain"], "rain", "B"),
+        (["(A) fire", "(B) rain"], "B", "B"),
+        (["a) fire", "b) rain"], "b) rain", "B"),
+        ({"a": "a. fire", "(b)": "b. rain"}, "B", "B"),
+        (["fire", "ra\nin"], "ra in", "B"),
+    ],
+)
+def test_options_are_lettered_once_and_an_answer_may_name_one_by_letter_text_or_both(options, answer, letter):
+    found = puzzle({"question": "Wet?", "options": options, "answer": answer})
+    second = "ra in" if "ra\nin" in options else "rain"
+    assert found == {"input": f"Wet?\nA. fire\nB. {second}", "output": f"Answer: {letter}"}
+
+
+def test_a_letter_that_is_part_of_an_option_stays_and_a_text_counts_before_a_small_letter():
+    found = puzzle({"question": "Who?", "options": ["A. Lincoln", "J. Adams"], "answer": "J. Adams"})
+    assert found == {"input": "Who?\nA. A. Lincoln\nB. J. Adams", "output": "Answer: B"}
+    assert puzzle({"question": "Which?", "options": ["b", "a"], "answer": "a"})["output"] == "Answer: B"
+
+
+def test_an_answer_is_one_line_and_an_empty_one_is_none():
+    assert puzzle({"question": "Q", "answer": "1. This\n2.  That"}) == {
+        "input": "Q",
+        "output": "Answer: 1. This 2. That",
+    }
+    for nothing in ("", " \n", None):
+        assert puzzle({"question": "Q", "options": ["x", "y"], "answer": nothing}) == {"input": "Q\nA. x\nB. y"}
 
 
 def test_what_an_answer_comes_to_is_the_same_for_all_that_are_equally_right():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ from autodidact.encoders.denoiser import Denoiser
 from autodidact.encoders.diffusion import DiffusionModel, denoiser_of
 from autodidact.methods.image.ddpm import DDPM
 from autodidact.methods.image.ddpo import DDPO, Walked
-from autodidact.methods.method import Progress, Views
+from autodidact.methods.method import Loss, Progress, Views
 from autodidact.model import load_model
 from autodidact.objectives import kept_signal
 from autodidact.training import Settings, train
@@ -93,6 +93,82 @@ def test_the_gradient_is_that_of_log_densities_weighted_with_whitened_rewards() 
     torch.testing.assert_close(found, want, rtol=2e-3, atol=2e-3 * float(want.abs().max()))
 
 
+def moved(method: DDPO, by: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in method.encoder.parameters():
+            parameter += by * torch.randn(parameter.shape, generator=generator)
+
+
+def gradient_of(method: DDPO, total: Tensor) -> Tensor:
+    method.zero_grad()
+    total.backward()
+    return torch.cat([p.grad.flatten() for p in method.encoder.parameters() if p.grad is not None])
+
+
+def normals(denoiser: Any, seen: Walked, row: int, place: int) -> torch.distributions.Normal:
+    mean, std = denoiser.step(seen.before[row, place][None], seen.t[place][None])
+    return torch.distributions.Normal(mean[0].double(), std.double())
+
+
+@pytest.mark.parametrize("estimator", ["reinforce", "reward_weighted"])
+def test_away_from_the_start_a_nat_of_divergence_costs_beta(estimator: str) -> None:
+    method = ddpo(beta=0.7, estimator=estimator, reward=lambda images: torch.zeros(len(images)))
+    moved(method, 0.02)
+    seen = walked(method)
+    total = torch.zeros((), dtype=torch.float64)
+    for row in range(IMAGES):
+        for place in range(STEPS):
+            now, then = (normals(one, seen, row, place) for one in (method.encoder, method.start.module))
+            total = total + torch.distributions.kl_divergence(now, then).sum() / IMAGES
+    loss = method.loss_of(seen)
+    assert float(loss.terms["kl"]) == pytest.approx(float(total.detach()), rel=1e-4)
+    assert float(total.detach()) > 0.01
+    want = gradient_of(method, 0.7 * total)
+    if estimator == "reward_weighted":
+        method.beta = 0.0
+        want = want + gradient_of(method, method.loss_of(seen).total)
+        method.beta = 0.7
+    found = gradient_of(method, method.loss_of(seen).total)
+    torch.testing.assert_close(found, want, rtol=2e-3, atol=2e-3 * float(want.abs().max()))
+
+
+@pytest.mark.parametrize("clip", [0.02, 0.4])
+def test_after_a_descent_steps_beyond_the_bound_on_the_ratio_carry_no_gradient(clip: float) -> None:
+    method = ddpo(clip=clip)
+    seen = walked(method)
+    moved(method, 0.003)
+    total, clipped = torch.zeros((), dtype=torch.float64), []
+    for row in range(IMAGES):
+        for place in range(STEPS):
+            now = normals(method.encoder, seen, row, place).log_prob(seen.after[row, place].double()).sum()
+            ratio, ahead = (now - seen.old[row, place].double()).exp(), float(seen.advantages[row])
+            past = bool(ratio.detach() > 1 + clip if ahead > 0 else ratio.detach() < 1 - clip)
+            clipped.append(past)
+            total = total if past else total - ratio * ahead / IMAGES
+    assert any(clipped)
+    assert not all(clipped)
+    found, want = gradient_of(method, method.loss_of(seen).total), gradient_of(method, total)
+    torch.testing.assert_close(found, want, rtol=5e-3, atol=5e-3 * float(want.abs().max()))
+
+
+def test_a_set_of_images_is_descended_on_as_often_as_asked_and_drawn_once() -> None:
+    class Counting:
+        progress = progress()
+        totals: ClassVar[list[float]] = []
+
+        def descend(self, loss: Loss) -> Loss:
+            self.totals.append(float(loss.total.detach()))
+            moved(method, 0.01)
+            return loss
+
+    judged = []
+    method = ddpo(inner=3, reward=lambda images: judged.append(images) or images.mean(dim=(1, 2, 3)))
+    method.update(digits().batch(np.arange(IMAGES)), Counting())  # type: ignore[arg-type]
+    assert len(judged) == 1
+    assert len(set(Counting.totals)) == 3
+
+
 def test_the_ratio_is_exactly_1_at_first_and_not_after_a_descent() -> None:
     method = ddpo()
     seen = walked(method)
@@ -150,7 +226,35 @@ def test_an_image_without_a_reward_is_left_out_and_counted_and_is_not_worth_0(es
 @pytest.mark.parametrize("value", [0.1, -3.0, torch.nan])
 def test_rewards_that_are_all_equal_or_all_missing_give_no_gradient_and_no_nan(value: float) -> None:
     method = ddpo(reward=lambda images: torch.full((len(images),), value))
+    method.judged = 1
     assert torch.equal(gradient(method), torch.zeros_like(gradient(method)))
+
+
+@pytest.mark.parametrize("estimator", ["reinforce", "reward_weighted"])
+def test_no_reward_at_all_is_an_error_at_once_and_a_pause_later(estimator: str) -> None:
+    given = [torch.nan]
+    method = ddpo(reward=lambda images: torch.full((len(images),), given[0]), estimator=estimator)
+    settings = Settings(steps=2, batch_size=IMAGES, lr=1e-3, accelerator="cpu")
+    with pytest.raises(ValueError, match=f"none of the first {IMAGES} images has a reward: .* is NaN or infinite"):
+        train(method, digits(), settings, quiet=True)
+    method = ddpo(reward=lambda images: torch.full((len(images),), given[0]), estimator=estimator)
+    given[0] = 0.5
+    walked(method)
+    given[0] = torch.inf
+    assert walked(method).figures["dropped_total"] == IMAGES
+    assert not gradient(method).any()
+    assert (method.judged, method.dropped) == (IMAGES, 2 * IMAGES)
+
+
+def test_images_that_were_left_out_before_a_training_was_cut_off_stay_counted(tmp_path: Path) -> None:
+    def judge(images: Tensor) -> Tensor:
+        return torch.where(torch.arange(len(images)) < 2, torch.nan, images.mean(dim=(1, 2, 3)))
+
+    settings = Settings(steps=4, batch_size=IMAGES, lr=1e-3, accelerator="cpu")
+    train(ddpo(reward=judge), digits(), settings, out=tmp_path, until=0.5, quiet=True)
+    method = ddpo(reward=judge)
+    train(method, digits(), settings, out=tmp_path, quiet=True)
+    assert (method.judged, method.dropped) == (4 * (IMAGES - 2), 4 * 2)
 
 
 def test_the_weights_of_reward_weighted_regression_are_1_on_average_and_larger_for_the_better() -> None:
@@ -163,6 +267,7 @@ def test_the_weights_of_reward_weighted_regression_are_1_on_average_and_larger_f
 
 def test_without_a_reward_to_weigh_by_it_trains_on_nothing() -> None:
     method = ddpo(estimator="reward_weighted", reward=lambda images: torch.full((len(images),), torch.nan))
+    method.judged = 1
     assert not gradient(method).any()
 
 

@@ -155,6 +155,31 @@ def test_an_answer_without_a_reward_is_as_if_it_had_not_been_drawn(lm):
         assert float(kept.advantages[0]) == pytest.approx(first[0] - sum(first[1:]) / (len(first) - 1), abs=1e-5)
 
 
+@pytest.mark.parametrize("estimator", ["rloo", "grpo"])
+def test_an_answer_with_a_reward_and_none_to_compare_it_with_is_left_out_and_counted(lm, estimator):
+    number = iter(range(8))
+    # Of the second question's answers the first alone has a reward.
+    some = Programmed(lambda *given: letters(*given) if next(number) < 5 else None)
+    made = method(lm, estimator=estimator, reward=some)
+    found = rolled(made)
+    assert made.dropped == {"the function gave None": 3, "no other answer to compare with": 1}
+    assert len(found.tokens) == 4
+    assert float(found.figures["dropped"]) == 0.5
+
+
+def test_answers_beside_a_likeliest_one_without_a_reward_are_left_out_and_counted(lm):
+    drawn, number = _answers(method(lm)), iter(range(10))
+    known = [True] * 7 + [False] + [True, False]
+    # Eight answers, of which the last has no reward, then the likeliest ones, of which the second has none.
+    some = Programmed(lambda *given: letters(*given) if known[next(number)] else None)
+    made = method(lm, estimator="self_critical", reward=some)
+    found = rolled(made)
+    assert made.dropped == {"the function gave None": 1, "greedy answer had no reward": 3}
+    assert len(found.tokens) == 4
+    assert len(drawn) == 8
+    assert float(found.figures["dropped"]) == 0.5
+
+
 def _answers(made: PolicyGradient) -> list[tuple[str, str]]:
     asked = [made._questions[text] for text in ("ab", "cc")]
     drawn = made.draw([one.prompt for one in asked], group=4, seed=3)
@@ -261,6 +286,159 @@ def test_the_value_head_reads_what_came_before_a_token_and_sends_no_gradient_int
     assert all(g is None for g in torch.autograd.grad(total, [*lm.parameters()], allow_unused=True))
 
 
+def moved(lm, seed: int = 1, by: float = 0.1) -> None:
+    with torch.no_grad():
+        for parameter in lm.parameters():
+            parameter.add_(by * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(seed)))
+
+
+@pytest.mark.parametrize("kl", ["reward", "k3"])
+def test_the_returns_of_ppo_are_those_of_a_loop_over_the_tokens(lm, kl):
+    beta, gamma, lam = 0.3, 0.9, 0.7
+    made = method(lm, estimator="ppo", beta=beta, gamma=gamma, lam=lam, kl=kl)
+    moved(lm)
+    with torch.no_grad():
+        for weight in made.value.parameters():
+            weight.add_(0.3 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(2)))
+    found = rolled(made)
+    tokens, values = found.tokens, found.valued[1].double()
+    with torch.no_grad():
+        nats = (made.lm.logprobs(tokens) - made.policy.reference(tokens)).double()
+    assert nats.abs().max() > 0.05
+    assert values[tokens.answer].abs().max() > 0.05
+    rewards = [letters(given, answer, None) for given, answer in _answers(made)]
+    assert found.rewards.tolist() == pytest.approx(rewards)
+    ahead = torch.zeros(tokens.ids.shape, dtype=torch.float64)
+    for row, reward in enumerate(rewards):
+        places = tokens.answer[row].nonzero()[:, 0].tolist()
+        after, worth = 0.0, 0.0
+        for place in reversed(places):
+            paid = (reward if place == places[-1] else 0.0) - (beta * float(nats[row, place]) if kl == "reward" else 0)
+            error = paid + gamma * worth - float(values[row, place])
+            after = error + gamma * lam * after
+            worth = float(values[row, place])
+            ahead[row, place] = after
+    mask = tokens.answer
+    torch.testing.assert_close(found.valued[2].double()[mask], (ahead + values)[mask], atol=1e-5, rtol=1e-4)
+    white = (ahead[mask] - ahead[mask].mean()) / ahead[mask].std(correction=0)
+    torch.testing.assert_close(found.advantages.double()[mask], white, atol=1e-4, rtol=1e-3)
+
+
+def test_entropy_is_climbed(lm):
+    made = method(lm, estimator="reinforce", beta=0.0, entropy=0.7)
+    moved(lm)
+    found = rolled(made)
+    said = lm.answer_logits(found.tokens).log_softmax(1)
+    spread = -(said.exp() * said).sum() / len(found.rewards) / TASK.max_tokens
+    theirs = gradient(made, naive(made, found.advantages.tolist(), found) - 0.7 * spread)
+    torch.testing.assert_close(gradient(made, made.loss_of(found).total), theirs, atol=1e-6, rtol=1e-4)
+    assert gradient(made, spread).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("normaliser", ["constant", "token", "sequence"])
+@pytest.mark.parametrize("clip", [0.03, 0.3])
+def test_off_the_policy_that_drew_ratios_are_clipped_and_sums_divided_as_asked(lm, clip, normaliser):
+    made = method(lm, beta=0.0, clip=clip, normaliser=normaliser)
+    found = rolled(made)
+    moved(lm, by=0.05)
+    now, mask = lm.logprobs(found.tokens), found.tokens.answer
+    lengths = mask.sum(dim=1).tolist()
+    assert len(set(lengths)) > 1
+    total, clipped = torch.zeros(()), []
+    for row, ahead in enumerate(found.advantages.tolist()):
+        divided = {
+            "constant": len(lengths) * TASK.max_tokens,
+            "token": sum(lengths),
+            "sequence": len(lengths) * lengths[row],
+        }[normaliser]
+        for place in mask[row].nonzero()[:, 0].tolist():
+            ratio = (now[row, place] - found.old[row, place]).exp()
+            past = bool(ratio.detach() > 1 + clip if ahead > 0 else ratio.detach() < 1 - clip)
+            clipped.append(past)
+            if not past:
+                total = total - ratio * ahead / divided
+    assert any(clipped) or clip > 0.03
+    assert not all(clipped)
+    mine = gradient(made, made.loss_of(found).total)
+    torch.testing.assert_close(mine, gradient(made, total), atol=1e-6, rtol=1e-4)
+    assert mine.abs().max() > 1e-4
+
+
+class Descending:
+    """A step that descends plainly, and notes what was descended by which name."""
+
+    def __init__(self, made: PolicyGradient) -> None:
+        self.progress = Progress(0, 10, 0, torch.Generator().manual_seed(0))
+        self.groups = {group.name: group.parameters for group in made.groups()}
+        self.seen: list[tuple[str, float]] = []
+
+    def descend(self, loss, only: str):
+        self.seen.append((only, float(loss.total.detach())))
+        learned = list(self.groups[only])
+        grads = torch.autograd.grad(loss.total, learned, allow_unused=True)
+        with torch.no_grad():
+            for weight, grad in zip(learned, grads, strict=True):
+                weight.sub_(0 if grad is None else 0.5 * grad)
+        return loss
+
+
+def test_the_answers_of_an_update_are_learned_from_as_often_as_asked_and_drawn_once(lm):
+    asked = []
+    reward = Programmed(lambda *given: asked.append(given) or letters(*given))
+    made = method(lm, estimator="ppo", inner=3, reward=reward)
+    step = Descending(made)
+    made.improved(question_source("questions", TASK, made.questions).batch(np.array([0, 1])), step)
+    assert [only for only, _ in step.seen] == ["value", "policy"] * 3
+    assert len(asked) == 8
+    for name in ("value", "policy"):
+        assert len({value for only, value in step.seen if only == name}) == 3
+
+
+def test_the_running_mean_is_that_of_earlier_answers_and_forgets_as_fast_as_asked(lm):
+    made = method(lm, estimator="reinforce", beta=0.0, momentum=0.6)
+    first, second = rolled(made, 3), rolled(made, 4)
+    mean = 0.4 * float(first.rewards.mean())
+    torch.testing.assert_close(first.advantages, first.rewards)
+    torch.testing.assert_close(second.advantages, second.rewards - mean)
+    assert abs(mean) > 1e-2
+    assert float(made.baseline) == pytest.approx(0.6 * mean + 0.4 * float(second.rewards.mean()), abs=1e-6)
+
+
+@pytest.mark.parametrize("clip", [0.02, 9.0])
+def test_a_value_moves_no_further_than_asked_from_what_it_was(lm, clip):
+    made = method(lm, estimator="ppo", value_clip=clip)
+    found = rolled(made)
+    seen, old, returns = found.valued
+    weights = [*made.value.parameters()]
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(0.1 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(5)))
+    mask = found.tokens.answer
+    now, before, target = made.value(seen)[mask], old[mask], returns[mask]
+    held = torch.maximum(torch.minimum(now, before + clip), before - clip)
+    assert bool(((now - before).abs() > 0.02).any())
+    each = [(max((a - g) ** 2, (b - g) ** 2)) / 2 for a, b, g in zip(now, held, target, strict=True)]
+    total = torch.stack(each).mean()
+    loss = made.value_loss_of(found).total
+    assert float(loss.detach()) == pytest.approx(float(total.detach()), abs=1e-6)
+    both = (torch.autograd.grad(one, weights, retain_graph=True) for one in (loss, total))
+    for mine, theirs in zip(*both, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-6, rtol=1e-4)
+
+
+def test_the_likeliest_answer_to_one_question_is_no_baseline_of_another(lm):
+    def apart(given: str, answer: str, wanted: str | None) -> float:
+        return letters(given, answer, wanted) + 5 * (given == "ab")
+
+    made = method(lm, estimator="self_critical", beta=0.0, reward=Programmed(apart))
+    found = rolled(made)
+    likeliest = {asked: text.strip() for asked, text in made.answers()}
+    off = [apart(given, likeliest[f"{given}>"], None) for given in ("ab", "cc")]
+    assert abs(off[0] - off[1]) > 1
+    expected = found.rewards.reshape(2, 4) - torch.tensor(off)[:, None]
+    torch.testing.assert_close(found.advantages.reshape(2, 4), expected)
+
+
 def test_wanted_answers_are_learned_from_their_beginnings_and_drawn_from_there_on(lm):
     words = replace(TASK, examples=tuple(Demonstration(w, f"{w}{w[0]}") for w in WORDS), max_tokens=4)
     seen = []
@@ -353,6 +531,7 @@ def test_a_run_learns_from_the_checker_and_leaves_what_it_says_to_be_read(lm, tm
         ({"kl": "k4"}, "unknown divergence 'k4'"),
         ({"temperature": 0.0}, "temperature above 0"),
         ({"inner": 0}, "inner is at least 1"),
+        ({"kl_target": 0.1, "beta": 0.0}, "a beta of 0 stays 0"),
         ({"mixed": 1.5}, r"gamma, lam and mixed in \[0, 1\]"),
         ({"reward": "cheker"}, "did you mean 'checker'"),
         ({"reward": "label"}, "needs a task with labels"),

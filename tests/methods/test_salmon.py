@@ -31,6 +31,7 @@ from autodidact.model import load_model
 from autodidact.recipes.improving import question_source
 from autodidact.recipes.preferring import read_preferences
 from autodidact.recipes.salmon import Salmon, accuracy, log_odds
+from autodidact.recipes.stages import Site
 from autodidact.rewards import Answered, named
 from autodidact.rewards.principled import Principled
 from autodidact.training import Settings, train
@@ -175,6 +176,91 @@ def test_what_is_learned_of_pairs_under_one_principle_is_what_the_judge_says_in_
     for question, better, worse, texts in learned:
         assert (better, worse) == (expected[question] if texts == ["L"] else expected[question][::-1])
     assert {text for *_, (text,) in learned} == {"L", "-L"}
+
+
+def test_of_principles_on_other_scales_the_one_decides_whose_preference_is_great_for_its_own_variance():
+    pairs, judged = Store(name="pairs"), Store(name="judged")
+    pairs.append(range(8), input=list("abcdefgh"), first=["x"] * 8, second=["y"] * 8)
+    # The judge is far surer of length than of the letter, which prefers the other answer.
+    sign = np.array([1.0, -1.0] * 4)
+    odds = np.stack([8 * sign, -0.5 * sign], axis=1)
+    judged.append(range(8), one=odds, swapped=odds)
+    task = replace(TASK, principles={"long": Principle("L"), "a": Principle("V")})
+    learned, _, _ = Salmon(noise=0.0, shortest=1, held_out=0.0, drawn=1).examples(task, pairs, judged, 0)
+    both = [one for one in learned if len(one[3]) == 2]
+    assert len(both) > 8
+    for question, better, _, texts in learned:
+        first = ("abcdefgh".index(question) % 2 == 0) != ("V" in texts)
+        assert better == ("x" if first else "y")
+
+
+@pytest.mark.parametrize(("most", "stop"), [(1, 0.2), (2, 0.2), (3, 0.2), (3, 0.7), (8, 0.7)])
+def test_as_many_principles_are_drawn_as_a_geometric_distribution_says_and_never_more_than_most(most, stop):
+    recipe = Salmon(most=most, stop_share=stop, shortest=1, drawn=1)
+    rng = np.random.default_rng(4)
+    counts = Counter(len(recipe.preference(TASK, np.ones(3), "x", "y", rng)[0]) for _ in range(1500))
+    weights = [stop * (1 - stop) ** k for k in range(min(most, 3))]
+    for k, weight in enumerate(weights):
+        assert counts[k + 1] / 1500 == pytest.approx(weight / sum(weights), abs=0.05)
+    assert max(counts) == len(weights)
+
+
+def test_principles_are_drawn_into_roll_outs_by_their_weights(lm):
+    seen = Counter()
+    model = RewardModel(lm, TASK)
+    model.judge = lambda inputs, answers, principles: seen.update(map(tuple, principles)) or torch.zeros(len(inputs))  # type: ignore[method-assign]
+    reward = Principled(model, drawn=1)
+    for _ in range(300):
+        reward.judge([Answered(text, "", "c") for text in "abcd"])
+    shares = {principles[0]: count / 1200 for principles, count in seen.items()}
+    assert shares == {name: pytest.approx(w / 5, abs=0.06) for name, w in (("L", 1), ("V", 3), ("W", 1))}
+
+
+class Told(Exception):
+    """What a part of the recipe was made with."""
+
+
+def test_the_policy_is_trained_by_the_reward_and_with_the_prices_that_were_asked_for(lm, tmp_path, monkeypatch):
+    def noted(student, task, *, reward, **options):
+        raise Told(reward, options)
+
+    monkeypatch.setattr("autodidact.recipes.salmon.PolicyGradient", noted)
+    policy = {"estimator": "ppo", "value": "reward", "group": 5, "inner": 2, "beta": 0.03, "temperature": 0.6}
+    policy |= {"missing_end": 2.5, "lr_scale": 0.4}
+    reward = {"always": ("-a",), "prevent": ("X",), "drawn": 1, "length_bonus": 1.5}
+    with pytest.raises(Told) as told:
+        Salmon(**policy, **reward).tuned(site_of(tmp_path), lm, TASK, RewardModel(lm, TASK))
+    made, options = told.value.args
+    # GAE with lambda 1, as in the paper.
+    assert options == {**policy, "lam": 1.0}
+    assert made.fixed == ["-V", "X"]
+    assert (made.drawn, made.length_bonus, made.seed) == (1, 1.5, QUICK.seed)
+
+
+def test_both_trainings_of_the_reward_model_make_as_many_passes_as_asked(lm, tmp_path, monkeypatch):
+    made = []
+
+    def noted(self, stage, method, source, settings):
+        made.append((stage, settings.epochs, settings.steps))
+        return method.kept()
+
+    monkeypatch.setattr(Site, "train", noted)
+    recipe, site = Salmon(reward_epochs=3, preference_epochs=5, held_out=0.0), site_of(tmp_path)
+    first = recipe.pretrained(site, lm, TASK, [("a", "b", "c"), ("a", "c", "d")], {})
+    recipe.rewarded(site, lm, TASK, [("a", "b", "c", ["L"])], [], start=first)
+    assert made == [("preferred", 5, None), ("reward", 3, None)]
+
+
+def test_answers_that_are_compared_are_drawn_at_the_temperature_that_was_asked_for():
+    seen = []
+
+    class Noting(ScriptedLM):
+        def generate(self, prompts, sampling):
+            seen.append((sampling.temperature, sampling.n))
+            return super().generate(prompts, sampling)
+
+    Salmon(temperature=0.35, shortest=1).draw(Noting(lambda _: "ab"), TASK, ["a"], Store(name="pairs"), 0)
+    assert seen == [(0.35, 2)]
 
 
 def test_a_judge_that_says_the_opposite_turns_every_label_around_and_nothing_else():
@@ -347,10 +433,16 @@ def run(tmp_path_factory, lm) -> Path:
     return out
 
 
-def _opened(student):
+def site_of(folder: Path) -> Site:
+    """Where a part of the recipe runs alone."""
+    return Site(question_source("none", TASK, "abcd"), lambda *_: None, QUICK, folder, quiet=True)  # type: ignore[arg-type,return-value]
+
+
+def _opened(student, other=None):
     from autodidact.lm.names import open_lm
 
-    return lambda name, **rest: ScriptedLM(judge, name="judge") if name == "somewhere" else open_lm(name, **rest)
+    other = other or ScriptedLM(judge, name="judge")
+    return lambda name, **rest: other if name == "somewhere" else open_lm(name, **rest)
 
 
 def test_a_run_leaves_a_policy_and_a_reward_model_and_tells_what_it_did(run):
@@ -408,6 +500,7 @@ def test_a_finished_stage_is_not_worked_on_again(run, lm, tmp_path):
         ({"noise": 0.7}, r"noise lies in \[0, 0.5\]"),
         ({"most": 2}, r"0 principles always, 0 to prevent and 3 drawn are more than the 2 \(most\)"),
         ({"passes": 0}, "passes must be at least 1"),
+        ({"inner": 0}, "inner must be at least 1"),
         ({"stop_share": 1.0}, r"stop_share lies in \(0, 1\)"),
         ({"preference_epochs": 0}, "preference_epochs must be at least 1"),
         ({"value": "reward"}, "'rloo' learns no value that could start from the reward model"),
@@ -427,6 +520,45 @@ def test_what_cannot_be_steered_is_said_before_anything_is_asked(lm, tmp_path):
         improve("salmon", task=replace(TASK, principles={}), **{**asked, "out": tmp_path / "two"})
     with pytest.raises(ValueError, match="cannot be drawn from 2 beside 1"):
         Principled(RewardModel(lm, TASK), always=("long",), drawn=3)
+
+
+def test_a_draw_of_more_principles_than_are_left_is_refused_before_anything_is_asked(lm, tmp_path):
+    student, asked = lm.save_folder(tmp_path / "lm"), ScriptedLM(judge, name="judge")
+    for number, (options, said_) in enumerate(
+        (
+            ({"always": ("-long",)}, r"3 principles cannot be drawn into a roll-out \(drawn\): of the task's 3, 2 are"),
+            ({"drawn": 0}, "one principle or more must be in force"),
+        )
+    ):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("autodidact.verbs.improve.open_lm", _opened(student, asked))
+            with pytest.raises(ValueError, match=said_):
+                arguments = {"judge": "somewhere", "shortest": 1, **options}
+                improve("salmon", student, TASK, out=tmp_path / str(number), method_arguments=arguments, quiet=True)
+        assert not (tmp_path / str(number) / "stages").exists()
+    assert asked.calls == []
+
+
+def test_what_roll_outs_left_out_or_shortened_is_told_of_the_policy_stage(lm, tmp_path):
+    class Fickle(RewardModel):
+        """Has no reward for every third answer."""
+
+        def judge(self, inputs, answers, principles):
+            found = super().judge(inputs, answers, principles)
+            return torch.tensor([math.nan if k % 3 == 0 else float(value) for k, value in enumerate(found)])
+
+    student = LocalLM.from_plain(lm.plain())
+    site = site_of(tmp_path)
+    model = Fickle(tiny_lm(SYMBOLS, width=16, depth=1, context=6), TASK)
+    model.shortened = 1000
+    Salmon(drawn=1).tuned(site, student, TASK, model)
+    left = json.loads((tmp_path / "stages" / "policy" / "left_out.json").read_text())
+    # Four groups of four in each of three updates.
+    assert sum(left.values()) == 3 * 6
+    notes = (tmp_path / "stages" / "policy" / "notes.txt").read_text().splitlines()
+    assert notes[0].startswith("answers left out: 18 ")
+    assert notes[1] == f"{model.shortened} drawn answers were shortened to fit the reward model's context"
+    assert 0 < model.shortened <= 48
 
 
 def test_a_comparison_names_one_principle_and_odds_survive_certainty():

@@ -12,6 +12,7 @@ from tests.lm.loopback import Loopback
 
 from autodidact.data import Store
 from autodidact.evaluation.table import Table
+from autodidact.lm import Incapable
 from autodidact.lm.endpoint import EndpointLM
 from autodidact.lm.feedback import FeedbackModel
 from autodidact.lm.kept import LanguageModel
@@ -124,6 +125,31 @@ def test_the_model_that_is_kept_answers_in_the_way_that_was_asked_for(lm, tmp_pa
     assert table.values("after", "tokens")[0] > 0
 
 
+def test_without_a_threshold_abstaining_answers_what_is_as_sure_as_the_surer_half_of_the_inputs(lm, tmp_path):
+    model = run(lm, tmp_path / "run", update="abstain", signal="mean_logprob")
+    values = sorted(Store(tmp_path / "run" / "stages" / "answers" / "store").column("value"))
+    middle = (values[(len(values) - 1) // 2] + values[len(values) // 2]) / 2
+    assert values[0] < middle < 0
+    assert isinstance(model, FeedbackModel)
+    assert model.how.threshold == pytest.approx(middle)
+    found = model.answers(INPUTS)
+    sure = [one.confidence is not None and one.confidence >= middle for one in found]
+    assert [bool(one.text) for one in found] == sure
+    assert 0 < sum(sure) < len(found)
+    assert load_model(tmp_path / "run").how.threshold == model.how.threshold
+    told = (tmp_path / "run" / "stages" / "kept" / "notes.txt").read_text()
+    assert f"'mean_logprob' is {middle:.6g} or more, which the surer half of the inputs reaches" in told
+
+
+def test_what_is_learned_by_a_signal_that_is_no_share_is_what_the_surer_half_of_the_inputs_reaches():
+    drawn, chosen = Store(name="answers"), Store(name="chosen")
+    columns = {name: ["x"] * 5 for name in ("prompt", "completion", "other")}
+    drawn.append(range(5), value=[-9.0, -1.0, -2.0, -3.0, -2.5], **columns)
+    SelfFeedback(update="self_train", signal="mean_logprob").chosen(drawn, chosen)
+    assert chosen.ids.tolist() == [1, 2, 4]
+    assert chosen.dropped == dict.fromkeys((0, 3), "not sure enough")
+
+
 def test_a_model_behind_an_address_is_kept_by_its_address_and_the_name_of_its_key(tmp_path, monkeypatch):
     monkeypatch.setenv("MY_OWN_KEY", "not to be kept")
     there = EndpointLM("small", "http://localhost:1/v1", key="MY_OWN_KEY")
@@ -223,6 +249,9 @@ def test_samples_that_come_to_nothing_are_an_error_with_the_reason(lm, tmp_path,
         ({"signals": ("verbl",)}, "did you mean 'verbal'"),
         ({"heads": 0.0}, r"heads is a share in \(0, 1\]"),
         ({"draws": 1}, "draws must be at least 2"),
+        ({"pick": "{answers} {foo}"}, "pick must name {answers} and nothing else"),
+        ({"debate": "{others} {input}"}, "debate must name {others} and nothing else"),
+        ({"debate": "{others"}, "debate is no template"),
     ],
 )
 def test_options_out_of_range_are_refused(options, said):
@@ -236,7 +265,29 @@ def test_what_cannot_work_is_said_before_anything_is_asked(lm, tmp_path):
             ({"update": "self_train"}, replace(SUMS, inputs=()), "needs inputs in the task"),
             ({"update": "contrastive"}, SUMS, "needs a weaker model: --method.amateur"),
             ({"update": "tree"}, replace(SUMS, final="", test=()), "must know what stands before a final answer"),
+            (
+                {"update": "abstain", "signal": "mean_logprob"},
+                replace(SUMS, inputs=()),
+                "without a threshold 'abstain' reads one off the signal 'mean_logprob' of the task's inputs",
+            ),
         )
     ):
         with pytest.raises(ValueError, match=said):
             run(lm, tmp_path / str(number), task, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"signal": "mean_logprob"}, "the signal 'mean_logprob' needs the log-probabilities of answers; tiny@http"),
+        ({"signals": ("early_exits",)}, "the signal 'early_exits' reads the layers of a model, and tiny@http"),
+        ({"update": "dola"}, "the update 'dola' reads the layers of a model, and tiny@http"),
+    ],
+)
+def test_what_an_address_never_tells_is_refused_without_a_request(tmp_path, monkeypatch, options, said):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    asked = {"settings": QUICK, "method_arguments": {**OPTIONS, **options}, "quiet": True, "report": False}
+    with Loopback(ScriptedLM(lambda _: "x>1")) as server:
+        with pytest.raises(Incapable, match=said):
+            improve("self_feedback", f"{server.address}#tiny", SUMS, out=tmp_path / "run", **asked)
+        assert server.requests == []

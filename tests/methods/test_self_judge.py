@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from tests.lm.loopback import Loopback
 from transformers import AutoModelForCausalLM, GPT2Config
 
 from autodidact.data import Store
 from autodidact.data.batch import Batch
-from autodidact.evaluation.selective import pearson, selective
+from autodidact.evaluation.selective import curve, pearson, selective
 from autodidact.evaluation.table import Table
 from autodidact.lm.adapters import add_adapter
 from autodidact.lm.endpoint import EndpointLM
@@ -29,7 +31,10 @@ from autodidact.lm.tiny import tiny_lm
 from autodidact.measures.similarity import ngram_cosines
 from autodidact.methods.language.two_views import TwoViewJudge
 from autodidact.model import load_model
-from autodidact.recipes.self_judge import Answers, SelfJudge, answers_of, writer_of
+from autodidact.recipes.improving import example_source
+from autodidact.recipes.self_judge import Answers, SelfJudge, answers_of, picked, writer_of
+from autodidact.recipes.stages import Run, Site
+from autodidact.selection.thresholds import risk_threshold
 from autodidact.targets.ratings import recalibrated
 from autodidact.training import Settings
 from autodidact.verbs.apply import apply
@@ -165,7 +170,20 @@ def test_figures_of_a_ranking_follow_from_its_closed_forms():
     assert (perfect["AUROC"], perfect["quality at 50 %"]) == (1, 1)
     constant = selective(np.ones(5), right)
     assert (constant["AURC"], constant["AUROC"], constant["correlation"]) == (pytest.approx(0.4), 0.5, 0)
+    order = np.array([3.0, 1, 4, 1, 5])
+    assert selective(order, right)["rank correlation"] == pytest.approx(spearmanr(order, right).statistic)
+    assert constant["rank correlation"] == 0 == selective(np.ones(1), np.ones(1))["rank correlation"]
     assert pearson(np.arange(5.0), right) == pytest.approx(np.corrcoef(np.arange(5.0), right)[0, 1])
+
+
+def test_the_curve_of_risk_against_coverage_is_thinned_and_keeps_its_ends():
+    right = np.array([1.0, 0, 1, 0])
+    assert curve(np.arange(4, 0, -1.0), right) == [(0.25, 0), (0.5, 0.5), (0.75, pytest.approx(1 / 3)), (1, 0.5)]
+    many = np.random.default_rng(0).random(1234)
+    found = curve(many, (many > 0.5).astype(float))
+    assert len(found) == 100
+    assert [x for x, _ in found] == sorted({x for x, _ in found})
+    assert (found[0], found[-1]) == ((1 / 1234, 0), (1, pytest.approx((many <= 0.5).mean())))
 
 
 def improved(out: Path, student: Path, lm=None, **options):
@@ -193,11 +211,110 @@ def test_a_run_leaves_a_judge_its_ratings_a_comparison_and_a_report(run):
     assert {row["prompt"].count("=") for row in rows} == {0, 1}
     table = Table.load(run / "evaluations" / "judge.json")
     assert table.arms == ["judge", "judge, with the good answer", "ratings before training", "likelihood"]
+    test = answers_of(Store(run / "stages" / "answers" / "store"), "test")
+    right = np.array([TASK.right(*one) for one in zip(test.texts, test.references, test.inputs, strict=True)], float)
+    kept = table.about["risk against coverage"]
+    assert list(kept) == table.arms
+    expected = curve(judge.rate(test.inputs, test.texts), right)
+    assert kept["judge"] == [[pytest.approx(x), pytest.approx(y)] for x, y in expected]
     assert not (run / "evaluations" / "task.json").exists()
     page = (run / "report.html").read_text()
     for words in ("test inputs, rated", "ratings that are learned", "Rate answers, one a line with its input"):
         assert words in page
     assert "Go on from here" not in page
+
+
+def test_the_threshold_is_that_of_the_validation_answers_which_are_not_learned_from(run):
+    recipe = SelfJudge(per_input=2, risk=0.3, validation=0.4)
+    answers, ratings = (Store(run / "stages" / stage / "store") for stage in ("answers", "ratings"))
+    parts = recipe.split(TASK, QUICK.seed)
+    learned = {text.partition(">")[0] for text in [*ratings.column("prompt"), *ratings.column("referenced")]}
+    assert learned == {one.input for one in parts["train"]}
+    assert {*answers_of(answers, "validation").inputs} == {one.input for one in parts["validation"]}
+    assert not learned & {one.input for one in (*parts["validation"], *parts["test"])}
+    judge = load_model(run)
+    assert judge.selecting.threshold == pytest.approx(
+        recipe.threshold(*picked(judge, TASK, answers_of(answers, "validation")))[0], abs=1e-5
+    )
+    assert 0 < judge.selecting.threshold < 9
+    wrong = recipe.threshold(*picked(judge, TASK, answers_of(answers, "test")))[0]
+    assert abs(wrong - judge.selecting.threshold) > 1e-3
+
+
+def test_the_judge_learns_with_the_weights_of_the_recipe(tmp_path):
+    class Watching(Site):
+        def train(self, stage, method, source, settings=None, **further):
+            self.seen = method
+            return method.kept()
+
+    lm, store = tiny_lm("abcd>;=:0123456789", width=16, depth=1, context=32), Store(name="ratings")
+    found = answers_of_texts(["ab", "cc", "dd"], ["abab", "cc", "d"])
+    recipe = SelfJudge(alpha=0.7, alpha_kd=0.1, weight=0.25, scale="values")
+    script_of = {"ab": 2.0, "cc": 8.0, "dd": 5.0}
+    rater = ScriptedLM(lambda prompt: {**dict.fromkeys("0123456789", -99.0), str(int(script_of[prompt[:2]])): 0.0})
+    recipe.label(rater, lm, replace(TASK, judge=FORM), found, store)
+    own, alike = np.array([2.0, 8.0, 5.0]), ngram_cosines(found.texts, found.references)
+    expected = {
+        (weight, scale): [str(one) for one in recalibrated(own, alike, weight=weight, scale=scale)]
+        for weight in (0.25, 0.5)
+        for scale in ("values", "ranks")
+    }
+    assert list(store.column("completion")) == expected[0.25, "values"]
+    assert [found for found in expected.values() if found == expected[0.25, "values"]] == [expected[0.25, "values"]]
+    here = Watching(example_source("task", [("a", "b")]), lambda *_: None, QUICK, tmp_path, True)
+    recipe.trained(here, lm, store)
+    assert (here.seen.alpha, here.seen.alpha_kd, here.seen.lm) == (0.7, 0.1, lm)
+
+
+def test_an_input_or_answer_that_is_longer_than_a_context_is_dropped_and_named(student, tmp_path):
+    long, test = "abcd" * 4, "dcba" * 4
+    task = replace(
+        TASK,
+        examples=(*TASK.examples, Demonstration(long, "a"), Demonstration("abc", "c" * 30)),
+        test=(*TASK.test, Demonstration(test, "d")),
+    )
+    asked = {"student": student, "settings": replace(QUICK, steps=2), "quiet": True, "report": False}
+    improve("self_judge", ScriptedLM(lambda p: script(p)), task, out=tmp_path / "run", **asked)
+    said = (tmp_path / "run" / "stages" / "answers" / "notes.txt").read_text()
+    named = said.partition("longer than the context, or with an answer that is: ")[2].strip()
+    assert sorted(named.split(", ")) == sorted([f"'{long}'", f"'{test}'", "'abc'"])
+    assert Counter(Store(tmp_path / "run" / "stages" / "answers" / "store").dropped.values()) == {
+        "longer than the context": 3
+    }
+    # Where the student writes too, an input that leaves no room for an answer is asked of nobody.
+    lm = LocalLM.load(student)
+    store, recipe = Store(name="answers"), SelfJudge()
+    recipe.draw(lm, TASK, "train", [Demonstration("a" * 28, "a"), Demonstration("a" * 27, "a")], store, 0)
+    assert [*store.dropped.values()].count("longer than the context") == 1
+    assert len(store) + len(store.dropped) == 2
+
+
+def test_without_an_answer_to_set_a_threshold_on_or_to_measure_by_a_run_says_so(student, tmp_path):
+    long = tuple(Demonstration(letter * 30, "a") for letter in "abcd")
+    asked = {"student": student, "settings": replace(QUICK, steps=2), "quiet": True, "report": False}
+    task = replace(TASK, test=long)
+    improve("self_judge", ScriptedLM(script), task, out=tmp_path / "a", **asked)
+    assert "nothing is measured" in (tmp_path / "a" / "stages" / "judge" / "notes.txt").read_text()
+    assert not (tmp_path / "a" / "evaluations").exists()
+
+    class Held(SelfJudge):
+        def split(self, task, seed):
+            return {"train": task.examples, "validation": long, "test": ()}
+
+    here = Site(example_source("task", [("a", "b")]), lambda *_: None, QUICK, tmp_path / "b", True)
+    here.lm, here.student, here.task = ScriptedLM(script), LocalLM.load(student), TASK
+    with pytest.raises(ValueError, match=r"to set the threshold on: .*4 longer than the context"):
+        Run(Held(risk=0.2).stages(here)[:1], tmp_path / "b").result()
+
+
+def test_a_student_that_only_rates_needs_no_room_to_answer(tmp_path):
+    judge = tiny_lm("abcd>;=:0123456789", width=16, depth=1, context=16)
+    task = replace(TASK, max_tokens=20)
+    improve(
+        "self_judge", ScriptedLM(script), task, student=judge, out=tmp_path, settings=replace(QUICK, steps=2),
+        quiet=True, report=False,
+    )  # fmt: skip
+    assert len(answers_of(Store(tmp_path / "stages" / "answers" / "store"), "test").texts) == 4
 
 
 def _rows(run: Path, inputs, outputs, references=None) -> Path:
@@ -275,9 +392,29 @@ def test_thresholds_are_set_on_the_validation_answers_or_say_that_none_does():
     assert SelfJudge(coverage=0.5).threshold(scores, right)[0] == 6
     assert SelfJudge(risk=0.4).threshold(scores, right)[0] == 4
     assert SelfJudge().threshold(scores, right)[0] == 0
+    many, wrong = np.arange(40.0) / 5, np.arange(40) < 20
+    sure = SelfJudge(risk=0.3, confidence=0.9).threshold(many, 1.0 - wrong)[0]
+    assert sure == risk_threshold(many, wrong, 0.3, confidence=0.9) > risk_threshold(many, wrong, 0.3)
     never, said = SelfJudge(risk=0.1).threshold(scores, 1 - right)
     assert never == float("inf")
     assert "nothing will be answered" in said[0]
+
+
+def test_empty_answers_are_never_given_and_count_as_kept_back():
+    scores, right = np.array([-1.0, 4.0, 6.0, 8.0]), np.array([0.0, 0.0, 1.0, 1.0])
+    threshold, said = SelfJudge(coverage=1.0).threshold(scores, right)
+    assert threshold == 0
+    assert "75.0% of the 4 validation inputs, of which 33.3% are wrong" in said[0]
+    assert "25.0% of the validation answers are empty" in said[0]
+    assert said[1:] == ["a coverage of 100.0% cannot be met: only 75.0% can be answered"]
+    assert len(SelfJudge(coverage=0.75).threshold(scores, right)[1]) == 1
+    # An answer that is not given keeps no risk low.
+    assert SelfJudge(risk=0.3).threshold(np.array([-1.0, -1.0, 2.0, 8.0]), np.array([1.0, 1.0, 0.0, 1.0]))[0] == 8
+    nothing = np.full(2, -1.0)
+    assert SelfJudge(risk=0.3).threshold(nothing, np.zeros(2))[0] == float("inf")
+    found, said = SelfJudge(coverage=0.5).threshold(nothing, np.zeros(2))
+    assert (found, "0.0% of the 2 validation inputs, which is none" in said[0]) == (0, True)
+    assert "empty" in SelfJudge().threshold(scores, right)[1][0]
 
 
 def test_the_best_rated_of_several_answers_is_given_where_its_rating_reaches_the_threshold(tmp_path):
@@ -340,6 +477,8 @@ def test_a_model_that_runs_here_answers_through_its_judge(student, tmp_path):
         ({"per_input": 0}, "per_input must be at least 1"),
         ({"temperature": 0.0}, "temperature must be above 0"),
         ({"weight": 2.0}, r"weight lies in \[0, 1\]"),
+        ({"alpha": -1.0}, "alpha must be 0 or more, got -1"),
+        ({"alpha_kd": -0.5}, "alpha_kd must be 0 or more"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(change, said):

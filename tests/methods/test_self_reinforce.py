@@ -7,6 +7,7 @@ import shutil
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -133,6 +134,70 @@ def test_a_margin_is_in_nats_a_token_under_the_strong_model():
     store = paired(SelfReinforce(filter="margin", margin=0.5), strong, weak, inputs=inputs)
     assert store.column("chosen") == ["4"]
     assert list(store.dropped.values()) == ["not likelier by the margin"]
+
+
+def test_a_margin_is_that_of_the_answers_as_they_are_learned_with_the_line_break_that_ends_them():
+    style = Style(opening="", demonstration="{input}>{output}\n", question="{input}>")
+    assert style.stop == ("\n",)
+    # By the bare texts it would be the other way round.
+    strong = Certain({"3+1": "4"}, {"4\n": -1.0, "9\n": -2.0, "4": -5.0, "9": -1.0})
+    task = replace(SUMS, style=style)
+    store = paired(SelfReinforce(filter="margin", margin=0.5), strong, Certain({"3+1": "9"}), task, inputs=["3+1"])
+    assert store.column("chosen") == ["4\n"]
+
+
+def test_a_dropped_pair_is_written_down_with_its_input_and_both_answers_once(tmp_path):
+    class Killed(Store):
+        def drop(self, reasons):
+            raise KeyboardInterrupt
+
+    strong, weak = Certain({"3+1": "4", "3+2": "\u2028x", "4+1": "5"}), Certain({"3+1": "4", "3+2": "", "4+1": "6"})
+    method, inputs = SelfReinforce(filter="none"), ["3+1", "3+2", "4+1"]
+    with pytest.raises(KeyboardInterrupt):
+        method.pair_up(strong, weak, strong, SUMS, inputs, Killed(tmp_path / "store"), 0)
+    store = Store(tmp_path / "store")
+    method.pair_up(strong, weak, strong, SUMS, inputs, store, 0)
+    rows = [json.loads(line) for line in (tmp_path / "dropped.jsonl").read_bytes().split(b"\n") if line]
+    assert [{name: row[name] for name in ("input", "strong", "weak", "reason")} for row in rows] == [
+        {"input": "3+1", "strong": "4", "weak": "4", "reason": "both answers are the same"},
+        {"input": "3+2", "strong": "\u2028x", "weak": "", "reason": "empty"},
+    ]
+    assert {row["id"]: row["reason"] for row in rows} == store.dropped
+    assert store.column("chosen") == ["5"]
+
+
+def test_inputs_and_pairs_that_are_longer_than_the_context_are_dropped_and_not_asked():
+    class Short(Certain):
+        def room(self, prompt):
+            return 20 - len(prompt)
+
+    style = Style(opening="", demonstration="{input}>{output};;", question="{input}>", stop=(";;",))
+    # One token for each letter: 12 of the input and its ">", 6 of the answer and 2 of what ends it.
+    fits, long = "1+1+1+1+1+1", "1+1+1+1+1+11"
+    strong, weak = Short({fits: "6", "3+1": "4"}), Short({fits: "9", "3+1": "9"})
+    store = paired(SelfReinforce(filter="none"), strong, weak, replace(SUMS, style=style), inputs=[fits, long, "3+1"])
+    assert store.column("prompt") == [f"{fits}>", "3+1>"]
+    assert list(store.dropped.values()) == ["longer than the context"]
+    assert f"{long}>" not in [*strong.asked, *weak.asked]
+    # A comparison is longer than this judge's context.
+    judge = Short({}, choice=lambda _: pytest.fail("it was asked"))
+    store = paired(SelfReinforce(filter="judge"), strong, weak, judge=judge, inputs=["3+1"])
+    assert list(store.dropped.values()) == ["longer than the context"]
+
+
+def test_answers_are_drawn_and_agreement_is_measured_as_the_options_say():
+    said = {text: ["4", "4", "4"] for text in ("3+1", "3+2")}
+    method, strong, weak = (
+        SelfReinforce(filter="votes", votes=3, temperature=0.7, top_p=0.9),
+        Certain(said),
+        Certain(said),
+    )
+    paired(method, strong, weak, inputs=["3+1"])
+    method.agreement(strong, SUMS, ["3+2"], 5)
+    drawn = [[request.sampling for call in lm.calls for request in call] for lm in (strong, weak)]
+    assert {(one.temperature, one.top_p, one.max_tokens) for some in drawn for one in some} == {(0.7, 0.9, 6)}
+    assert [one.seed for one in drawn[0]] == [0] * 3 + [10] * 3
+    assert [one.seed for one in drawn[1]] == [1]
 
 
 def test_inputs_that_were_decided_on_are_not_asked_again():
@@ -296,6 +361,75 @@ def test_nothing_left_in_the_first_round_ends_it_and_in_a_later_one_changes_noth
     assert "so this round changes nothing" in (folder / "stages" / "dpo.2" / "notes.txt").read_text()
 
 
+def watched(folder: Path, task: Task = MORE, lm=None) -> Site:
+    """A site that notes in `seen` what every stage trains, and how."""
+
+    class Watching(Site):
+        seen: ClassVar[list] = []
+
+        def train(self, stage, method, source, settings=None, **further):
+            self.seen.append((stage, method, settings or self.settings))
+            return super().train(stage, method, source, settings, **further)
+
+    return Watching(**vars(site(folder, task, fresh_student(), lm)))
+
+
+def test_dpo_has_the_options_and_passes_of_the_recipe_and_each_round_its_own_inputs(tmp_path):
+    class Noting(SelfReinforce):
+        def pair_up(self, strong, weak, judge, task, inputs, store, seed):
+            self.asked = [*getattr(self, "asked", []), list(inputs)]
+            super().pair_up(strong, weak, judge, task, inputs, store, seed)
+
+    options = {"beta": 0.3, "nll_weight": 0.2, "label_smoothing": 0.1, "lr_scale": 0.05}
+    here, method = watched(tmp_path), Noting(**{**OPTIONS, **options}, passes=3)
+    Run(method.stages(here), tmp_path).result()
+    assert [stage for stage, *_ in here.seen] == ["sft", "dpo.1", "dpo.2"]
+    for _, made, settings in here.seen[1:]:
+        assert {name: getattr(made, name) for name in options} == options
+        assert made.reference == "recorded"
+        assert (settings.epochs, settings.steps) == (3, None)
+    assert here.seen[0][2].steps == 40
+    asked, held = method.portions(MORE, 0)
+    assert method.asked == asked
+    assert not {*asked[0]} & {*asked[1]}
+    assert not {*held} & {*asked[0], *asked[1]}
+
+
+def test_a_judge_that_was_named_beside_a_student_judges_in_its_place(tmp_path):
+    elsewhere = Certain({}, choice=lambda _: [0.9, 0.1])
+    method = SelfReinforce(**{**OPTIONS, "filter": "judge"})
+    with pytest.raises(ValueError, match=r"nothing is left: .* the order decides"):
+        Run(method.stages(watched(tmp_path, lm=elsewhere))[:2], tmp_path).result()
+    assert elsewhere.asked_to_choose
+    assert elsewhere.asked == []
+
+
+def test_examples_and_inputs_that_are_longer_than_the_context_are_left_out_and_named(tmp_path):
+    question, example = "+".join("1" * 8), Demonstration("+".join("2" * 7), "14")
+    task = replace(MORE, inputs=(*MORE.inputs, f" {question} "), examples=(*MORE.examples, example))
+    student = fresh_student()
+    with pytest.raises(ValueError, match="context of 16"):
+        student.generate([task.prompt(question)], Sampling(max_tokens=6))
+    with pytest.raises(ValueError, match="context of 16"):
+        student.score([task.prompt(example.input)], [task.completion(example.output)])
+    here = watched(tmp_path, task)
+    Run(SelfReinforce(**OPTIONS).stages(here), tmp_path).result()
+    at = tmp_path / "stages"
+    assert (
+        f"1 examples are left out, longer than the context: '{example.input}>14'"
+        in (at / "sft" / "notes.txt").read_text()
+    )
+    assert f"1 inputs are longer than the context: '{question}'" in (at / "pairs.1" / "notes.txt").read_text()
+    assert "longer than" not in (at / "pairs.2" / "notes.txt").read_text()
+    rows = [json.loads(line) for line in (at / "pairs.1" / "dropped.jsonl").read_text().splitlines()]
+    assert [row["input"] for row in rows if row["reason"] == "longer than the context"] == [question]
+    assert len((tmp_path / "examples.jsonl").read_text().splitlines()) == 2
+    with pytest.raises(ValueError, match="every input is longer than the context of tiny, 16 tokens"):
+        SelfReinforce().stages(watched(tmp_path, replace(task, inputs=(question,))))
+    with pytest.raises(ValueError, match="every example is longer than the context of tiny, 16 tokens"):
+        SelfReinforce().stages(watched(tmp_path, replace(task, examples=(example,))))
+
+
 def test_what_cannot_work_is_said_before_anything_is_asked(tmp_path):
     method, student = SelfReinforce(), fresh_student()
     with pytest.raises(ValueError, match=r"needs examples .* and inputs"):
@@ -317,6 +451,12 @@ def test_what_cannot_work_is_said_before_anything_is_asked(tmp_path):
         ({"votes": 1}, "votes must be at least 2"),
         ({"min_share": 0.0}, r"min_share lies in \(0, 1\]"),
         ({"temperature": 0.0}, "a temperature above 0"),
+        ({"top_p": 0.0}, r"top_p lies in \(0, 1\]"),
+        ({"margin": float("nan")}, "margin is a number"),
+        ({"beta": -1.0}, "beta must be above 0, got -1"),
+        ({"lr_scale": 0.0}, "lr_scale must be above 0"),
+        ({"nll_weight": -0.1}, "nll_weight must be 0 or more"),
+        ({"label_smoothing": 0.5}, r"label_smoothing lies in \[0, 0.5\)"),
     ],
 )
 def test_options_out_of_range_are_refused(options, said):

@@ -61,6 +61,31 @@ def test_an_answer_without_a_reward_is_left_out_and_a_lone_one_with_it(lm):
     assert gradient(lm, made.loss_of(idle).total).abs().max() == 0
 
 
+@pytest.mark.parametrize("prior", [True, False])
+def test_what_answers_are_drawn_in_proportion_to_has_the_start_as_a_factor_unless_told_otherwise(lm, prior):
+    made = method(lm, tau=0.4, prior=prior)
+    still = copy.deepcopy(lm)
+    with torch.no_grad():
+        for parameter in lm.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)))
+    found = made.weighed([made._questions["a"], made._questions["b"]], 5)
+    drawn = made.draw(["a>", "b>"], group=4, seed=5, temperature=1.0)
+    worths = torch.tensor([worth("", text, None) / 0.4 for text in drawn.texts])
+    with torch.no_grad():
+        start = still.logprobs(found.tokens).sum(dim=1)
+    torch.testing.assert_close(found.target, worths + start if prior else worths, atol=1e-5, rtol=1e-5)
+    assert len(set(worths.tolist())) == 2
+
+
+def test_an_answer_with_a_reward_and_none_to_compare_it_with_is_left_out_and_counted(lm):
+    number = iter(range(8))
+    made = method(lm, reward=Programmed(lambda *given: worth(*given) if next(number) < 5 else None))
+    found = made.weighed([made._questions["a"], made._questions["b"]], 0)
+    assert found.question.tolist() == [0] * 4
+    assert made.dropped == {"the function gave None": 3, "no other answer to compare with": 1}
+    assert float(found.figures["dropped"]) == 0.5
+
+
 def shares(lm, rows: list[list[int]]) -> torch.Tensor:
     """Probabilities of answers to "a>", given as tokens."""
     with torch.no_grad():

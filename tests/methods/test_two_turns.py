@@ -307,6 +307,32 @@ def test_equal_rewards_teach_nothing_and_an_answer_without_a_reward_is_left_out(
         attempted(method(lm, reward=Programmed(lambda *_: 1 / 0)))
 
 
+def test_without_a_bonus_second_answers_count_whatever_became_of_the_reward_of_the_first():
+    first, second = torch.tensor([[float("nan"), 0.5]]), torch.tensor([[[0.25, float("nan")], [1.0, 0.0]]])
+    torch.testing.assert_close(shaped(first, second, 0.0), second, equal_nan=True)
+    assert shaped(first, second, 1.0)[0, 0].isnan().all()
+
+
+def test_the_first_stage_learns_from_second_answers_after_a_first_one_whose_reward_failed_by_a_loop(lm):
+    reward = Programmed(lambda given, answer, wanted: None if "b" in answer else letters(given, answer, wanted))
+    found = attempted(method(lm, reward=reward, rewarded_first=False, alpha=0.0))
+
+    def texts(tokens) -> list[str]:
+        said = [lm.wording.text(row[mask].tolist()) for row, mask in zip(tokens.ids, tokens.answer, strict=True)]
+        return [text.partition(";")[0].strip() for text in said]
+
+    second, expected = texts(found.second), list[float]()
+    for row in range(6):
+        worth = [None if "b" in text else letters("", text, None) for text in second[4 * row : 4 * row + 4]]
+        known = [one for one in worth if one is not None]
+        expected += [
+            0.0 if one is None or len(known) < 2 else one - (sum(known) - one) / (len(known) - 1) for one in worth
+        ]
+    assert found.second_advantages.tolist() == pytest.approx(expected, abs=1e-5)
+    failed = [row for row, text in enumerate(texts(found.first)) if "b" in text]
+    assert any(found.second_advantages[4 * row : 4 * row + 4].abs().max() > 0.1 for row in failed)
+
+
 def test_empty_and_unfinished_first_answers_are_asked_again_like_any_other(lm):
     with torch.no_grad():
         lm.module.lm_head.weight.mul_(0)
@@ -395,6 +421,33 @@ def test_a_run_of_both_stages_goes_on_after_two_kills_and_ends_as_if_there_had_b
     said = [json.loads(line) for line in written.read_text().splitlines()]
     assert all({"input", "first", "output"} <= set(row) for row in said)
     assert load_model(tmp_path / "cut").again == "!"
+
+
+def test_each_stage_is_made_of_the_options_that_it_is_for(lm):
+    given = {"alpha": 3.0, "beta_first": 0.5, "beta": 0.02, "credit": "return", "mixed": 0.25, "kl": "k3"}
+    both = {"request": "!", "firsts": 3, "follow": 5, "missing_end": 0.125, "lr_scale": 0.75}
+    with pytest.warns(UserWarning, match="failing first"):
+        recipe = SelfCorrect(**given, **both, temperature=0.5)
+    start = lm.frozen()
+    with pytest.warns(UserWarning, match="failing first"):
+        one, two = recipe.first(lm, TASK), recipe.second(lm, TASK, start)
+    for made in (one, two):
+        assert {name: getattr(made, name) for name in both} == both
+        assert (made.kl, made.policy.temperature, made.beta_second) == ("k3", 0.5, 0.02)
+    # The first one rewards second answers alone, and holds first ones to what the model is now.
+    assert (one.rewarded_first, one.alpha, one.credit, one.mixed, one.beta_first) == (False, 0.0, "instant", 0.0, 0.5)
+    assert one.policy.start is not lm
+    assert one.policy.start is not start
+    assert (two.rewarded_first, two.alpha, two.credit, two.mixed, two.beta_first) == (True, 3.0, "return", 0.25, 0.02)
+    assert two.policy.start is start
+
+
+def test_the_reward_and_its_seconds_are_those_of_both_stages(lm, tmp_path):
+    (tmp_path / "mine.py").write_text("def reward(given, answer, wanted):\n    return 0.5\n")
+    recipe = SelfCorrect(reward=f"{tmp_path / 'mine.py'}:reward", seconds=7.0)
+    for made in (recipe.first(lm, TASK), recipe.second(lm, TASK, "now")):
+        assert isinstance(made.reward, Programmed)
+        assert made.reward.seconds == 7.0
 
 
 def test_an_adapter_switched_off_is_the_reference_of_both_stages(lm):

@@ -20,6 +20,7 @@ from autodidact.lm.decoding import jensen_shannon
 from autodidact.lm.latent import answer_exits, depth, heads, heads_scaled, settled_layers
 from autodidact.lm.lm import LM, Capability, Completion, Incapable, Message, Prompt, Sampling
 from autodidact.lm.local import LocalLM
+from autodidact.lm.names import address_of
 from autodidact.lm.task import Task
 from autodidact.lm.tokenised import Tokenised
 from autodidact.measures.uncertainty import eigen_score, equivalence_classes, semantic_entropy, token_confidence
@@ -36,6 +37,7 @@ STATEMENTS = re.compile(r"[^.;,\n]+")
 """What counts as one statement of an answer."""
 AT_ONCE = 128
 """Answers whose layers are looked at together."""
+_UNTOLD = "the signal '{name}' needs the log-probabilities of answers; {lm} does not tell them"
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,28 @@ def signal_values(name: str, lm: LM, task: Task, asked: Sequence[Asked]) -> Valu
     signal = SIGNALS[name]
     check_signal(name, lm)
     if signal.logprobs and any(one.logprobs is None for row in asked for one in row.answers):
-        raise Incapable(f"the signal '{name}' needs the log-probabilities of answers; {lm.name} does not tell them")
+        raise Incapable(_UNTOLD.format(name=name, lm=lm.name))
     return signal.of(lm, task, asked)
 
 
 def check_signal(name: str, lm: LM) -> None:
-    """Raise `Incapable` where a model lacks what a signal needs, ValueError where there is no such signal."""
+    """Raise `Incapable` where a model lacks what a signal needs, ValueError where there is no such signal.
+
+    Of a model behind an address no layers can be read, and it is not asked for the log-probabilities of its answers
+    (see `autodidact.lm.endpoint.EndpointLM`): a signal of these is refused without a request.
+    """
     if name not in SIGNALS:
         raise unknown("signal", name, SIGNALS)
-    lm.need(f"the signal '{name}'", *SIGNALS[name].needs)
+    if SIGNALS[name].logprobs and address_of(lm) is not None:
+        raise Incapable(_UNTOLD.format(name=name, lm=lm.name))
+    check_model(f"the signal '{name}'", lm, SIGNALS[name].needs)
+
+
+def check_model(who: str, lm: LM, needs: Sequence[Capability]) -> None:
+    """Raise `Incapable`, naming who needs it, where a model lacks a capability; an address is not asked for layers."""
+    if "latent" in needs and address_of(lm) is not None:
+        raise Incapable(f"{who} reads the layers of a model, and {lm.name} is behind an address")
+    lm.need(who, *needs)
 
 
 def vote_shares(_: LM, task: Task, asked: Sequence[Asked]) -> Values:

@@ -6,6 +6,7 @@ import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -403,8 +404,24 @@ def _rows_written_out(given: Mapping[str, Any], path: Path) -> dict[str, Any]:
     if any(is_puzzle(row) for rows in lists.values() for row in rows):
         found.setdefault("final", FINAL)
         for name, rows in lists.items():
-            found[name] = [puzzle(row, str(found["final"])) if is_puzzle(row) else row for row in rows]
+            place = partial(_place, given[name], name, path)
+            found[name] = [_as_puzzle(row, str(found["final"]), place, k) for k, row in enumerate(rows)]
     return found
+
+
+def _as_puzzle(row: Any, final: str, place: Callable[[int], str], number: int) -> Any:
+    try:
+        return puzzle(row, final) if is_puzzle(row) else row
+    except ValueError as wrong:
+        raise ValueError(f"{place(number)}: {wrong}") from wrong
+
+
+def _place(value: Any, name: str, path: Path, row: int) -> str:
+    """Where a row of an entry stands: its line in the file that the entry names, else its number in the entry."""
+    if not isinstance(value, str):
+        return f"row {row + 1} of {name}"
+    lines = (path.parent / value).read_bytes().decode().split("\n")
+    return f"line {[k for k, line in enumerate(lines, 1) if line.strip()][row]} of {value}"
 
 
 _LISTS = ("demonstrations", "examples", "inputs", "pairs", "seeds", "test")

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from autodidact.catalog import unknown
 from autodidact.lm.decoding import Rule, across_layers, against, decode, first_tokens, likeliest
+from autodidact.lm.judging import check_places
 from autodidact.lm.latent import depth, heads_shifted
 from autodidact.lm.lm import LM, Asked, Capability, Completion, Message, Prompt, Sampling
 from autodidact.lm.local import LocalLM
 from autodidact.lm.repeated import generate_each
 from autodidact.lm.signals import Asked as Answers
-from autodidact.lm.signals import check_signal, signal_values
+from autodidact.lm.signals import check_model, check_signal, signal_values
 from autodidact.lm.task import Task
 from autodidact.lm.turns import asked_again
 from autodidact.selection.consensus import vote
@@ -58,10 +59,11 @@ class Feedback:
     update : "greedy": its likeliest answer. "vote": what most samples come to (self-consistency, 2203.11171).
         "best_of": the sample of which `signal` is surest. "universal": the sample that the model says is the most
         consistent one (2311.17311). "refine": its answer after `rounds` of criticising and revising it, or until it
-        changes nothing (Self-Refine, 2303.17651). "cot_decoding": of greedy answers after the `draws` likeliest
-        first tokens, the one whose final answer is surest (2402.10200). "tree": the best of `breadth` partial answers
-        that are each taken further by `breadth` steps, `depth` times (2305.10601). "debate": the vote of `agents` that
-        read each other's answers for `rounds` (2305.14325). "contrastive": against a weaker model (2210.15097).
+        changes nothing; it does not stop at a score (Self-Refine, 2303.17651). "cot_decoding": of greedy answers after
+        the `draws` likeliest first tokens, the one whose final answer is surest (2402.10200). "tree": the best of
+        `breadth` partial answers that are each taken further by `breadth` steps, `depth` times (2305.10601). "debate":
+        the vote of `agents` that read each other's answers for `rounds` (2305.14325). "contrastive": against a weaker
+        model (2210.15097).
         "dola": against early layers (2309.03883). "intervene": with some heads pushed (2306.03341). "abstain": the
         vote, or no answer where `signal` is below `threshold`.
     signal : see `autodidact.lm.signals.SIGNALS`.
@@ -108,8 +110,8 @@ class Feedback:
             raise ValueError(f"alpha lies in [0, 1], got {self.alpha}")
         if self.update == "universal" and self.draws > 9:
             object.__setattr__(self, "draws", 9)
-        if "{answers}" not in self.pick or "{others}" not in self.debate:
-            raise ValueError("`pick` must show {answers} and `debate` {others}")
+        check_places("pick", self.pick, {"answers"}, {"instruction", "input"})
+        check_places("debate", self.debate, {"others"})
         if not self.step:
             raise ValueError("a step of a tree ends with a text, got an empty one")
 
@@ -158,7 +160,7 @@ BY_SIGNAL = ("best_of", "abstain")
 
 def check_update(how: Feedback, lm: LM, task: Task) -> None:
     """Raise `Incapable` where a model lacks what an update needs, ValueError where the task does."""
-    lm.need(f"the update '{how.update}'", *NEEDS.get(how.update, ("generate",)))
+    check_model(f"the update '{how.update}'", lm, NEEDS.get(how.update, ("generate",)))
     if how.update in BY_SIGNAL:
         check_signal(how.signal, lm)
     if how.update in ("tree", "cot_decoding") and not task.final:

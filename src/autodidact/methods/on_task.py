@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from torch import Tensor
 
 from autodidact.data.batch import Batch
@@ -20,6 +20,9 @@ from autodidact.model import Model
 from autodidact.rewards import Answered, Learner, Reward, named
 from autodidact.rollouts import Drawn, Policy, Question, judged
 from autodidact.rollouts.judging import answered, counted, learned_from
+
+ALONE = "no other answer to compare with"
+"""Why an answer is left out that is the only one of its group with a reward."""
 
 
 class OnTask(Method):
@@ -112,6 +115,10 @@ class OnTask(Method):
         rewards, reasons = judged(drawn, questions, self.reward, missing_end=self.missing_end)
         self.dropped = counted(self.dropped, reasons, rewards)
         return rewards
+
+    def leave_out(self, lost: Bool[Tensor, "g k"], reason: str) -> None:
+        """Count answers that have a reward, and that nothing is learned from all the same."""
+        self.dropped = self.dropped + Counter({reason: int(lost.sum())})
 
     def memory(self) -> dict[str, Any]:
         return {"dropped": dict(self.dropped.most_common())}

@@ -13,8 +13,11 @@ Credit = Literal["instant", "return"]
 def shaped(first: Float[Tensor, "q f"], second: Float[Tensor, "q f s"], alpha: float) -> Float[Tensor, "q f s"]:
     """Rewards of second answers with the bonus for progress: r2 + alpha (r2 - r1) (SCoRe, 2409.12917, section 5.2).
 
-    Wrong then right earns alpha extra, right then wrong loses alpha, no change gets nothing beside r2.
+    Wrong then right earns alpha extra, right then wrong loses alpha, no change gets nothing beside r2. With alpha 0, as
+    in the first stage, r1 has no part in it, and may be NaN: of an answer whose reward is not known.
     """
+    if alpha == 0:
+        return second
     return second + alpha * (second - first[..., None])
 
 

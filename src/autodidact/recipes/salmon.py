@@ -22,13 +22,20 @@ from autodidact.lm.comparing import comparison
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.lm import Completion
 from autodidact.lm.local import LocalLM
-from autodidact.lm.reward_model import RewardModel, principle_texts
+from autodidact.lm.reward_model import NOT, RewardModel, principle_texts
 from autodidact.lm.task import Principle, Task
 from autodidact.methods.language.bradley_terry import BradleyTerry
 from autodidact.methods.language.policy_gradient import PolicyGradient
 from autodidact.model import Model
 from autodidact.model.device import pick_device
-from autodidact.recipes.improving import Improvement, must_have, question_source, told, write_examples
+from autodidact.recipes.improving import (
+    Improvement,
+    must_have,
+    question_source,
+    told,
+    write_examples,
+    write_left_out,
+)
 from autodidact.recipes.preferring import Pair, pair_source, read_preferences, write_pairs
 from autodidact.recipes.stages import Site, Stage, training
 from autodidact.rewards.principled import Principled
@@ -68,6 +75,11 @@ class Salmon(Improvement):
     Before that the reward model may learn `preferences` that somebody else collected, as texts without principles; its
     head and trunk then go on to the examples of the model's own.
 
+    From the published code it differs in this: the price of divergence is the plain difference of log-probabilities
+    (k1), not held at 0 from below; rewards are not multiplied by 10; the length bonus has no factor of its own for each
+    data set; the weights by which principles are drawn are the same for every question, whatever its type; and `inner`
+    is 1 by default, with which the clipping of "ppo" never binds, where the code makes 2 passes.
+
     The reward model is kept in ``stages/reward`` of the run: ``autodidact apply OUT/stages/reward --ability score``, or
     the reward of ``improve policy_gradient --method.reward OUT/stages/reward``.
 
@@ -100,6 +112,7 @@ class Salmon(Improvement):
     estimator : of the policy gradient, see `policy_gradient`. Paper: "ppo"; "rloo" needs no value function.
     value : what the value of "ppo" begins as, "fresh" or "reward", see `policy_gradient`. Paper: "reward".
     group : answers to each question in an update.
+    inner : steps on the answers of one update, from 1; later ones are clipped. Paper's code: 2.
     beta : price of a nat of divergence from the model as it was. Paper: 0.01.
     lr_scale : factor on the learning rate in the roll-outs' training.
     """
@@ -128,11 +141,12 @@ class Salmon(Improvement):
         estimator: Literal["reinforce", "rloo", "grpo", "ppo"] = "rloo",
         value: Literal["fresh", "reward"] = "fresh",
         group: int = 4,
+        inner: int = 1,
         beta: float = 0.01,
         lr_scale: float = 0.1,
     ) -> None:
         check_value(value, estimator)
-        counts = {"shortest": shortest, "passes": passes, "most": most, "reward_epochs": reward_epochs}
+        counts = {"shortest": shortest, "passes": passes, "most": most, "reward_epochs": reward_epochs, "inner": inner}
         for name, count in {**counts, "preference_epochs": preference_epochs}.items():
             if count < 1:
                 raise ValueError(f"{name} must be at least 1, got {count}")
@@ -157,6 +171,7 @@ class Salmon(Improvement):
             "estimator": estimator,
             "value": value,
             "group": group,
+            "inner": inner,
             "beta": beta,
             "temperature": temperature,
             "missing_end": missing_end,
@@ -171,6 +186,14 @@ class Salmon(Improvement):
         if len(task.principles) < 2 or not inputs:
             raise ValueError("salmon needs two or more principles and some inputs in the task")
         principle_texts(task, self.always)
+        free = set(task.principles) - {name.removeprefix(NOT) for name in self.always}
+        if self.drawn > len(free):
+            raise ValueError(
+                f"{self.drawn} principles cannot be drawn into a roll-out (drawn): of the task's "
+                f"{len(task.principles)}, {len(free)} are left beside those that are always in force"
+            )
+        if not (self.drawn or self.always or self.prevent):
+            raise ValueError("in a roll-out one principle or more must be in force: drawn, always or prevent")
         judge = lm
         if self.judge:
             if site.open_lm is None:
@@ -400,6 +423,7 @@ class Salmon(Improvement):
     def tuned(self, site: Site, student: LocalLM, task: Task, model: RewardModel) -> LanguageModel:
         """Train the policy against the frozen reward model."""
         model.to(pick_device(site.settings.accelerator))
+        model.shortened = 0
         reward = Principled(
             model,
             always=self.always,
@@ -413,6 +437,13 @@ class Salmon(Improvement):
         settings = replace(site.settings, batch_size=min(site.settings.batch_size, len(source)))
         kept = site.train("policy", made, source, settings)
         write_examples(site.folder, made.answers())
+        write_left_out(site.at("policy"), made)
+        notes = [f"answers left out: {'; '.join(f'{count} {why}' for why, count in made.dropped.most_common())}"]
+        cut = f"{model.shortened} drawn answers were shortened to fit the reward model's context"
+        # After a resume these are the answers since then.
+        said = [*(notes if made.dropped else []), *([cut] if model.shortened else [])]
+        if said:
+            site.note("policy", *said)
         assert isinstance(kept, LanguageModel)
         return kept
 

@@ -77,11 +77,13 @@ class SelfFeedback(Improvement):
         `draws` times, and the model is trained on what most samples come to where the signal is sure enough. Or
         "prefer": it learns by DPO to prefer that to what fewer samples come to.
     signals : that are measured on the test inputs; none for those that cost nothing beside the samples.
-    draws : answers to each input, from 2.
+    draws : answers to each input, from 2; "universal" takes 9 at most, whose numbers are one digit each.
     temperature, top_p : of these.
     threshold : of the signal, from which on an answer is learned, or given by "abstain"; None for 0.6 of a share, and
-        of any other signal for what the surer half of the inputs reaches.
-    rounds : of "refine" and "debate".
+        of any other signal for what the surer half of the task's inputs reaches ("abstain" draws answers to them
+        for that).
+    rounds : of "refine" and "debate". "refine" stops earlier only where an answer stays as it was; it does not stop
+        at a score.
     agents : of "debate".
     breadth, depth, step : of "tree".
     alpha : of "contrastive" and "dola", in [0, 1].
@@ -161,8 +163,15 @@ class SelfFeedback(Improvement):
         how = replace(self.how, seed=site.settings.seed)
         for name in dict.fromkeys((self.signal, *self.signals)):
             check_signal(name, reader)
+        # A threshold of what is no share can only be read off the signal's own values.
+        read_off = self.update == "abstain" and self.threshold is None and not SIGNALS[self.signal].share
         if learns and not task.inputs:
             raise ValueError(f"self_feedback with the update '{self.update}' needs inputs in the task")
+        if read_off and not task.inputs:
+            raise ValueError(
+                f"without a threshold 'abstain' reads one off the signal '{self.signal}' of the task's inputs, and the "
+                "task has none: inputs in the task, or --method.threshold"
+            )
         if self.update not in LEARNING:
             check_update(how, student or lm, task)
         amateur = self._amateur() if self.update == "contrastive" else None
@@ -179,21 +188,28 @@ class SelfFeedback(Improvement):
             return [*parts, Stage("answers", draw), *self._learned(site, student, task)]
 
         def keep(results: Mapping[str, Any]) -> Model:
-            shift = None
-            if "answers" in results and student is not None:
+            shift, way = None, how
+            if read_off:
+                way = replace(how, threshold=surer_half(results["answers"]))
+                site.note(
+                    "kept",
+                    f"an answer is given where '{self.signal}' is {way.threshold:.6g} or more, which the surer half of "
+                    "the inputs reaches",
+                )
+            elif "answers" in results and student is not None:
                 store = results["answers"]
                 prompts, right, wrong = (list(store.column(name)) for name in ("prompt", "completion", "other"))
                 rows = [(p, a, True) for p, a in zip(prompts, right, strict=True)]
                 rows += [(p, a, False) for p, a in zip(prompts, wrong, strict=True) if a]
                 asked, said, truth = (list(column) for column in zip(*rows, strict=True))
                 shift = intervention(student, asked, said, truth, share=self.heads, strength=self.strength)
-            model = FeedbackModel(student or lm, task, how, Tools(amateur, shift))
+            model = FeedbackModel(student or lm, task, way, Tools(amateur, shift))
             if task.test:
                 self.compare(site, model, task)
             # What keeps its answers is closed at the end of the run.
-            return FeedbackModel(student or innermost(lm), task, how, Tools(amateur, shift))
+            return FeedbackModel(student or innermost(lm), task, way, Tools(amateur, shift))
 
-        if self.update == "intervene":
+        if self.update == "intervene" or read_off:
             return [*parts, Stage("answers", draw), Stage("kept", keep, ("answers",))]
         return [*parts, Stage("kept", keep)]
 
@@ -224,7 +240,7 @@ class SelfFeedback(Improvement):
         values = np.asarray(drawn.column("value"), dtype=np.float64)
         least = self.threshold
         if least is None:
-            least = 0.6 if SIGNALS[self.signal].share else float(np.median(values))
+            least = 0.6 if SIGNALS[self.signal].share else surer_half(drawn)
         columns = {name: list(drawn.column(name)) for name in ("prompt", "completion", "other")}
         ids, reasons = drawn.ids.tolist(), dict[int, str]()
         for k, id_ in enumerate(ids):
@@ -300,6 +316,11 @@ class SelfFeedback(Improvement):
         if not isinstance(found, LocalLM):
             raise ValueError(f"the weaker model must run here, '{found.name}' does not")
         return found
+
+
+def surer_half(drawn: Store) -> float:
+    """The signal that half of the answers that were drawn reach: the median of its values."""
+    return float(np.median(np.asarray(drawn.column("value"), dtype=np.float64)))
 
 
 def told_by(name: str, lm: LM, task: Task, rows: Sequence[Asked]) -> dict[str, float]:

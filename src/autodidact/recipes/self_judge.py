@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -15,11 +15,12 @@ from autodidact.catalog import Card
 from autodidact.data import ArraySource, Field, Store
 from autodidact.data.ids import row_ids
 from autodidact.data.schema import Schema
-from autodidact.evaluation.selective import selective
+from autodidact.evaluation.selective import curve, selective
 from autodidact.evaluation.table import Table
 from autodidact.lm import LM
 from autodidact.lm.adapters import adapter_is_silent
 from autodidact.lm.answering import innermost
+from autodidact.lm.fitting import lacking
 from autodidact.lm.judge import Judge, Selecting, Writer, rating_prompts, with_threshold
 from autodidact.lm.judging import DIGITS, expected_ratings
 from autodidact.lm.kept import LanguageModel
@@ -81,7 +82,11 @@ class SelfJudge(Improvement):
     good one. A copy (or an adapter) then learns to give these ratings, on two views at once, with the good answer and
     without, of which the first teaches the second. What is kept rates any answer without a good one (ability "score"),
     and where the model that writes runs here, answers (ability "generate"): with the best rated of several answers, and
-    only where its rating reaches a threshold that is set on examples kept out of training.
+    only where its rating reaches a threshold that is set on examples kept out of training. An empty answer is never
+    given.
+
+    An input that leaves no room for an answer, or an answer that leaves the judge none for its rating, is dropped with
+    the reason "longer than the context".
 
     Parameters
     ----------
@@ -101,7 +106,14 @@ class SelfJudge(Improvement):
     risk : share of the given answers that may be wrong by the task's checker, in (0, 1); 0 for no such target.
     confidence : that the risk is met, in (0, 1), by a bound instead of the share on the validation inputs; 0 for none.
     best_of : answers among which the best rated is given; 1 for the likeliest answer.
+
+    Raises
+    ------
+    ValueError : an option out of its range, or several targets of the threshold.
     """
+
+    # What is kept rates; how it answers is measured with its threshold, by the recipe itself.
+    answers_itself: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -130,6 +142,9 @@ class SelfJudge(Improvement):
         for name, share in (("risk", risk), ("confidence", confidence)):
             if not 0 <= share < 1:
                 raise ValueError(f"{name} lies in [0, 1), got {share}")
+        for name, factor in (("alpha", alpha), ("alpha_kd", alpha_kd)):
+            if not 0 <= factor < np.inf:
+                raise ValueError(f"{name} must be 0 or more, got {factor}")
         if not 0 < validation < 1:
             raise ValueError(f"validation lies in (0, 1), got {validation}")
         if not temperature > 0:
@@ -159,9 +174,11 @@ class SelfJudge(Improvement):
         def answers(_: Mapping[str, Any]) -> Store:
             store = _answer_store(site)
             for part in PARTS:
-                self.draw(lm, task, part, parts[part], store, site.settings.seed)
-            site.note("answers", *told("answer", store))
+                self.draw(lm, task, part, parts[part], store, site.settings.seed, (student, rater))
+            site.note("answers", *told("answer", store), *self.too_long(store, parts))
             must_have("answer", store)
+            if (self.coverage or self.risk) and not answers_of(store, "validation").texts:
+                raise ValueError(f"no answer is left to set the threshold on: {told('answer', store)[0]}")
             return store
 
         def ratings(results: Mapping[str, Any]) -> Store:
@@ -209,8 +226,22 @@ class SelfJudge(Improvement):
             "test": task.test,
         }
 
-    def draw(self, lm: LM, task: Task, part: Part, examples: Sequence[Demonstration], store: Store, seed: int) -> None:
-        """Answers to inputs: of the part that is learned from as they come, of the others as they will be given."""
+    def draw(
+        self,
+        lm: LM,
+        task: Task,
+        part: Part,
+        examples: Sequence[Demonstration],
+        store: Store,
+        seed: int,
+        judges: Sequence[LM] = (),
+    ) -> None:
+        """Answers to inputs: of the part that is learned from as they come, of the others as they will be given.
+
+        Parameters
+        ----------
+        judges : who is to rate the answers, for which these must be short enough.
+        """
         drawn = self.selecting.sampling(task)
         if part == "train":
             drawn = replace(drawn, n=self.per_input, temperature=self.temperature)
@@ -218,6 +249,9 @@ class SelfJudge(Improvement):
         sampling = replace(drawn, seed=seed if drawn.temperature else 0)
         keys = [row_ids(part, str(number), sampling.n) for number in range(len(examples))]
         todo = [number for number, ids in enumerate(keys) if not store.has(ids).all()]
+        long = {number for number in todo if lacking(lm, task.prompt(examples[number].input), sampling.max_tokens)}
+        store.drop({id_: LONG for k in sorted(long) for id_ in keys[k].tolist() if not store.has([id_])[0]})
+        todo = [number for number in todo if number not in long]
         for some in np.array_split(todo, max(1, len(todo) // ASKED_AT_ONCE)) if todo else ():
             found = lm.generate([task.prompt(examples[k].input) for k in some], sampling)
             rows, reasons = list[tuple[int, int, Demonstration, Completion]](), dict[int, str]()
@@ -225,6 +259,7 @@ class SelfJudge(Improvement):
                 for id_, one in zip(keys[k].tolist(), completions, strict=True):
                     if not store.has([id_])[0]:
                         reason = _refused(one) if part == "train" else ""
+                        reason = reason or _unrated(task, examples[k], one, judges)
                         reasons.update({id_: reason} if reason else {})
                         rows += [] if reason else [(id_, k, examples[k], one)]
             store.append(
@@ -237,6 +272,18 @@ class SelfJudge(Improvement):
                 logprob=torch.tensor([_mean_logprob(said) for *_, said in rows], dtype=torch.float64),
             )
             store.drop(reasons)
+
+    def too_long(self, store: Store, parts: Mapping[Part, Sequence[Demonstration]]) -> list[str]:
+        """Which inputs were dropped for their length, or that of an answer to them; long ones by how they begin."""
+        dropped = {id_ for id_, reason in store.dropped.items() if reason == LONG}
+        samples = max(self.per_input, self.selecting.best_of)
+        found = [
+            one.input[:SHOWN]
+            for part in PARTS
+            for number, one in enumerate(parts[part])
+            if dropped and dropped & {*row_ids(part, str(number), samples).tolist()}
+        ]
+        return [f"{LONG}, or with an answer that is: {', '.join(map(repr, found))}"] if found else []
 
     def label(self, rater: LM, student: LocalLM, task: Task, found: Answers, store: Store) -> None:
         """Rate answers with the good ones at hand, recalibrate, and keep both views of each with its rating."""
@@ -291,33 +338,54 @@ class SelfJudge(Improvement):
         scores, right = picked(judge, task, answers_of(answers, "validation"))
         threshold, said = self.threshold(scores, right)
         found = with_threshold(judge, threshold)
+        test = answers_of(answers, "test")
+        if before is not None and not test.texts:
+            said = [*said, "nothing is measured: every test input, or the answer to it, is longer than the context"]
         site.note("judge", *said)
-        if before is not None:
-            test = answers_of(answers, "test")
+        if before is not None and test.texts:
             table = compared(found, task, test, np.asarray(before.column("own"), dtype=np.float64))
             table.save(site.folder / "evaluations" / "judge.json")
         return found
 
     def threshold(self, scores: Float64[np.ndarray, " n"], right: Float64[np.ndarray, " n"]) -> tuple[float, list[str]]:
-        """The rating from which on an answer is given, and what it does on the validation inputs."""
+        """The rating from which on an answer is given, and what it does on the validation inputs.
+
+        Parameters
+        ----------
+        scores : in [0, 9]; -1 of an empty answer, which is never given.
+        right : 1 for an answer that is right, else 0.
+        """
+        rated = scores >= 0
+        empty = ""
+        if not rated.all():
+            empty = f"; {1 - rated.mean():.1%} of the validation answers are empty or not rated, and never given"
         if not self.coverage and not self.risk:
-            return 0.0, ["every input is answered: no target of coverage or risk was given"]
+            return 0.0, [f"every input is answered: no target of coverage or risk was given{empty}"]
         if self.coverage:
-            found = coverage_threshold(scores, self.coverage)
+            found = max(0.0, coverage_threshold(scores, self.coverage))
+        elif rated.any():
+            found = risk_threshold(scores[rated], 1 - right[rated], self.risk, confidence=self.confidence)
         else:
-            found = risk_threshold(scores, 1 - right, self.risk, confidence=self.confidence)
+            found = float("inf")
         if not np.isfinite(found):
             return found, [
                 f"no threshold meets a risk of {self.risk:.1%} on the {len(scores)} validation inputs, of which "
                 f"{1 - right.mean():.1%} are answered wrong: nothing will be answered"
             ]
         given = scores >= found
-        return max(0.0, found), [
-            f"answers are given from a rating of {max(0.0, found):.2f} on: {given.mean():.1%} of the {len(scores)} "
-            f"validation inputs, of which {1 - right[given].mean():.1%} are wrong, of all {1 - right.mean():.1%}"
+        wrong = f"of which {1 - right[given].mean():.1%} are wrong" if given.any() else "which is none"
+        said = [
+            f"answers are given from a rating of {found:.2f} on: {given.mean():.1%} of the {len(scores)} "
+            f"validation inputs, {wrong}, of all {1 - right.mean():.1%}{empty}"
         ]
+        if self.coverage and given.mean() < self.coverage:
+            said.append(f"a coverage of {self.coverage:.1%} cannot be met: only {rated.mean():.1%} can be answered")
+        return found, said
 
 
+LONG = "longer than the context"
+SHOWN = 60
+"""Characters of an input that is too long by which it is named."""
 ASKED_AT_ONCE = 64
 """Inputs that are answered before what was found is written down."""
 
@@ -348,6 +416,13 @@ def _refused(one: Completion) -> str:
     if one.finish == "refused":
         return "refused"
     return "" if one.text.strip() else "empty"
+
+
+def _unrated(task: Task, example: Demonstration, one: Completion, judges: Sequence[LM]) -> str:
+    """Why an answer cannot be rated, with the good one beside it or without; empty where it can."""
+    said = one.text.strip()
+    views = [task.judge.rated(task.instruction, example.input, said, known) for known in (None, example.output)]
+    return LONG if any(lacking(judge, view, 1) for judge in judges for view in views) else ""
 
 
 def _mean_logprob(one: Completion) -> float:
@@ -416,6 +491,8 @@ def compared(judge: Judge, task: Task, test: Answers, before: Float64[np.ndarray
         }
     )
     for arm, values in arms.items():
-        for metric, value in selective(np.nan_to_num(values, nan=-1.0), right).items():
+        known = np.nan_to_num(values, nan=-1.0)
+        for metric, value in selective(known, right).items():
             table.add(arm, metric, 0, value)
+        table.about.setdefault("risk against coverage", {})[arm] = curve(known, right)
     return table

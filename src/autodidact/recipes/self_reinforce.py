@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -14,7 +16,8 @@ from autodidact.data import Store
 from autodidact.data.ids import row_ids, sample_id
 from autodidact.evaluation.table import Table
 from autodidact.lm import LM, Completion, Sampling
-from autodidact.lm.comparing import RIGHTNESS, preferred_in_both_orders
+from autodidact.lm.comparing import RIGHTNESS, comparison, preferred_in_both_orders
+from autodidact.lm.fitting import lacking
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.signals import Asked
@@ -22,8 +25,9 @@ from autodidact.lm.task import Task
 from autodidact.lm.updates import elected
 from autodidact.measures.uncertainty import vote_share
 from autodidact.model import Model
+from autodidact.model.model import write_aside
 from autodidact.recipes.improving import Improvement, fine_tuned, must_have, told
-from autodidact.recipes.preferring import pairs_of, preferred, write_pairs
+from autodidact.recipes.preferring import check_preference, pairs_of, preferred, write_pairs
 from autodidact.recipes.stages import Site, Stage, rounds, training
 
 CARD = Card(
@@ -42,6 +46,11 @@ CARD = Card(
     extra="language",
 )
 
+LONG = "longer than the context"
+DROPPED = "dropped.jsonl"
+"""Holds what the dropped pairs of a round were, beside its store."""
+SHOWN = 60
+"""Characters of a text that is too long by which it is named."""
 AT_ONCE = 64
 """Inputs that are decided on before what was found is written down."""
 
@@ -85,7 +94,9 @@ class SelfReinforce(Improvement):
     It takes the direction of the examples further; it teaches nothing that both models lack, and where the examples
     changed the style alone, it is the style that is taken further. Of the inputs no output is read anywhere.
 
-    Every pair that was dropped is listed with its reason in the stores of the stages "pairs.1", "pairs.2", ...
+    Every pair that was dropped is listed with its reason, its input and both answers in the ``dropped.jsonl`` of the
+    stages "pairs.1", "pairs.2", ... Inputs that leave no room for an answer are among those of the first round;
+    examples that are longer than the context are left out of the first training, which says so.
 
     Parameters
     ----------
@@ -107,6 +118,10 @@ class SelfReinforce(Improvement):
     keep : "best" keeps the model that agrees with itself most, over answers to inputs that are held back; the outputs
         of tests are never read for it. "last" keeps the last one.
     held : inputs that are held back for `keep`, at most a fifth of them.
+
+    Raises
+    ------
+    ValueError : an option out of its range.
     """
 
     def __init__(
@@ -142,6 +157,11 @@ class SelfReinforce(Improvement):
             raise ValueError(f"min_share lies in (0, 1], got {min_share}")
         if not temperature > 0:
             raise ValueError(f"answers are drawn at a temperature above 0, got {temperature}")
+        if not 0 < top_p <= 1:
+            raise ValueError(f"top_p lies in (0, 1], got {top_p}")
+        if not math.isfinite(margin):
+            raise ValueError(f"margin is a number of nats a token, got {margin}")
+        check_preference(beta, nll_weight, label_smoothing, lr_scale)
         self.rounds, self.weak, self.fresh = rounds, weak, fresh
         self.filter, self.principle = filter, principle
         self.votes, self.min_share, self.margin = votes, min_share, margin
@@ -160,12 +180,25 @@ class SelfReinforce(Improvement):
         judge = None if lm.name == student.name else lm
         if self.filter == "judge":
             (judge or student).need("SelfReinforce with the filter 'judge'", "choose")
-        examples = [(task.prompt(one.input), task.completion(one.output)) for one in task.examples]
-        if not examples or not task.inputs:
+        if not task.examples or not task.inputs:
             raise ValueError("self_reinforce needs examples (inputs with outputs) and inputs (without) in the task")
         refuse_overlap(task)
         seed, device = site.settings.seed, student.device
-        asked, held = self.portions(task, seed)
+        shown = [(task.prompt(one.input), task.completion(one.output)) for one in task.examples]
+        # Behind a completion stands the end.
+        examples = [one for one in shown if not lacking(student, "".join(one), 1)]
+        learned = {*examples}
+        long = [text for text in dict.fromkeys(map(str.strip, task.inputs)) if too_long(student, task, text)]
+        known, cut = {*long}, ["".join(one) for one in dict.fromkeys(shown) if one not in learned]
+        fits = replace(task, inputs=tuple(text for text in task.inputs if text.strip() not in known))
+        for what, left in (("example", examples), ("input", fits.inputs)):
+            if not left:
+                raise ValueError(
+                    f"every {what} is longer than the context of {student.label}, {student.context} tokens"
+                )
+        asked, held = self.portions(fits, seed)
+        # They are asked nothing, and listed with their reason.
+        asked[0] = [*asked[0], *long]
 
         def here(results: Mapping[str, Any], stage: str) -> LocalLM:
             # What was trained, or read back, lies on the CPU.
@@ -174,6 +207,8 @@ class SelfReinforce(Improvement):
 
         @training
         def imitate(_: Mapping[str, Any]) -> Model:
+            if cut:
+                site.note("sft", f"{len(cut)} examples are left out, {LONG}: {named(cut)}")
             return fine_tuned(site, "sft", copy.deepcopy(student), examples)
 
         def of(number: int) -> list[Stage]:
@@ -184,7 +219,8 @@ class SelfReinforce(Improvement):
                 store = site.store(f"pairs.{number}")
                 best = here(results, strong)
                 self.pair_up(best, here(results, weak), judge or best, task, asked[number - 1], store, seed + number)
-                site.note(f"pairs.{number}", *told("pair", store), *lengths(store))
+                said = [f"{len(long)} inputs are {LONG}: {named(long)}"] if long and number == 1 else []
+                site.note(f"pairs.{number}", *told("pair", store), *lengths(store), *said)
                 if number == 1:
                     must_have("pair", store)
                 return store
@@ -264,6 +300,9 @@ class SelfReinforce(Improvement):
         """
         ids = row_ids("inputs", "", len(inputs))
         todo = np.flatnonzero(~store.has(ids))
+        long = {k for k in todo.tolist() if too_long(strong, task, inputs[k])}
+        drop(store, {int(ids[k]): {"input": inputs[k], "reason": LONG} for k in sorted(long)})
+        todo = todo[[k not in long for k in todo.tolist()]]
         votes = self.votes if self.filter == "votes" else 1
         for some in np.array_split(todo, -(-len(todo) // AT_ONCE)) if len(todo) else ():
             texts = [inputs[k] for k in some]
@@ -287,7 +326,13 @@ class SelfReinforce(Improvement):
                     ref_chosen=[score.total for score in strong.score(asked, better)],
                     ref_rejected=[score.total for score in strong.score(asked, worse)],
                 )
-            store.drop({int(ids[some[k]]): reason for k, reason in enumerate(reasons) if reason})
+            said = [{"strong": strong.text, "weak": weak.text} for strong, weak in found.pairs]
+            left_out = {
+                int(ids[some[k]]): {"input": texts[k], **said[k], "reason": reason}
+                for k, reason in enumerate(reasons)
+                if reason
+            }
+            drop(store, left_out)
 
     def refused(self, found: Candidates, strong: LM, judge: LM, task: Task) -> list[str]:
         """Why each pair is not kept; empty where it is."""
@@ -297,7 +342,7 @@ class SelfReinforce(Improvement):
         filters: Mapping[str, Callable[[], Sequence[str]]] = {
             "judge": lambda: self.misjudged(left, judge, task),
             "votes": lambda: [self.outvoted(*row, task) for row in zip(left.strong, left.weak, strict=True)],
-            "margin": lambda: self.unlikelier(left, strong),
+            "margin": lambda: self.unlikelier(left, strong, task),
             "none": lambda: [""] * len(open_),
         }
         for k, reason in zip(open_, filters[self.filter]() if open_ else (), strict=True):
@@ -306,10 +351,20 @@ class SelfReinforce(Improvement):
 
     def misjudged(self, found: Candidates, judge: LM, task: Task) -> list[str]:
         """Pairs whose strong answer the judge does not prefer in both orders."""
-        better, worse = [[pair[side].text for pair in found.pairs] for side in (0, 1)]
-        sure = preferred_in_both_orders(judge, task, found.inputs, better, worse, self.principle) > 0.5
-        said = ("the weak answer is preferred", "the order decides", "")
-        return [said[int(count)] for count in sure.sum(axis=1)]
+        said = ["the weak answer is preferred", "the order decides", ""]
+        reasons = [
+            LONG
+            if lacking(judge, comparison(task, self.principle, text, one.text.strip(), other.text.strip()), 1)
+            else ""
+            for text, (one, other) in zip(found.inputs, found.pairs, strict=True)
+        ]
+        open_ = [k for k, reason in enumerate(reasons) if not reason]
+        left = found.only(open_)
+        better, worse = [[pair[side].text for pair in left.pairs] for side in (0, 1)]
+        sure = preferred_in_both_orders(judge, task, left.inputs, better, worse, self.principle) > 0.5
+        for k, count in zip(open_, sure.sum(axis=1), strict=True):
+            reasons[k] = said[int(count)]
+        return reasons
 
     def outvoted(self, strong: Sequence[Completion], weak: Sequence[Completion], task: Task) -> str:
         """Whether the strong answer is not what the strong samples agree on, or the weak one is too."""
@@ -323,9 +378,11 @@ class SelfReinforce(Improvement):
             return "the strong answer is outvoted"
         return "the weak answer agrees too" if task.meant(weak[0].text) == meant else ""
 
-    def unlikelier(self, found: Candidates, strong: LM) -> list[str]:
-        """Pairs whose strong answer is not likelier a token by more than the margin."""
-        better, worse = (strong.score(found.prompts, [pair[side].text for pair in found.pairs]) for side in (0, 1))
+    def unlikelier(self, found: Candidates, strong: LM, task: Task) -> list[str]:
+        """Pairs whose strong answer is not likelier a token by more than the margin, each as it would be learned."""
+        better, worse = (
+            strong.score(found.prompts, [task.ended(pair[side].text) for pair in found.pairs]) for side in (0, 1)
+        )
         return [
             "" if one.mean - other.mean > self.margin else "not likelier by the margin"
             for one, other in zip(better, worse, strict=True)
@@ -340,6 +397,31 @@ class SelfReinforce(Improvement):
         """Write the pairs of all rounds so far into the run folder."""
         stores = [Store(site.at(f"pairs.{k}") / "store") for k in range(1, number + 1)]
         write_pairs(site.folder, [pair for store in stores if len(store) for pair in pairs_of(store)[0]])
+
+
+def too_long(lm: LM, task: Task, text: str) -> bool:
+    """Whether an input leaves no room for an answer, with what ends one behind it."""
+    # What was drawn may fill all of its tokens, and is scored with the text that ends it and the end of a text.
+    return lacking(lm, task.prompt(text) + task.ended(""), task.max_tokens) > 0
+
+
+def named(texts: Sequence[str]) -> str:
+    """Texts that are too long, each by how it begins."""
+    return ", ".join(repr(text[:SHOWN]) for text in texts)
+
+
+def drop(store: Store, rows: Mapping[int, Mapping[str, str]]) -> None:
+    """Drop the pairs of these ids for their "reason"; a file beside the store's folder, if any, says what they were.
+
+    It is written first, so that what the store takes for decided is there; what a killed run wrote twice is once in it.
+    """
+    if store.folder is not None and rows:
+        path = store.folder.parent / DROPPED
+        old = path.read_bytes().decode() if path.exists() else ""
+        known = {json.loads(line)["id"] for line in old.split("\n") if line}
+        new = [json.dumps({"id": id_, **row}, ensure_ascii=False) for id_, row in rows.items() if id_ not in known]
+        write_aside(path, (old + "".join(f"{line}\n" for line in new)).encode())
+    store.drop({id_: row["reason"] for id_, row in rows.items()})
 
 
 def unusable(strong: Completion, weak: Completion) -> str:

@@ -104,7 +104,8 @@ def improve(
         What the method keeps, also saved in ``OUT/model``. Beside it: ``hf/``, the same for transformers, or the
         adapter for peft; ``examples.jsonl``, what it was trained on, as lines of prompt and completion, and
         ``pairs.jsonl``, lines of prompt, chosen and rejected, both of which trl reads; ``transcript.jsonl``, every
-        call; and, where the task has test inputs, ``evaluations/task.json``.
+        call; and, where the task has test inputs, ``evaluations/task.json``: the answers of what is trained, before and
+        after, whatever writes the data.
 
     Raises
     ------
@@ -157,7 +158,7 @@ def improve(
             site = Site(example_source("task", _pairs(wanted)), _no_encoder, settings, folder, quiet)
             site.lm, site.student, site.task, site.open_lm = asked, learner, wanted, open_further
             work = Run(cls(**given).stages(site), folder).result
-        before = _answers(asked, wanted)
+        before = _answers(_measured(cls, asked, speaker, learner), wanted)
         kept = work()
     finally:
         with suppress(OSError):
@@ -298,9 +299,18 @@ def _pairs(task: Task) -> list[tuple[str, str]]:
     return [(task.style.question.format(input=one.input), task.answer(one.output)) for one in shown]
 
 
-def _answers(lm: LM, task: Task) -> list[str] | None:
-    """Answers to the test inputs; None where there are none."""
-    return answer(lm, task, [one.input for one in task.test]) if task.test else None
+def _measured(cls: type, asked: LM, speaker: LM, student: LocalLM | None) -> LM | None:
+    """Whose answers to the test inputs are those before: the student's where there is one, for its answers are those
+    after; None where what is kept does not answer by itself, and is measured by the recipe."""
+    if not getattr(cls, "answers_itself", True):
+        return None
+    # A student that generates too is asked through what keeps its answers.
+    return asked if student is None or student is speaker else student
+
+
+def _answers(lm: LM | None, task: Task) -> list[str] | None:
+    """Answers to the test inputs; None where there are none, or nobody to ask."""
+    return answer(lm, task, [one.input for one in task.test]) if lm is not None and task.test else None
 
 
 def _lines(path: Path) -> int:

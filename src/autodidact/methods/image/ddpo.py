@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -104,7 +104,8 @@ class DDPO(Method):
     takes those of a run, as any method does, so that training goes on from a checkpoint without that folder. Steps,
     schedule and sizes of the encoder are those of that run; others are refused. Of the data only size, ids and number
     of the images count: it looks at none. A reward that is NaN or infinite is no reward: the image is left out, and
-    counted as dropped.
+    counted: the log shows ``dropped``, the share in an update, and ``dropped_total``, their number so far. Before any
+    image had a reward, a set of images without one is an error.
 
     Parameters
     ----------
@@ -119,6 +120,10 @@ class DDPO(Method):
     clip : bound of the ratio, above 0, which counts from the second of these on. The paper's 1e-4 is of a density
         averaged over pixels.
     tau : of "reward_weighted", above 0, in standard deviations of the reward. The smaller, the fewer images count.
+
+    Attributes
+    ----------
+    judged, dropped : images so far with a reward, and without.
 
     Raises
     ------
@@ -153,6 +158,7 @@ class DDPO(Method):
         self.estimator, self.beta, self.draws, self.inner = estimator, beta, draws, inner
         self.clip, self.tau = clip, tau
         self.start = EMATeacher(self.encoder, momentum=1.0)
+        self.judged = self.dropped = 0
 
     def views(self, batch: Batch, progress: Progress) -> Views:
         """All the noise of an update: of the walks, and for "reward_weighted" of what is learned from them."""
@@ -184,14 +190,25 @@ class DDPO(Method):
 
     @torch.no_grad()
     def walked(self, views: Views) -> Walked:
-        """Draw images and judge them."""
+        """Draw images and judge them.
+
+        Raises
+        ------
+        ValueError : not one image has a reward, and none before had.
+        """
         path = self.encoder.drawn(views["noise"])
         rewards = judged(self.reward, self.encoder.as_image(path[:, -1]).clamp(0, 1))
         known = rewards.isfinite()
         rows = known.nonzero()[:, 0]
+        self.judged, self.dropped = self.judged + len(rows), self.dropped + len(rewards) - len(rows)
+        if not self.judged:
+            raise ValueError(
+                f"none of the first {self.dropped} images has a reward: the reward of each is NaN or infinite"
+            )
         figures = {
             "reward": rewards[known].mean() if known.any() else rewards.new_zeros(()),
             "dropped": (~known).to(rewards).mean(),
+            "dropped_total": rewards.new_tensor(float(self.dropped)),
         }
         # With fewer than two rewards there is nothing to learn from; a way without advantage keeps the shapes.
         few = len(rows) < 2
@@ -232,6 +249,12 @@ class DDPO(Method):
             assert kl is not None
             total = total + self.beta * kl
         return Loss(total, figures)
+
+    def memory(self) -> dict[str, Any]:
+        return {"judged": self.judged, "dropped": self.dropped}
+
+    def remember(self, memory: Mapping[str, Any]) -> None:
+        self.judged, self.dropped = (int(memory.get(name, 0)) for name in ("judged", "dropped"))
 
     def pictures(self, views: Views) -> dict[str, Float[Tensor, "n c h w"]]:
         """What the model draws for the ids, and what the one drew that training started from."""

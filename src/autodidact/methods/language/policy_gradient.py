@@ -16,7 +16,7 @@ from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
 from autodidact.lm.tokenised import Tokenised
 from autodidact.methods.method import Group, Loss, Progress, Step, Views
-from autodidact.methods.on_task import OnTask
+from autodidact.methods.on_task import ALONE, OnTask
 from autodidact.objectives import (
     adapted_beta,
     clipped_loss,
@@ -60,6 +60,8 @@ SIBLINGS = ("rloo", "grpo")
 """Estimators that compare the answers to one question with each other."""
 PLAIN = ("reinforce", "self_critical", "rloo")
 """Estimators that only take something off the reward."""
+NO_GREEDY = "greedy answer had no reward"
+"""Why the answers to a question are left out whose likeliest answer, the baseline, has none."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,11 @@ class PolicyGradient(OnTask):
 
     is estimated. The reference is the model as it was before training: its adapter switched off, or a frozen copy.
     Questions are the task's examples, and with a reward that needs no outputs its inputs too. An answer without a
-    reward (a program failed, was too slow, or gave None) is left out and counted, never taken for 0.
+    reward (a program failed, was too slow, or gave None) is left out and counted, never taken for 0; so is one that
+    then has nothing to be compared with, as the only one of its group, or beside a likeliest answer without a reward.
+
+    Of the survey's rewards BLEU and CIDEr are not among those with a name (a function of one's own can be either), and
+    several rewards are added up with fixed weights: no Lagrangian holds one of them to a bound.
 
     The estimators differ in what is taken off the reward: "reinforce" a running mean, "self_critical" the reward of the
     likeliest answer, "rloo" the mean of the other answers of the group, "grpo" the group's mean, all divided by its
@@ -128,7 +134,7 @@ class PolicyGradient(OnTask):
         about completions T / 2 further ones.
     beta : price of a nat of divergence from the reference, 0 or more.
     kl : how it is paid: "reward" takes it off the reward; "k2", "k3" and "exact" stand in the loss.
-    kl_target : divergence in nats an answer that beta is adapted towards; 0 leaves beta as it is.
+    kl_target : divergence in nats an answer that beta, then above 0, is adapted towards; 0 leaves beta as it is.
     missing_end : taken off the reward of an answer that was cut off, 0 or more.
     inner : steps on the answers of one update, from 1. Later ones are off the policy that drew, and clipped.
     clip : bound on how far the ratio of the policy to the one that drew may leave 1, above 0.
@@ -205,6 +211,11 @@ class PolicyGradient(OnTask):
         ):
             if not number >= 0:
                 raise ValueError(f"{name} is 0 or more, got {number}")
+        if kl_target and not beta:
+            raise ValueError(
+                f"kl_target {kl_target} adapts beta by factors, and a beta of 0 stays 0: give a beta above 0, or no "
+                "kl_target"
+            )
         if inner < 1 or not min(clip, value_clip) > 0:
             raise ValueError(
                 f"inner is at least 1, and clip and value_clip are above 0; got {inner}, {clip} and {value_clip}"
@@ -263,18 +274,21 @@ class PolicyGradient(OnTask):
         rewards = rewards.to(old)
         worth = paid(rewards, passed.kl, tokens.answer, self._price)
         found, used = self._advantages(drawn.groups(worth), questions)
+        known = drawn.groups(rewards).isfinite()
+        # Where an estimator leaves out an answer that has a reward, another one is missing that it compares with.
+        self.leave_out(known & ~used, NO_GREEDY if self.estimator == "self_critical" else ALONE)
         rows = used.flatten().nonzero()[:, 0]
         idle = len(rows) == 0
         rows = rows if not idle else torch.zeros(1, dtype=torch.long, device=old.device)
         kept = tokens[rows]
         old, ref = old[rows, : kept.ids.shape[1]], ref[rows, : kept.ids.shape[1]]
-        known = rewards.isfinite()
+        known = known.flatten()
         figures = {
             "reward": mean_over_processes(rewards[known].mean() if known.any() else rewards.new_zeros(())),
             "kl": mean_over_processes(passed.kl.sum(dim=1).mean()),
             "length": tokens.answer.sum(dim=1).to(old).mean(),
             "cut_off": (~drawn.ended).to(old).mean(),
-            "dropped": (~known).to(old).mean(),
+            "dropped": (~used).to(old).mean(),
             "beta": self.beta.to(old),
         }
         ahead, rewards, valued = found.flatten()[rows], rewards[rows].nan_to_num(), None

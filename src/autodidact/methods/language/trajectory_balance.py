@@ -15,7 +15,7 @@ from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
 from autodidact.lm.tokenised import Tokenised
 from autodidact.methods.method import Loss, Progress, Views
-from autodidact.methods.on_task import OnTask
+from autodidact.methods.on_task import ALONE, OnTask
 from autodidact.objectives import trajectory_balance
 from autodidact.rewards import Reward
 from autodidact.rollouts import Policy, Question
@@ -126,7 +126,9 @@ class TrajectoryBalance(OnTask):
         before = self.policy.reference(drawn.tokens).sum(dim=1)
         rewards = rewards.to(before)
         known = drawn.groups(rewards).isfinite()
-        rows = (known & (known.sum(dim=1, keepdim=True) >= 2)).flatten().nonzero()[:, 0]
+        used = known & (known.sum(dim=1, keepdim=True) >= 2)
+        self.leave_out(known & ~used, ALONE)
+        rows = used.flatten().nonzero()[:, 0]
         idle = len(rows) == 0
         rows = torch.zeros(1, dtype=torch.long, device=before.device) if idle else rows
         target = rewards[rows].nan_to_num() / self.tau + (before[rows] if self.prior else 0.0)
@@ -134,7 +136,7 @@ class TrajectoryBalance(OnTask):
             "reward": rewards.nanmean(),
             "length": drawn.tokens.answer.sum(dim=1).to(before).mean(),
             "cut_off": (~drawn.ended).to(before).mean(),
-            "dropped": (~known).to(before).mean(),
+            "dropped": (~used).to(before).mean(),
         }
         return Weighed(drawn.tokens[rows], target, rows // self.group, figures, idle)
 
