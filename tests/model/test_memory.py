@@ -45,12 +45,13 @@ usual = min(faults({LARGE}) for _ in range(3))
 with keeping_memory() as keep:
     keep()
     kept = sorted(faults({LARGE}) for _ in range(9))
-print(usual, kept[4], min(faults({2 * LARGE}) for _ in range(3)))
+print(usual, kept[4], min(faults(k * {LARGE}) // k for k in (2, 3, 4)))
 """
 """Page faults of tensors that are made one after the other, in a process that has nothing else in its memory.
 
-Those made afterwards are larger: where a small block came to lie above one that was kept, the C library has a gap of
-its size, fetched anew once and then used for every tensor that fits in it.
+Those made afterwards are ever larger: where a small block came to lie above some that were kept, the C library has a
+gap of their size, fetched anew once and then used for every tensor that fits in it. If memory were still kept, each
+would cost the faults of what it is larger by alone.
 """
 
 

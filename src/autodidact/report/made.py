@@ -42,11 +42,14 @@ def _stage(run: RunFolder, name: str) -> str:
 
 
 def _drawn(training: Training) -> str:
-    """Answers that were drawn in a training, and that nobody could judge."""
+    """Answers that were drawn in a training, and that nothing was learned from."""
     if not training.left_out:
         return ""
     name = training.name or "training"
-    said = f"{training.left_out.total():,} drawn answers were dropped, since their reward is not known."
+    said = (
+        f"{training.left_out.total():,} drawn answers were dropped, since their reward is not known, or that of all "
+        "they would be compared with."
+    )
     return f"<h3>{text(name, 120)}</h3>{paragraph(said)}{_reasons('answers', name, training.left_out)}"
 
 
