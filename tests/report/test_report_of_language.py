@@ -74,7 +74,7 @@ def test_the_reward_and_the_divergence_of_policy_gradients_are_drawn_beside_what
     figures = dict(re.findall(r"<h4>(.*?) <span.*?</h4>(.*?)</figure>", html, re.DOTALL))
     for title, line in (("Reward", "reward"), ("Divergence from the start", "answers")):
         assert re.search(rf"{title}. {line}: from \S+ to \S+ over updates 1 to 3", figures[title])
-    assert "without a reward: from" in figures["What lacks something"]
+    assert "left out: from" in figures["What lacks something"]
     table = cells(html, "Results")
     assert table[0] == ["", "right", "empty", "copied", "different", "length"]
     assert [row[0] for row in table[1:]] == ["before", "after"]
@@ -91,10 +91,8 @@ def test_why_answers_that_were_drawn_were_dropped_is_counted_in_the_report(runs,
         label = f"Why answers of {Path(folder).name or 'training'} were dropped"
         rows = sorted(counts.items(), key=lambda row: -row[1])
         assert cells(html, label) == [["why dropped", "answers"], *([why, str(count)] for why, count in rows)]
-        assert (
-            f"{sum(counts.values())} drawn answers were dropped, since their reward is not known, or that of all they would be compared with."
-            in html
-        )
+        said = f"{sum(counts.values())} drawn answers were dropped, since their reward is not known, or that of all "
+        assert f"{said}they would be compared with." in html
     assert html.count("drawn answers were dropped") == len(folders)
     # There is no row of a stage to read.
     assert "Read some rows" not in html

@@ -98,7 +98,7 @@ PANELS = (
         "nats",
     ),
     Panel(
-        {"loss/cut_off": "cut off", "loss/dropped": "without a reward"},
+        {"loss/cut_off": "cut off", "loss/dropped": "left out"},
         "What lacks something",
         "Shares of what was drawn that came to no end, or that nobody could judge.",
         "share",
