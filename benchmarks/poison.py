@@ -2,10 +2,10 @@
 
 Sets are cut from material that never crosses the border: garments of Fashion-MNIST's training images against those of
 its test images, some photographs against others. Calibration: the score of every clean set; "suspicious" begins above
-all of them, rounded up to a whole number and at least 6 (the highest of few sets says little: further clean sets, of
-seeds that are not used here, scored 4.6), "poisoned" at twice that. Then, on the other material: the share of clean
-sets that reach either, by kind of set; and the share of poisoned sets that are found, with the share of poisoned images
-that are named (recall) and of named images that are poisoned (precision), by kind, rate and magnitude.
+all of them, rounded up to a whole number and at least 6 (the highest of few sets says little), "poisoned" at twice
+that. Then, on the other material: the share of clean sets that reach either, by kind of set; and the share of poisoned
+sets that are found, with the share of poisoned images that are named (recall) and of named images that are poisoned
+(precision), by kind, rate and magnitude.
 
 Sets of one kind are cut from the same few pictures (or drawn from the same data) and so share images: they are not
 independent trials. An interval says what their number alone leaves open, for each kind by itself.

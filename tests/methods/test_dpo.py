@@ -127,10 +127,10 @@ def test_the_chosen_answers_become_likelier_than_the_rejected_ones_and_a_killed_
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"beta": 0.0}, "beta and lr_scale must be above 0"),
-        ({"lr_scale": 0.0}, "beta and lr_scale must be above 0"),
-        ({"label_smoothing": 0.5}, r"label_smoothing in \[0, 0.5\)"),
-        ({"nll_weight": -1.0}, "nll_weight is 0 or more"),
+        ({"beta": 0.0}, "beta must be above 0, got 0"),
+        ({"lr_scale": 0.0}, "lr_scale must be above 0"),
+        ({"label_smoothing": 0.5}, r"label_smoothing lies in \[0, 0.5\)"),
+        ({"nll_weight": -1.0}, "nll_weight must be 0 or more"),
         ({"reference": "base"}, "has no adapter, so its base is itself"),
     ],
 )

@@ -9,6 +9,10 @@ from typing import TypeVar
 from autodidact.lm.lm import LM
 
 Part = TypeVar("Part")
+LONG = "longer than the context"
+"""The reason for which a text is left out."""
+SHOWN = 60
+"""Characters of such a text by which it is named."""
 
 
 class NoRoom(ValueError):
@@ -30,6 +34,11 @@ def lacking(lm: LM | None, prompt: str, tokens: int) -> int:
     """
     room = None if lm is None else lm.room(prompt)
     return 0 if room is None else max(0, tokens - room)
+
+
+def named(texts: Sequence[str]) -> str:
+    """Texts that are too long, each by how it begins."""
+    return ", ".join(repr(text[:SHOWN]) for text in texts)
 
 
 def fitting(

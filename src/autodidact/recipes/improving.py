@@ -29,8 +29,14 @@ Example = tuple[str, str]
 
 
 class Improvement(Recipe):
-    """A recipe that starts from a language model and a task, see `Site`."""
+    """A recipe that starts from a language model and a task, see `Site`.
 
+    Attributes
+    ----------
+    answers_itself : whether what is kept answers by itself; if not, the recipe measures how it answers.
+    """
+
+    answers_itself: ClassVar[bool] = True
     needs: ClassVar = {}
     slots = ("lm",)
 

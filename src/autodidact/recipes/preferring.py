@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -125,17 +124,6 @@ def write_pairs(folder: Path, pairs: Sequence[Pair]) -> None:
     """
     rows = [dict(zip(("prompt", "chosen", "rejected"), pair, strict=True)) for pair in pairs]
     write_aside(folder / PAIRS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-
-
-def check_preference(beta: float, nll_weight: float, label_smoothing: float, lr_scale: float) -> None:
-    """Raise ValueError for options of `DPO` out of their range: asked before answers are paid for."""
-    for name, value in (("beta", beta), ("lr_scale", lr_scale)):
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be above 0, got {value}")
-    if not 0 <= nll_weight < math.inf:
-        raise ValueError(f"nll_weight must be 0 or more, got {nll_weight}")
-    if not 0 <= label_smoothing < 0.5:
-        raise ValueError(f"label_smoothing lies in [0, 0.5), got {label_smoothing}")
 
 
 def preferred(site: Site, stage: str, student: LocalLM, store: Store, options: Mapping[str, Any]) -> LanguageModel:

@@ -20,7 +20,7 @@ from autodidact.evaluation.table import Table
 from autodidact.lm import LM
 from autodidact.lm.adapters import adapter_is_silent
 from autodidact.lm.answering import innermost
-from autodidact.lm.fitting import lacking
+from autodidact.lm.fitting import LONG, lacking, named
 from autodidact.lm.judge import Judge, Selecting, Writer, rating_prompts, with_threshold
 from autodidact.lm.judging import DIGITS, expected_ratings
 from autodidact.lm.kept import LanguageModel
@@ -278,12 +278,12 @@ class SelfJudge(Improvement):
         dropped = {id_ for id_, reason in store.dropped.items() if reason == LONG}
         samples = max(self.per_input, self.selecting.best_of)
         found = [
-            one.input[:SHOWN]
+            one.input
             for part in PARTS
             for number, one in enumerate(parts[part])
             if dropped and dropped & {*row_ids(part, str(number), samples).tolist()}
         ]
-        return [f"{LONG}, or with an answer that is: {', '.join(map(repr, found))}"] if found else []
+        return [f"{LONG}, or with an answer that is: {named(found)}"] if found else []
 
     def label(self, rater: LM, student: LocalLM, task: Task, found: Answers, store: Store) -> None:
         """Rate answers with the good ones at hand, recalibrate, and keep both views of each with its rating."""
@@ -383,9 +383,6 @@ class SelfJudge(Improvement):
         return found, said
 
 
-LONG = "longer than the context"
-SHOWN = 60
-"""Characters of an input that is too long by which it is named."""
 ASKED_AT_ONCE = 64
 """Inputs that are answered before what was found is written down."""
 
@@ -431,7 +428,7 @@ def _mean_logprob(one: Completion) -> float:
 
 def answers_of(store: Store, part: Part) -> Answers:
     """The answers of a part, in the order of its inputs."""
-    rows = [k for k, named in enumerate(store.column("part")) if named == part] if len(store) else []
+    rows = [k for k, its in enumerate(store.column("part")) if its == part] if len(store) else []
     if not rows:
         return Answers([], [], [], np.empty(0, dtype=np.int64), np.empty(0))
     question = np.asarray(store.column("question"))[rows]

@@ -17,17 +17,18 @@ from autodidact.data.ids import row_ids, sample_id
 from autodidact.evaluation.table import Table
 from autodidact.lm import LM, Completion, Sampling
 from autodidact.lm.comparing import RIGHTNESS, comparison, preferred_in_both_orders
-from autodidact.lm.fitting import lacking
+from autodidact.lm.fitting import LONG, lacking, named
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.signals import Asked
 from autodidact.lm.task import Task
 from autodidact.lm.updates import elected
 from autodidact.measures.uncertainty import vote_share
+from autodidact.methods.language.dpo import check_dpo
 from autodidact.model import Model
 from autodidact.model.model import write_aside
 from autodidact.recipes.improving import Improvement, fine_tuned, must_have, told
-from autodidact.recipes.preferring import check_preference, pairs_of, preferred, write_pairs
+from autodidact.recipes.preferring import pairs_of, preferred, write_pairs
 from autodidact.recipes.stages import Site, Stage, rounds, training
 
 CARD = Card(
@@ -46,11 +47,8 @@ CARD = Card(
     extra="language",
 )
 
-LONG = "longer than the context"
 DROPPED = "dropped.jsonl"
 """Holds what the dropped pairs of a round were, beside its store."""
-SHOWN = 60
-"""Characters of a text that is too long by which it is named."""
 AT_ONCE = 64
 """Inputs that are decided on before what was found is written down."""
 
@@ -161,7 +159,7 @@ class SelfReinforce(Improvement):
             raise ValueError(f"top_p lies in (0, 1], got {top_p}")
         if not math.isfinite(margin):
             raise ValueError(f"margin is a number of nats a token, got {margin}")
-        check_preference(beta, nll_weight, label_smoothing, lr_scale)
+        check_dpo(beta, nll_weight, label_smoothing, lr_scale)
         self.rounds, self.weak, self.fresh = rounds, weak, fresh
         self.filter, self.principle = filter, principle
         self.votes, self.min_share, self.margin = votes, min_share, margin
@@ -403,11 +401,6 @@ def too_long(lm: LM, task: Task, text: str) -> bool:
     """Whether an input leaves no room for an answer, with what ends one behind it."""
     # What was drawn may fill all of its tokens, and is scored with the text that ends it and the end of a text.
     return lacking(lm, task.prompt(text) + task.ended(""), task.max_tokens) > 0
-
-
-def named(texts: Sequence[str]) -> str:
-    """Texts that are too long, each by how it begins."""
-    return ", ".join(repr(text[:SHOWN]) for text in texts)
 
 
 def drop(store: Store, rows: Mapping[int, Mapping[str, str]]) -> None:

@@ -100,7 +100,7 @@ PANELS = (
     Panel(
         {"loss/cut_off": "cut off", "loss/dropped": "left out"},
         "What lacks something",
-        "Shares of what was drawn that came to no end, or that nobody could judge.",
+        "Shares of what was drawn that came to no end, or that nothing was learned from.",
         "share",
     ),
     Panel({"gradient_norm": "norm"}, "Gradient norm", "Sudden peaks ask for a lower learning rate.", "norm"),

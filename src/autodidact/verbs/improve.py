@@ -302,7 +302,7 @@ def _pairs(task: Task) -> list[tuple[str, str]]:
 def _measured(cls: type, asked: LM, speaker: LM, student: LocalLM | None) -> LM | None:
     """Whose answers to the test inputs are those before: the student's where there is one, for its answers are those
     after; None where what is kept does not answer by itself, and is measured by the recipe."""
-    if not getattr(cls, "answers_itself", True):
+    if issubclass(cls, Improvement) and not cls.answers_itself:
         return None
     # A student that generates too is asked through what keeps its answers.
     return asked if student is None or student is speaker else student

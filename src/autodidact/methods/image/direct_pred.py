@@ -83,14 +83,7 @@ class DirectPred(OtherView):
         view: str = "auto",
         view_changes: dict[str, Any] | None = None,
     ) -> None:
-        settings = {
-            "exponent": exponent,
-            "eps": eps,
-            "relative": relative,
-            "rho": rho,
-            "freq": freq,
-            "centred": centred,
-        }
+        settings = dict(zip(SETTINGS, (exponent, eps, relative, rho, freq, centred), strict=True))
         usual = inspect.signature(DirectPred).parameters
         if ignored := [name for name in UNREAD.get(head, ()) if settings[name] != usual[name].default]:
             raise ValueError(f"head '{head}' does not read {', '.join(ignored)}; leave that out")

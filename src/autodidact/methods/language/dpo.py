@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import nullcontext
 from typing import ClassVar, Literal
 
@@ -36,6 +37,17 @@ CARD = Card(
 
 REFERENCES = ("ref_chosen", "ref_rejected")
 """Fields with the log-probabilities (nats) of whole answers under the reference, the end among them."""
+
+
+def check_dpo(beta: float, nll_weight: float, label_smoothing: float, lr_scale: float) -> None:
+    """Raise ValueError for options of `DPO` out of their range; recipes ask before answers are paid for."""
+    for name, value in (("beta", beta), ("lr_scale", lr_scale)):
+        if not 0 < value < math.inf:
+            raise ValueError(f"{name} must be above 0, got {value}")
+    if not 0 <= nll_weight < math.inf:
+        raise ValueError(f"nll_weight must be 0 or more, got {nll_weight}")
+    if not 0 <= label_smoothing < 0.5:
+        raise ValueError(f"label_smoothing lies in [0, 0.5), got {label_smoothing}")
 
 
 class DPO(Method):
@@ -80,12 +92,7 @@ class DPO(Method):
         lr_scale: float = 0.1,
     ) -> None:
         super().__init__()
-        if not beta > 0 or not lr_scale > 0:
-            raise ValueError(f"beta and lr_scale must be above 0, got {beta} and {lr_scale}")
-        if not nll_weight >= 0 or not 0 <= label_smoothing < 0.5:
-            raise ValueError(
-                f"nll_weight is 0 or more and label_smoothing in [0, 0.5), got {nll_weight} and {label_smoothing}"
-            )
+        check_dpo(beta, nll_weight, label_smoothing, lr_scale)
         if reference == "base" and not lm.has_adapter:
             raise ValueError(f"{lm.label} has no adapter, so its base is itself; take a copy as the reference")
         self.lm = lm
