@@ -34,13 +34,14 @@ PANELS = (
     Panel(
         {"rankme/embedding": "embedding", "rankme/projection": "projection"},
         "Effective rank (RankMe)",
-        "In how many directions samples differ. Near 1 is collapse.",
+        "In how many directions the last views that were trained on differ. Near 1 is collapse.",
         "directions",
     ),
     Panel(
         {"knn": "kNN"},
         "Online kNN accuracy",
-        "Share of samples whose nearest neighbours carry their label.",
+        "Share of the last views that were trained on whose nearest neighbours, of other samples, carry their label. "
+        "The figure at the top is of samples as they are, without augmentation.",
         "share",
     ),
     Panel(
