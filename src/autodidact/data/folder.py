@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from autodidact.data.asking import GONE, OTHER, asked, asked_together
+from autodidact.data.cores import cores
 from autodidact.data.images import SUFFIXES, Origin
 
 AT_ONCE = 10_000
@@ -62,18 +63,14 @@ def list_images(root: Path) -> Files:
         if len(images) < len(names):
             left = [name for name in names if not name.lower().endswith(SUFFIXES)]
             others.update(os.path.splitext(name)[1].lower() or "no suffix" for name in left)  # noqa: PTH122 (as above)
-        for name in images:
-            try:
-                status = os.stat(where.before + name, dir_fd=where.descriptor)
-            except OSError:
-                # A dangling link: kept in the list, so that it is named among the skipped when it is opened.
-                entries.append((prefix + name, -1, 0))
-                continue
-            if stat.S_ISREG(status.st_mode):
-                entries.append((prefix + name, status.st_size, status.st_mtime_ns))
-            else:
+        told = where.asked(images)
+        for name, size, modified in zip(images, told[::2], told[1::2], strict=True):
+            if size == OTHER:
                 # Opening a pipe would wait for ever.
                 skipped.append({"name": prefix + name, "reason": "not a regular file"})
+            else:
+                # A dangling link (GONE) stays in the list, so that it is named among the skipped when it is opened.
+                entries.append((prefix + name, size, modified))
     if not entries:
         there = ", ".join(f"{count} {suffix}" for suffix, count in others.most_common(5))
         raise ValueError(
@@ -106,15 +103,10 @@ def listed_images(path: Path) -> Files:
         if not place.lower().endswith(SUFFIXES):
             raise ValueError(f"the list {path} names '{place}', which is no image ({', '.join(SUFFIXES)})")
     root = Path(os.path.commonpath([os.path.dirname(place) for place in places]))  # noqa: PTH120
-    entries = []
-    for place in places:
-        try:
-            status = os.stat(place)  # noqa: PTH116 (as above)
-            size, modified = status.st_size, status.st_mtime_ns
-        except OSError:
-            size, modified = -1, 0
-        entries.append((os.path.relpath(place, root), size, modified))
-    if all(size < 0 for _, size, _ in entries):
+    told = asked(places)
+    named = [os.path.relpath(place, root) for place in places]
+    entries = list(zip(named, told[::2], told[1::2], strict=True))
+    if all(size == GONE for _, size, _ in entries):
         raise ValueError(f"of the {len(places)} files that {path} names none is there, such as '{places[0]}'")
     entries.sort()
     return Files(root, [name for name, _, _ in entries], _fingerprint(entries))
@@ -134,9 +126,15 @@ class _Opened:
 
     def __init__(self, folder: Path) -> None:
         inside = os.stat in os.supports_dir_fd and os.scandir in os.supports_fd
+        self.folder = folder
         self.descriptor = os.open(folder, os.O_RDONLY) if inside else None
-        self.before = "" if inside else f"{folder}{os.sep}"
         self.place = folder if self.descriptor is None else self.descriptor
+
+    def asked(self, names: Sequence[str]) -> Sequence[int]:
+        """Size and time of its files, one after the other (`asking.asked`)."""
+        if self.descriptor is None:
+            return asked([f"{self.folder}{os.sep}{name}" for name in names])
+        return asked_together(names, str(self.folder), self.descriptor, cores())
 
     def close(self) -> None:
         if self.descriptor is not None:
