@@ -6,6 +6,10 @@ first time, opening it again, and a pass in random batches of 256 uint8 tensors 
 Each measurement runs in a process of its own and leaves out the time of imports; contestants are interleaved; figures
 are medians over rounds. datasets takes part where it is installed.
 
+Two floors are measured in the same rounds. That of a first opening: Pillow decodes the same files to arrays and does
+nothing else, on all cores, photographs at the reduced size that the codec itself can give. That of a pass: as many
+bytes as the packed images have are copied in memory, a batch at a time and in order.
+
 Beside them a million images of 8 x 8 pixels in ten folders, of autodidact alone: packed once, then opened again, and
 passed over, with what the process holds after a tenth of the pass and at its end. They are names of forty files, since
 what is in them does not matter here.
@@ -17,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import os
 import platform
 import shutil
@@ -32,11 +37,13 @@ from typing import Any
 
 import numpy as np
 
-from common import resident
+from common import peer_is_there, resident
 
 BATCH = 256
 SIDE = 192
 MANY, MANY_FILES, MANY_FOLDERS, MANY_BATCH = 1_000_000, 40, 10, 1_000
+AT_ONCE = 16
+"""Files that a process of the floor decodes before it is given others."""
 OPENING_GOAL = 5.0
 """Seconds in which so many are open once they are packed."""
 MEMORY_GOAL = 0.01
@@ -210,7 +217,48 @@ def plain(folder: Path, cache: Path, step: str) -> float:
     return time.perf_counter() - started
 
 
+def decoding(folder: Path, cache: Path, step: str) -> float:
+    """The floor of a first opening, by as many processes as there are cores."""
+    import PIL.Image
+
+    PIL.Image.init()
+    paths = [str(path) for path in sorted(folder.rglob("*.*"))]
+    processes = len(os.sched_getaffinity(0))
+    with multiprocessing.get_context("fork").Pool(processes) as pool:
+        # Nobody waits for the start of a process.
+        pool.map(decode_bare, [paths[:1]] * 8 * processes, chunksize=1)
+        started = time.perf_counter()
+        pool.map(decode_bare, [paths[first : first + AT_ONCE] for first in range(0, len(paths), AT_ONCE)], chunksize=1)
+        return time.perf_counter() - started
+
+
+def decode_bare(paths: list[str]) -> None:
+    import PIL.Image
+
+    for path in paths:
+        with PIL.Image.open(path) as image:
+            image.draft(None, (2 * SIDE, 2 * SIDE))
+            np.asarray(image)
+
+
+def copying(folder: Path, cache: Path, step: str) -> float:
+    """The floor of a pass."""
+    pixels = packed(cache)
+    held = np.fromfile(pixels, np.uint8).reshape((pixels.parent / "boxes.i32").stat().st_size // 16, -1)
+    started = time.perf_counter()
+    for first in range(0, len(held), BATCH):
+        held[first : first + BATCH].copy()
+    return time.perf_counter() - started
+
+
+def packed(cache: Path) -> Path:
+    """Where autodidact has packed the images of a folder."""
+    (pixels,) = cache.rglob("pixels.u8")
+    return pixels
+
+
 CONTESTANTS = {"autodidact": ours, "datasets": imagefolder, "plain loop": plain}
+FLOORS = {"decode": decoding, "copy": copying}
 
 
 def measured(contestant: str, folder: Path, cache: Path, step: str) -> float:
@@ -235,10 +283,12 @@ def main() -> None:
         if contestant == "many":
             print(json.dumps(many(Path(folder), Path(cache))))
             return
-        print(CONTESTANTS[contestant](Path(folder), Path(cache), step))
+        print({**CONTESTANTS, **FLOORS}[contestant](Path(folder), Path(cache), step))
         return
-    names = [name for name in CONTESTANTS if name != "datasets" or find_spec("datasets")]
+    names = [name for name in CONTESTANTS if name != "datasets" or peer_is_there("datasets", "its imagefolder")]
     seconds: dict[str, dict[str, dict[str, list[float]]]] = {}
+    bare: dict[str, dict[str, list[float]]] = {}
+    sizes: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         write_folders(root, given.count, given.photographs)
@@ -250,6 +300,12 @@ def main() -> None:
                     for step in STEPS:
                         took = measured(name, root / folder, cache, step)
                         seconds.setdefault(folder, {}).setdefault(step, {}).setdefault(name, []).append(took)
+            for folder in ("fashion", "photographs"):
+                cache = root / "cache" / "autodidact" / folder
+                sizes[folder] = packed(cache).stat().st_size
+                for floor in FLOORS:
+                    took = measured(floor, root / folder, cache, "")
+                    bare.setdefault(folder, {}).setdefault(floor, []).append(took)
         very_many = measured_many(root, given.many, given.rounds) if given.many else None
     figures: dict[str, Any] = {
         folder: {step: {name: statistics.median(times) for name, times in by.items()} for step, by in steps.items()}
@@ -258,10 +314,27 @@ def main() -> None:
     for folder, steps in figures.items():
         for step, by in steps.items():
             print(f"{folder:12} {step:15}" + "".join(f"{name}: {took:8.3f} s   " for name, took in by.items()))
+    floors: dict[str, Any] = {
+        folder: {
+            "bytes": sizes[folder],
+            **{floor: statistics.median(times) for floor, times in by.items()},
+            "spread": {floor: [min(times), max(times)] for floor, times in by.items()},
+        }
+        for folder, by in bare.items()
+    }
+    for folder, floor in floors.items():
+        rates = {"pass": figures[folder]["pass"]["autodidact"], "copy": floor["copy"]}
+        told = ", ".join(f"{name}: {floor['bytes'] / took / 1e9:.2f} GB/s" for name, took in rates.items())
+        print(f"{folder:12} bare decoding: {floor['decode']:.3f} s; {told}")
     print(very_many)
     if given.json:
         record = {
             "seconds": figures,
+            "spread": {
+                folder: {step: {name: [min(t), max(t)] for name, t in by.items()} for step, by in steps.items()}
+                for folder, steps in seconds.items()
+            },
+            "floors": floors,
             "many": very_many,
             "rounds": given.rounds,
             "fashion images": given.count,

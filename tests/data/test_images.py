@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import os
+import struct
 import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageCms
+from PIL.PngImagePlugin import PngInfo
 
-from autodidact.data import open_source
+from autodidact.data import images, open_source
 from autodidact.data.images import MAX_PIXELS, UnreadableImage, decode, fitted, read_header
 
 BIG = (1000, 1000)
@@ -277,6 +281,7 @@ def test_a_file_without_permission_has_its_reason(tmp_path: Path, monkeypatch: p
         raise PermissionError(13, "Permission denied")
 
     # The superuser may read everything, so the refusal is played.
+    monkeypatch.setattr(images.os, "open", refuse)
     monkeypatch.setattr(Image, "open", refuse)
     with pytest.raises(UnreadableImage, match="no permission"):
         decode(path, 3, BIG)
@@ -286,3 +291,85 @@ def test_a_file_without_permission_has_its_reason(tmp_path: Path, monkeypatch: p
 def test_headers_tell_grey_from_colour(mode):
     assert read_header(saved(Image.new(mode, (3, 2)))).grey
     assert not read_header(saved(Image.new("RGB", (3, 2)))).grey
+
+
+ORIENTED = [(kind, where) for kind in ("PNG", "JPEG") for where in ("exif", "xmp")] + [("PNG", "behind")]
+
+
+def oriented(kind: str, where: str) -> bytes:
+    """An image that has to be turned by a quarter, and where it tells."""
+    picture, exif = Image.fromarray(gradient()), Image.Exif()
+    exif[0x0112] = 6
+    xmp = '<x tiff:Orientation="6"/>'
+    if where == "exif":
+        return saved(picture, kind, exif=exif)
+    if where == "xmp" and kind == "JPEG":
+        return saved(picture, kind, xmp=xmp.encode())
+    if where == "xmp":
+        told = PngInfo()
+        told.add_itxt("XML:com.adobe.xmp", xmp)
+        return saved(picture, kind, pnginfo=told)
+    content, block = saved(picture), b"eXIf" + exif.tobytes()[6:]
+    end = content.index(b"IEND") - 4
+    chunk = struct.pack(">I", len(block) - 4) + block + struct.pack(">I", zlib.crc32(block))
+    return content[:end] + chunk + content[end:]
+
+
+@pytest.mark.parametrize(("kind", "where"), ORIENTED)
+def test_a_small_image_is_turned_wherever_it_tells_that(kind: str, where: str):
+    upright = saved(Image.fromarray(gradient()), kind)
+    assert np.array_equal(decode(oriented(kind, where), 3, BIG), np.rot90(decode(upright, 3, BIG), -1, (1, 2)))
+
+
+def ordinary() -> list[bytes]:
+    """Small images as they are met with, and as they are not."""
+    rgb = Image.fromarray(gradient(9, 14))
+    modes = [rgb.convert(mode) for mode in ("RGB", "L", "1", "P", "RGBA", "CMYK")]
+    modes.append(Image.fromarray(np.arange(0, 65536, 1024, dtype=np.uint16).reshape(8, 8)))
+    whole = [
+        saved(image, kind)
+        for kind in ("PNG", "JPEG")
+        for image in modes
+        if image.mode not in (("RGBA", "P", "I;16") if kind == "JPEG" else ("CMYK",))
+    ]
+    whole += [saved(rgb, transparency=(1, 2, 3)), saved(rgb, "JPEG", progressive=True), saved(rgb, "MPO")]
+    rng = np.random.default_rng(0)
+    broken = []
+    for content in whole:
+        broken += [content[: int(rng.integers(len(content)))] for _ in range(8)]
+        for _ in range(16):
+            bad = bytearray(content)
+            bad[int(rng.integers(len(bad)))] = int(rng.integers(256))
+            broken.append(bytes(bad))
+    return whole + broken
+
+
+def test_the_short_way_of_small_images_gives_the_same_pixels_and_reasons(monkeypatch: pytest.MonkeyPatch):
+    def outcomes() -> list[object]:
+        found: list[object] = []
+        for content in ordinary():
+            for channels, limit in ((1, (9, 14)), (3, BIG), (3, (5, 5))):
+                try:
+                    array = decode(content, channels, limit)  # type: ignore[arg-type]
+                    found.append((array.shape, array.tobytes()))
+                except UnreadableImage as error:
+                    found.append(str(error))
+        return found
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        short = outcomes()
+        monkeypatch.setattr(images, "PLAIN", {})
+        assert short == outcomes()
+
+
+def test_a_small_plain_image_is_decoded_without_looking_for_more(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(images, "_opened", None)
+    assert np.array_equal(decode(saved(Image.fromarray(gradient())), 3, BIG), gradient().transpose(2, 0, 1))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
+def test_a_pipe_is_empty_and_does_not_block(tmp_path: Path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(UnreadableImage, match="empty"):
+        decode(str(tmp_path / "a.png"), 3, BIG)

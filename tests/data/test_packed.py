@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -12,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from autodidact.data import open_source, packed
-from autodidact.data.packed import _gaps
+from autodidact.data import decoding, open_source, packed
+from autodidact.data.frame import Frame
+from autodidact.data.packed import PackedPixels, _gaps
 from autodidact.data.source import Source
 
 COUNT = 40
@@ -42,6 +45,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         return original(origin, channels, limit)
 
     monkeypatch.setattr(packed, "decode", watched)
+    monkeypatch.setattr(decoding, "decode", watched)
     monkeypatch.setattr(packed, "CHUNK_IMAGES", 4)
     monkeypatch.setattr(packed, "FLUSH_BYTES", 1)
     return names
@@ -108,7 +112,7 @@ def test_other_settings_have_an_entry_of_their_own(folder: Path, decoded: list[s
 
 
 def test_an_interrupted_packing_goes_on_where_it_was(folder: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch):
-    original = packed.decode
+    original = decoding.decode
 
     def stops(origin, channels, limit):
         if len(decoded) == 23:
@@ -116,7 +120,7 @@ def test_an_interrupted_packing_goes_on_where_it_was(folder: Path, decoded: list
         return original(origin, channels, limit)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(packed, "decode", stops)
+        patch.setattr(decoding, "decode", stops)
         open_source(folder, progress=False)
     decoded.clear()
     source = open_source(folder, progress=False)
@@ -128,14 +132,14 @@ def test_an_interrupted_packing_goes_on_where_it_was(folder: Path, decoded: list
 
 KILLED = """
 import os, signal, sys
-from autodidact.data import open_source, packed
+from autodidact.data import decoding, open_source, packed
 original, seen = packed.decode, []
 def decode(*arguments):
     seen.append(1)
     if len(seen) == 30:
         os.kill(os.getpid(), signal.SIGKILL)
     return original(*arguments)
-packed.decode, packed.CHUNK_IMAGES, packed.FLUSH_BYTES = decode, 4, 1
+decoding.decode, packed.CHUNK_IMAGES, packed.FLUSH_BYTES = decode, 4, 1
 open_source(sys.argv[1], progress=False)
 """
 
@@ -190,14 +194,14 @@ def test_one_waits_for_another_and_says_so(
     folder: Path, cache: Path, decoded: list[str], capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     inside, go_on = threading.Event(), threading.Event()
-    original = packed.decode
+    original = decoding.decode
 
     def slow(*arguments):
         inside.set()
         assert go_on.wait(20)
         return original(*arguments)
 
-    monkeypatch.setattr(packed, "decode", slow)
+    monkeypatch.setattr(decoding, "decode", slow)
     first = threading.Thread(target=lambda: open_source(folder, progress=False))
     first.start()
     assert inside.wait(20)
@@ -265,3 +269,45 @@ def test_gaps_are_what_the_stretches_leave_out():
     assert _gaps([], 5, 2) == [(0, 2), (2, 4), (4, 5)]
     assert _gaps([(2, 4)], 5, 2) == [(0, 2), (4, 5)]
     assert _gaps([(0, 2), (2, 5)], 5, 2) == []
+
+
+def reading(count: int = 50) -> tuple[Frame, np.ndarray]:
+    frame = Frame(3, 4, 5, 20.0, True)
+    return frame, np.random.default_rng(0).integers(0, 256, (count, 3, 4, 5), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("waited", [[0] * 100, list(range(100))], ids=["warm", "cold"])
+def test_any_positions_are_read_as_they_were_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, waited: list[int]):
+    frame, pixels = reading()
+    pixels.tofile(tmp_path / "pixels.u8")
+    monkeypatch.setattr(packed, "waits_for_disk", lambda: waited.pop(0))
+    store = PackedPixels(tmp_path, frame, np.ones((len(pixels), 4), np.int32), {})
+    for positions in (np.arange(50), np.array([7, 7, 0, 49, 3, -1]), np.array([], dtype=np.int64), np.array([5])):
+        found = store.read(positions)
+        assert found.dtype == torch.uint8
+        assert np.array_equal(found.numpy(), pixels[positions])
+        # What is read can be written to.
+        found += 1
+    assert np.array_equal(pickle.loads(pickle.dumps(store)).read(np.array([2, 1])).numpy(), pixels[[2, 1]])
+
+
+def test_a_cold_disk_is_read_forward_and_a_warm_one_as_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    visited: list[list[int]] = []
+
+    class Watched:
+        shape = (50, 3, 4, 5)
+
+        def take(self, positions: np.ndarray, axis: int) -> np.ndarray:
+            visited.append(positions.tolist())
+            return pixels.take(positions, axis=axis)
+
+    frame, pixels = reading()
+    store = PackedPixels(tmp_path, frame, np.ones((len(pixels), 4), np.int32), {})
+    store._map = Watched()  # type: ignore[assignment]
+    # The second reading waits for the disk, the others do not.
+    waited = [0, 0, 0, 1, 1, 1, 1, 1]
+    monkeypatch.setattr(packed, "waits_for_disk", lambda: waited.pop(0))
+    positions = np.array([5, 2, 9])
+    for _ in range(4):
+        assert np.array_equal(store.read(positions).numpy(), pixels[positions])
+    assert visited == [[2, 5, 9], [5, 2, 9], [2, 5, 9], [5, 2, 9]]

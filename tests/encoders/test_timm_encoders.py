@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
 
 from autodidact.encoders import build
 from autodidact.encoders.attention import attention_maps
@@ -384,6 +386,54 @@ def test_a_convolutional_network_taps_its_levels() -> None:
         torch.testing.assert_close(encoded.taps[index], seen[index])
     torch.testing.assert_close(encoded.map, seen[4])
     torch.testing.assert_close(encoded.pooled, seen[4].mean(dim=(2, 3)))
+
+
+LAYOUTS = [
+    ("mobilenetv3_small_050", "cpu", True),
+    ("resnet10t", "cpu", False),
+    ("convnext_atto", "cpu", False),
+    ("resnet10t", "cuda", True),
+    ("convnext_atto", "cuda", True),
+]
+
+
+@pytest.mark.parametrize(("name", "device", "last"), LAYOUTS)
+def test_a_network_gets_its_images_channels_last_where_that_is_faster(name: str, device: str, last: bool) -> None:
+    seen = []
+    encoder = build(f"timm:{name}", image_size=64).eval()
+    first = next(part for part in encoder.modules() if isinstance(part, nn.Conv2d))
+    first.register_forward_pre_hook(
+        lambda _, given: seen.append(given[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    # Tensors without values: there may be no GPU.
+    with FakeTensorMode():
+        weights = {
+            key: torch.empty(value.shape, dtype=value.dtype, device=device)
+            for key, value in encoder.state_dict(keep_vars=True).items()
+        }
+        functional_call(encoder, weights, (torch.empty(2, 3, *encoder.image_size, device=device),))
+    assert seen == [last]
+
+
+def test_images_channels_last_give_what_timm_gives_and_the_same_gradients() -> None:
+    torch.manual_seed(0)
+    encoder = build("timm:mobilenetv3_small_050", image_size=64, channels=2).eval()
+    plain = copy.deepcopy(encoder.model)
+    x = images(encoder)
+    encoded = encoder(x, taps=(1,))
+    encoded.pooled.square().sum().backward()
+    features = plain.forward_features(normalised(encoder, x))
+    pooled = plain.forward_head(features, pre_logits=True)
+    pooled.square().sum().backward()
+    torch.testing.assert_close(encoded.map, features, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(encoded.pooled, pooled, atol=1e-5, rtol=1e-5)
+    own, theirs = dict(encoder.model.named_parameters()), dict(plain.named_parameters())
+    assert encoded.map.is_contiguous(memory_format=torch.channels_last)
+    for key, weight in own.items():
+        # A file of weights, and a training that goes on, find them as they were.
+        assert weight.stride() == theirs[key].stride()
+        if theirs[key].grad is not None:
+            torch.testing.assert_close(weight.grad, theirs[key].grad, atol=1e-5, rtol=1e-4)
 
 
 def test_small_images_give_a_resnet_a_stem_of_stride_one() -> None:

@@ -25,6 +25,12 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif", "GIF": "gif"}
 MAX_PIXELS = 89_478_485
 """Images with more pixels are refused before decoding: where Pillow suspects a decompression bomb."""
+SMALL_FILE = 1 << 16
+"""Bytes of a file that is read at once, and decoded without what only unusual images need."""
+PLAIN = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
+TURNING = frozenset(("exif", "Raw profile type exif", "xmp", "XML:com.adobe.xmp", "transparency"))
+"""What Pillow tells of an image that has to be turned, or laid over white."""
+_READING = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NONBLOCK", 0)
 
 Pixels = NDArray[np.uint8]
 Origin = str | Path | bytes
@@ -81,6 +87,9 @@ def decode(origin: Origin, channels: Channels, limit: tuple[int, int]) -> Pixels
     """
     from PIL import Image
 
+    content = _small_content(origin)
+    if content is not None and (plain := _plain(content, channels, limit)) is not None:
+        return plain
     with _opened(origin) as image:
         try:
             turned = _sideways(image)
@@ -102,6 +111,56 @@ def decode(origin: Origin, channels: Channels, limit: tuple[int, int]) -> Pixels
         except Exception as error:  # decoders raise anything on hostile bytes, and one file must not end a run
             raise UnreadableImage(_reason(error)) from error
     return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _small_content(origin: Origin) -> bytes | None:
+    """The bytes of a small file; None where it is large or cannot be read."""
+    if isinstance(origin, bytes):
+        return origin if len(origin) <= SMALL_FILE else None
+    try:
+        # The cheapest way, taken once an image; a pipe would block without O_NONBLOCK.
+        file = os.open(origin, _READING)
+    except OSError:
+        return None
+    try:
+        content = os.read(file, SMALL_FILE + 1)
+    except OSError:
+        return None
+    finally:
+        os.close(file)
+    return content if len(content) <= SMALL_FILE else None
+
+
+def _plain(content: bytes, channels: Channels, limit: tuple[int, int]) -> Pixels | None:
+    """What `decode` makes of an image that needs nothing but decoding, in half of the time; None for any other.
+
+    `Image.open` and looking for a tag that turns the image cost as much as decoding one of 28 pixels a side. Whatever
+    is odd or damaged is left to `decode`, which says what is the matter with it.
+    """
+    from PIL import Image
+
+    kind = PLAIN.get(content[:8]) or PLAIN.get(content[:3])
+    if kind is None:
+        return None
+    if kind not in Image.OPEN:
+        Image.init()
+    try:
+        image: Any = Image.OPEN[kind][0](io.BytesIO(content), "")
+        width, height = image.size
+        usual = image.format == kind and image.mode in ("L", "RGB") and TURNING.isdisjoint(image.info)
+        if not usual or height > limit[0] or width > limit[1]:
+            return None
+        image.load()
+        # A PNG may tell more behind its pixels.
+        if not TURNING.isdisjoint(image.info):
+            return None
+        mode = "L" if channels == 1 else "RGB"
+        array = np.frombuffer((image if image.mode == mode else image.convert(mode)).tobytes(), dtype=np.uint8)
+    except Exception:  # noqa: BLE001 (decoders raise anything on hostile bytes)
+        return None
+    if channels == 1:
+        return array.reshape(1, height, width)
+    return np.ascontiguousarray(array.reshape(height, width, 3).transpose(2, 0, 1))
 
 
 def fitted(height: int, width: int, limit: tuple[int, int]) -> tuple[int, int]:

@@ -19,10 +19,11 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, BinaryIO, Protocol
 
 import numpy as np
@@ -32,6 +33,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from autodidact.data.cores import cores
+from autodidact.data.decoding import WORTH_A_PROCESS, Decoding, Helper, read_ahead
 from autodidact.data.durable import write_aside
 from autodidact.data.folder import Files
 from autodidact.data.frame import Frame, Pictures
@@ -44,6 +46,11 @@ CHUNK_IMAGES = 512
 FLUSH_BYTES = 256 << 20
 LARGE_IMAGE = 128 * 128
 SPARE_BYTES = 64 << 20
+
+try:
+    import resource
+except ImportError:  # Windows
+    resource = None  # type: ignore[assignment]
 
 
 class PixelStore(Protocol):
@@ -69,19 +76,29 @@ class PackedPixels:
     def __init__(self, entry: Path, frame: Frame, boxes: NDArray[np.int32], reasons: dict[int, str]) -> None:
         self.entry, self.frame, self.boxes, self.reasons = entry, frame, boxes, reasons
         self._map: NDArray[np.uint8] | None = None
+        self._cold = True
 
     def read(self, positions: Positions) -> UInt8[Tensor, "n c h w"]:
-        """Canvases at `positions`; they are visited in the order of the file, so that a cold disk reads forward."""
+        """Canvases at `positions`, copied all at once.
+
+        Where the last reading had to wait for the disk they are visited in the order of the file, so that a cold disk
+        reads forward; that costs a second copy.
+        """
         if self._map is None:
             shape = (len(self.boxes), self.frame.channels, self.frame.height, self.frame.width)
-            self._map = np.memmap(self.entry / "pixels.u8", np.uint8, "r", shape=shape)
-        found = np.empty((len(positions), *self._map.shape[1:]), dtype=np.uint8)
-        for place in np.argsort(positions, kind="stable").tolist():
-            found[place] = self._map[positions[place]]
+            self._map = np.asarray(np.memmap(self.entry / "pixels.u8", np.uint8, "r", shape=shape))
+        before = waits_for_disk()
+        if self._cold:
+            order = np.argsort(positions, kind="stable")
+            found = np.empty((len(positions), *self._map.shape[1:]), dtype=np.uint8)
+            found[order] = self._map.take(positions[order], axis=0)
+        else:
+            found = self._map.take(positions, axis=0)
+        self._cold = waits_for_disk() > before
         return torch.from_numpy(found)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_map": None}
+        return {**self.__dict__, "_map": None, "_cold": True}
 
 
 class DirectPixels:
@@ -104,6 +121,13 @@ class DirectPixels:
                     raise OSError(f"{what} could be read when the data was opened, now it cannot: {error}") from error
                 found[place, :, : image.shape[1], : image.shape[2]] = image
         return torch.from_numpy(found)
+
+
+def waits_for_disk() -> int:
+    """How often this thread waited for a page of a mapped file; always 0 where the system does not tell."""
+    if not hasattr(resource, "RUSAGE_THREAD"):
+        return 0
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_majflt
 
 
 def cache_folder(cache_dir: str | Path | None = None) -> Path:
@@ -129,8 +153,8 @@ def pixels_of(
     Parameters
     ----------
     title : name of the data, for the progress bar and the entry's folder.
-    workers : threads that decode; 0: as many as there are cores, or one where images are so small that handing them
-        over costs more than decoding them.
+    workers : threads that decode, or processes where there are many images and small ones; 0: as many as there are
+        cores, or one where small images are few.
 
     Raises
     ------
@@ -297,57 +321,65 @@ class _Packing:
         return reasons, sorted(stretches)
 
     def _decoded(self, spans: Sequence[tuple[int, int]], workers: int) -> Iterator[_Chunk]:
-        threads = workers or cores()
-        if workers == 0 and self.frame.pixels < LARGE_IMAGE:
-            threads = 1
-        if threads == 1 or len(spans) == 1:
+        small = self.frame.pixels < LARGE_IMAGE
+        most = workers or cores()
+        helpers = min(most, sum(stop - start for start, stop in spans) // WORTH_A_PROCESS, len(spans)) if small else 0
+        if helpers > 1:
+            yield from self._decoded_by_others(spans, helpers)
+        elif len(spans) == 1 or (workers == 0 and small) or most == 1:
             for now, after in zip(spans, [*spans[1:], (0, 0)], strict=False):
-                self._read_ahead(after)
-                yield self._decode(now)
-            return
+                if isinstance(self.pictures, Files):
+                    read_ahead([self.pictures.origin(place) for place in range(*after)])
+                yield self._decode(now, self.decoding)
+        else:
+            yield from self._in_threads(spans, most, lambda span: self._decode(span, self.decoding))
+
+    def _decoded_by_others(self, spans: Sequence[tuple[int, int]], count: int) -> Iterator[_Chunk]:
+        helpers = [Helper(self.decoding) for _ in range(count)]
+        idle: SimpleQueue[Helper] = SimpleQueue()
+        for helper in helpers:
+            idle.put(helper)
+
+        def decode_elsewhere(span: tuple[int, int]) -> _Chunk:
+            helper = idle.get()
+            try:
+                return self._decode(span, helper)
+            finally:
+                idle.put(helper)
+
+        try:
+            yield from self._in_threads(spans, count, decode_elsewhere)
+        finally:
+            for helper in helpers:
+                helper.close()
+
+    @staticmethod
+    def _in_threads(
+        spans: Sequence[tuple[int, int]], threads: int, work: Callable[[tuple[int, int]], _Chunk]
+    ) -> Iterator[_Chunk]:
+        """The chunks in their order, some of them worked on ahead."""
         with ThreadPoolExecutor(threads, "decode") as pool:
-            ahead = [pool.submit(self._decode, span) for span in spans[: 2 * threads]]
+            ahead = [pool.submit(work, span) for span in spans[: 2 * threads]]
             rest = iter(spans[2 * threads :])
             try:
                 while ahead:
                     chunk = ahead.pop(0).result()
                     if (span := next(rest, None)) is not None:
-                        ahead.append(pool.submit(self._decode, span))
+                        ahead.append(pool.submit(work, span))
                     yield chunk
             finally:
                 for waiting in ahead:
                     waiting.cancel()
 
-    def _read_ahead(self, span: tuple[int, int]) -> None:
-        """Ask the disk for the files of a stretch before an earlier one is decoded; a cold disk then takes a third."""
-        if not isinstance(self.pictures, Files) or not hasattr(os, "posix_fadvise"):
-            return
-        for place in range(*span):
-            try:
-                file = os.open(str(self.pictures.origin(place)), os.O_RDONLY)
-            except OSError:
-                # Decoding will find out, and say why.
-                continue
-            os.posix_fadvise(file, 0, 0, os.POSIX_FADV_WILLNEED)
-            os.close(file)
-
-    def _decode(self, span: tuple[int, int]) -> _Chunk:
+    def _decode(self, span: tuple[int, int], by: Decoding | Helper) -> _Chunk:
         start, stop = span
-        frame = self.frame
-        count = stop - start
-        shape = (count if self.keep_pixels else 0, frame.channels, frame.height, frame.width)
-        chunk = _Chunk(start, stop, np.zeros(shape, np.uint8), np.zeros((count, 4), np.int32), {})
-        for place in range(count):
-            try:
-                image = decode(self.pictures.origin(start + place), frame.channels, (frame.height, frame.width))
-            except UnreadableImage as error:
-                chunk.reasons[start + place] = str(error)
-                continue
-            _, height, width = image.shape
-            chunk.boxes[place] = (0, 0, height, width)
-            if self.keep_pixels:
-                chunk.pixels[place, :, :height, :width] = image
-        return chunk
+        found = by.all(self.pictures.origin, range(start, stop))
+        reasons = {start + number: reason for number, reason in sorted(found.reasons.items())}
+        return _Chunk(start, stop, found.pixels, found.boxes, reasons)
+
+    @property
+    def decoding(self) -> Decoding:
+        return Decoding(self.frame.channels, self.frame.height, self.frame.width, self.keep_pixels)
 
     def _writer(self, name: str, row: int) -> _Rows:
         return _Rows(self.entry / name if self.keep_pixels or name != "pixels.u8" else None, row, len(self.pictures))

@@ -31,6 +31,10 @@ class TimmEncoder(ImageEncoder):
     transformer also takes images of another number of whole patches, as small views are: learned positions are
     interpolated then, rotary ones count patches, and there is no ``map``.
 
+    Convolutional networks get their images channels last where that is faster: on CUDA, whose tensor cores need it, and
+    on a CPU where convolutions of single channels are followed by batch norms (EfficientNet, MobileNet). Weights stay
+    as timm has them.
+
     Parameters
     ----------
     spec : "timm": the model's name; "model_args": what `timm.create_model` gets beside it; "stem"; "separable", where
@@ -49,12 +53,15 @@ class TimmEncoder(ImageEncoder):
             patches.strict_img_size = False
         self.channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
         self.depth = len(getattr(model, "blocks", ())) if self.any_tokens else len(getattr(model, "feature_info", ()))
+        self._convolutional = self._light = False
         with _evaluating(model), torch.no_grad():
             probe = self(torch.zeros(1, self.channels, *self.image_size))
         assert probe.pooled is not None
         self.width = probe.pooled.shape[1]
         self.token_width = 0 if probe.tokens is None else probe.tokens.shape[2]
         self.map_shape = None if probe.map is None else tuple(probe.map.shape[1:])
+        self._convolutional = probe.map is not None and probe.tokens is None
+        self._light = self._convolutional and _single_channels_then_batch_norm(model)
 
     @property
     def plain_vit(self) -> bool:
@@ -95,6 +102,8 @@ class TimmEncoder(ImageEncoder):
         self.no_keep(keep)
         self.no_masked(masked)
         self.no_unplaced(unplaced)
+        if self._convolutional and (x.is_cuda or (self._light and x.device.type == "cpu")):
+            x = x.contiguous(memory_format=torch.channels_last)
         if not taps:
             return self._encoded(self.model.forward_features(x), {})
         features, tapped = self.model.forward_intermediates(x, indices=sorted(set(taps)))
@@ -303,6 +312,12 @@ def small_stem(model: Any) -> None:
     model.conv1 = nn.Conv2d(old.in_channels, old.out_channels, 3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
     model.maxpool = nn.Identity()
+
+
+def _single_channels_then_batch_norm(model: nn.Module) -> bool:
+    parts = list(model.modules())
+    single = any(isinstance(part, nn.Conv2d) and part.groups == part.in_channels > 1 for part in parts)
+    return single and any(isinstance(part, nn.BatchNorm2d) for part in parts)
 
 
 def _has_plain_stem(model: Any) -> bool:
