@@ -16,7 +16,7 @@ from autodidact.data.pairs import stored_pairs
 from autodidact.data.schema import Field, Schema
 from autodidact.encoders import build
 from autodidact.evaluation.table import Table
-from autodidact.methods.image.paired import PairTriplets
+from autodidact.methods.image.paired import PairTriplets, check_negatives
 from autodidact.methods.method import Progress
 from autodidact.objectives import pair_triplets
 from autodidact.recipes.stages import Run, Site
@@ -363,6 +363,66 @@ def test_negatives_are_mined_after_the_beginning_among_samples_that_share_no_mar
         )
         assert torch.equal(loss.total, expected.total)
     assert torch.equal(views["marks_b"][:, 1], torch.from_numpy(np.asarray(pairs.column("other_track"))))
+
+
+@pytest.mark.parametrize("settings", [{"batch_size": 1}, {"batch_size": 4, "accumulate": 4}])
+def test_one_pair_at_a_time_is_refused_before_anything_is_trained(filmed, tmp_path, settings):
+    with pytest.raises(ValueError, match=r"at least 2 pairs must be seen at once; got batch size [14]"):
+        Transitive(tracks="track", pairs="intra").stages(site(filmed, tmp_path, **settings))
+
+
+def test_images_without_a_negative_are_counted_and_a_batch_of_such_teaches_nothing(filmed, done):
+    method = PairTriplets(build("small:convnet", schema=filmed.schema, width=4), marks=("cluster", "track"))
+    joined = filmed.joined(Store(done / "stages" / "clusters" / "store"))
+    pairs = stored_pairs(joined, Store(done / "stages" / "pairs" / "store"), "inter")
+    first = np.asarray(pairs.column("cluster"))
+    assert len(np.unique(first)) > 1
+
+    def loss(positions):
+        progress = Progress(0, 10, 0, torch.Generator().manual_seed(0))
+        return method.loss(method.views(pairs.batch(positions), progress), progress)
+
+    one = np.flatnonzero(first == first[0])[:3]
+    alike = loss(one)
+    alike.total.backward()
+    assert float(alike.total.detach()) == 0
+    assert all(p.grad is not None and not p.grad.any() for p in method.parameters())
+    assert loss(np.array([one[0], np.flatnonzero(first != first[0])[0]])).total > 0
+    method.eval()
+    loss(one)
+    assert method.told() == (
+        f"{2 * len(one)} of {2 * len(one) + 4} images shown found no negative in their batch and were left out; 1 of 2 "
+        "batches held none for any image and taught nothing"
+    )
+    again = PairTriplets(build("small:convnet", schema=filmed.schema, width=4), marks=("cluster", "track"))
+    again.remember(method.memory())
+    assert again.told() == method.told()
+
+
+def test_what_was_left_out_of_the_last_training_is_said(done):
+    (said,) = (done / "stages" / "triplets" / "notes.txt").read_text().splitlines()
+    assert " of 160 images shown found no negative in their batch" in said
+    assert " of 4 batches held none" in said
+
+
+def test_pairs_none_of_which_can_have_a_negative_are_refused():
+    marks = torch.tensor([[0, 0], [1, 0], [1, 1], [2, 2]])
+    # The third pair spans both clusters that there are, the others both tracks.
+    first, second = marks[[0, 0, 1]], marks[[1, 2, 2]]
+    with pytest.raises(ValueError, match="none differs in cluster and track from both images of any pair"):
+        check_negatives(first, second, ("cluster", "track"))
+    check_negatives(torch.cat([first, marks[[3]]]), torch.cat([second, marks[[3]]]), ("cluster", "track"))
+
+
+@pytest.mark.filterwarnings("ignore:.*labels choose the pairs")
+def test_a_graph_without_negatives_is_an_error_before_the_last_training(filmed, tmp_path, monkeypatch):
+    # Two tracks, and edges between them alone.
+    two = filmed.at(np.flatnonzero(tracks_of(filmed, "track") < 2))
+    monkeypatch.setattr(Transitive, "edges", lambda *_: torch.tensor([[0, len(two) - 1]]))
+    with pytest.raises(ValueError, match="no pair can have a negative"):
+        recipe = Transitive(tracks="track", clusters=2, autoencoder_epochs=1, view="none", pairs="inter")
+        Run(recipe.stages(site(two, tmp_path, batch_size=4)), tmp_path).result()
+    assert not (tmp_path / "stages" / "triplets").exists()
 
 
 @pytest.mark.parametrize(

@@ -13,16 +13,17 @@ from torch import Tensor
 
 from autodidact.catalog import Card, unknown
 from autodidact.data.grouping import groups_of
-from autodidact.data.pairs import pair_ids, stored_pairs
+from autodidact.data.pairs import OTHER, pair_ids, stored_pairs
 from autodidact.data.schema import Field
 from autodidact.data.source import Source, Together, together
 from autodidact.data.store import Store
 from autodidact.evaluation.table import Table
-from autodidact.methods.image.paired import PairTriplets, check_mining
+from autodidact.methods.image.paired import PairTriplets, check_mining, check_negatives
 from autodidact.model import Model
 from autodidact.recipes.first_feature import clustered_codes
 from autodidact.recipes.stages import Recipe, Site, Stage, at_once, training
 from autodidact.selection import distinct_pairs, mutual_neighbours, partners, transitive_pairs
+from autodidact.training.processes import first_process
 
 Kinds = Literal["intra", "inter", "union", "without_inter", "transitive"]
 SHARES: Mapping[str, Mapping[str, float]] = {
@@ -34,6 +35,7 @@ SHARES: Mapping[str, Mapping[str, float]] = {
     "transitive": {"transitive": 3 / 5, "intra": 1 / 5, "inter": 1 / 5},
 }
 CLUSTER_SIZE = 300
+MARKS = ("cluster", "track")
 
 CARD = Card(
     name="transitive",
@@ -136,6 +138,12 @@ class Transitive(Recipe):
         at_once(site.source)
         # Made once so that what it refuses is refused before the first training.
         self._triplets(site)
+        size, parts = site.settings.batch_size, site.settings.accumulate
+        if size // parts < 2:
+            raise ValueError(
+                "the negatives of a pair are images of other pairs, so at least 2 pairs must be seen at once; got "
+                f"batch size {size}" + (f" in {parts} parts" if parts > 1 else "")
+            )
         track = torch.from_numpy(tracks_of(site.source, self.tracks))
         if len(track.unique()) < 2:
             raise ValueError(
@@ -175,7 +183,12 @@ class Transitive(Recipe):
             known = Store(name="tracks", schema={"track": Field("group")})
             known.append(site.source.ids, track=track)
             marked = site.source.joined(known).joined(results["clusters"])
-            return site.train("triplets", self._triplets(site), self._shown(marked, results["pairs"]))
+            method, shown = self._triplets(site), self._shown(marked, results["pairs"])
+            check_negatives(_marks(shown, ""), _marks(shown, OTHER), MARKS)
+            model = site.train("triplets", method, shown)
+            if first_process():
+                site.note("triplets", method.told())
+            return model
 
         count = self.clusters or max(2, round(len(site.source) / CLUSTER_SIZE))
         first = clustered_codes(site, clusters=count, epochs=self.autoencoder_epochs, noise=self.noise, tap="flat")
@@ -187,7 +200,7 @@ class Transitive(Recipe):
         ]
 
     def _triplets(self, site: Site) -> PairTriplets:
-        return PairTriplets(site.encoder("encoder"), marks=("cluster", "track"), **self.triplets)  # type: ignore[arg-type]
+        return PairTriplets(site.encoder("encoder"), marks=MARKS, **self.triplets)  # type: ignore[arg-type]
 
     def _shown(self, marked: Source, store: Store) -> Together:
         """The kinds of pairs side by side in every batch, as far as there are any."""
@@ -202,6 +215,12 @@ class Transitive(Recipe):
             warnings.warn(f"there is no {' and no '.join(sorted(absent))} pair to train on", stacklevel=2)
         shares = {kind: share / sum(shares.values()) for kind, share in shares.items()}
         return together(shares, **{kind: stored_pairs(marked, store, kind) for kind in shares})
+
+
+def _marks(shown: Together, end: str) -> Int[Tensor, "pairs 2"]:
+    """Of the first or the other image of every pair that is shown."""
+    rows = [np.stack([pairs.column(end + mark) for mark in MARKS], axis=1) for pairs in shown.sources.values()]
+    return torch.tensor(np.concatenate(rows))
 
 
 def tracks_of(source: Source, tracks: str) -> np.ndarray:
