@@ -12,6 +12,7 @@ import yaml
 from datasets import Dataset, load_dataset
 from tests.lm.loopback import Loopback
 
+from autodidact.catalog import cards
 from autodidact.cli.main import main
 from autodidact.evaluation.answers import answer, judged
 from autodidact.evaluation.table import Table
@@ -26,8 +27,9 @@ from autodidact.model import load_model
 from autodidact.recipes.improving import example_source, write_examples
 from autodidact.recipes.preferring import write_pairs
 from autodidact.training import Settings, train
+from autodidact.training.language import ADAPTER_LR, TRAINING
 from autodidact.verbs.apply import apply
-from autodidact.verbs.improve import improve
+from autodidact.verbs.improve import improve, training
 
 LETTERS = "abcd"
 STYLE = {
@@ -246,6 +248,52 @@ def test_an_adapter_is_trained_alone_and_written_as_peft_reads_it(base, task, tm
     kept, peft, plain = load_model(out).lm, LocalLM.load(out / "hf"), LocalLM.load(base)
     assert kept.score(prompts, wanted)[0].total == pytest.approx(peft.score(prompts, wanted)[0].total, abs=1e-5)
     assert kept.score(prompts, wanted)[0].total != plain.score(prompts, wanted)[0].total
+
+
+def rate_of(out: Path, *words: object) -> float:
+    """The learning rate that a training logs whose rate is constant."""
+    constant = ["--schedule", "constant", "--warmup", 0, "--steps", 1, "--device", "cpu", "--quiet", "--no-report"]
+    assert main([str(word) for word in ["improve", "sft", "--out", out, *constant, *words]]) == 0
+    logged = [row.split(",") for row in (out / "log" / "metrics.csv").read_text().splitlines()]
+    [rate] = {float(value) for _, name, value in logged if name == "lr"}
+    assert yaml.safe_load((out / "config.yaml").read_text())["settings"]["lr"] == rate
+    return rate
+
+
+def test_an_adapter_learns_at_the_rate_of_adapters_whether_it_is_asked_for_comes_of_itself_or_was_there(
+    base, task, tmp_path, monkeypatch
+):
+    of_all, of_adapters = TRAINING["lr"], ADAPTER_LR
+    asked = ["--model", base, "--task", task]
+    assert rate_of(tmp_path / "small", *asked) == of_all
+    assert rate_of(tmp_path / "asked", *asked, "--adapter", 2) == of_adapters
+    # A folder of peft, and a run of this verb.
+    for number, there in enumerate((tmp_path / "asked" / "hf", tmp_path / "asked")):
+        assert rate_of(tmp_path / f"there{number}", "--model", there, "--task", task) == of_adapters
+    monkeypatch.setattr("autodidact.verbs.improve.LARGE", 1000)
+    assert rate_of(tmp_path / "large", *asked) == of_adapters
+    assert (tmp_path / "large" / "hf" / "adapter_config.json").is_file()
+    assert rate_of(tmp_path / "whole", *asked, "--adapter", 0) == of_all
+    assert rate_of(tmp_path / "given", *asked, "--lr", 1e-3) == 1e-3
+
+
+def test_a_finished_run_of_a_large_model_is_returned_by_the_same_command(base, task, tmp_path, monkeypatch):
+    monkeypatch.setattr("autodidact.verbs.improve.LARGE", 1000)
+    out = tmp_path / "run"
+    asked = {"out": out, "settings": {"steps": 2, "batch_size": 4}, "quiet": True, "report": False}
+    first = improve("sft", base, task, **asked)
+    assert improve("sft", base, task, **asked).lm.name == first.lm.name
+    with pytest.raises(ValueError, match=r"is another run .lr was 0\.0002, is 0\.001"):
+        improve("sft", base, task, **{**asked, "settings": {**asked["settings"], "lr": 1e-3}})
+
+
+@pytest.mark.parametrize("method", [name for name, card in cards().items() if card.verb == "improve"])
+def test_the_help_tells_the_defaults_that_training_takes(method, capsys):
+    assert main(["improve", method, "--help"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"--epochs N passes over the data; default {training().epochs}, unless --steps is given --steps" in said
+    rates = f"default {training().lr:g}, and {training(adapter=True).lr:g} where an adapter learns"
+    assert f"(it is not rescaled); {rates} --weight-decay" in said
 
 
 def test_a_model_behind_an_address_writes_for_a_student_here_and_nothing_is_paid_for_twice(

@@ -40,6 +40,7 @@ class Loopback:
     requests : all that were sent to generate, with route and body.
     headers : those of each of these requests.
     answered, prompt_tokens, completion_tokens : what was answered in full.
+    paid : the bodies of the requests that were, as text.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Loopback:
         self.most_first, self.usage, self.edit, self.sent = most_first, usage, edit, sent
         self.requests: list[tuple[str, dict[str, Any]]] = []
         self.headers: list[dict[str, str]] = []
+        self.paid: list[str] = []
         self.answered = self.prompt_tokens = self.completion_tokens = 0
         self._failures = list(failures)
         self._turn = Lock()
@@ -108,8 +110,9 @@ class Loopback:
             return 404, {"message": f"The model {body['model']} does not exist", "code": "model_not_found"}
         return failure
 
-    def count(self, usage: dict[str, int]) -> None:
+    def count(self, body: dict[str, Any], usage: dict[str, int]) -> None:
         with self._turn:
+            self.paid.append(json.dumps(body, sort_keys=True))
             self.answered += 1
             self.prompt_tokens += usage["prompt_tokens"]
             self.completion_tokens += usage["completion_tokens"]
@@ -200,7 +203,7 @@ class _Handler(BaseHTTPRequestHandler):
         except (Incapable, ValueError) as wrong:
             self._send(400, {"error": {"message": str(wrong), "code": "bad"}})
             return
-        self.loopback.count(usage)
+        self.loopback.count(body, usage)
         self._send(200, self.loopback.edit({**answer, **({"usage": usage} if self.loopback.usage else {})}))
 
     def _send(self, status: int, answer: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +18,46 @@ from tests.lm.loopback import Failure, Loopback
 
 from autodidact.claims.bases import texts_lm
 from autodidact.cli.main import main
+from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.retrying import Retries
 from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.tiny import tiny_lm
+from autodidact.methods.language.sft import SFT
+from autodidact.recipes.improving import example_source
+from autodidact.training import Settings, train
 
 WORDS = [a + b for a in "abcd" for b in "abcd"]
+TEXTS = [
+    text
+    for k, x in enumerate(WORDS)
+    for j, y in enumerate(WORDS)
+    for z in [WORDS[(k * 5 + j) % 16]]
+    for text in (f"{x}>{x}{x};{y}>{y}{y};{z}>{z}{z};", f"?{x};{y};{z};{WORDS[(k + 3 * j) % 16]};")
+]
+"""Words written twice, and lists of words."""
+SIZES: dict[str, dict[str, float]] = {
+    "gpt2": {
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 2,
+        "n_positions": 64,
+        "initializer_range": 0.2,
+        "resid_pdrop": 0.0,
+        "embd_pdrop": 0.0,
+        "attn_pdrop": 0.0,
+    },
+    "qwen2": {
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 64,
+        "initializer_range": 0.2,
+    },
+}
+"""Without dropout, and with weights that begin large, so that few steps teach so small a model."""
 STYLE = {
     "opening": "^",
     "demonstration": "{input}>{output};",
@@ -49,24 +87,17 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Retries, "wait", lambda self, failures, asked=None: 0.0)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that claims start from, which continues lists of words and mostly doubles words."""
-    texts = [
-        text
-        for k, x in enumerate(WORDS)
-        for j, y in enumerate(WORDS)
-        for z in [WORDS[(k * 5 + j) % 16]]
-        for text in (f"{x}>{x}{x};{y}>{y}{y};{z}>{z}{z};", f"?{x};{y};{z};{WORDS[(k + 3 * j) % 16]};")
-    ]
     bases = tmp_path_factory.mktemp("bases")
     sizes = {"width": 32, "depth": 2, "context": 64}
-    texts_lm(texts, bases, start="^", symbols="abcd>;?", seed=0, sizes=sizes, steps=200, batch=32, lr=5e-3)
+    texts_lm(TEXTS, bases, start="^", symbols="abcd>;?", seed=0, sizes=sizes, steps=200, batch=32, lr=5e-3)
     [place] = [path for path in bases.iterdir() if path.is_dir()]
     return place
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def folder(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same model, written by transformers alone."""
     from autodidact.lm.names import open_lm
@@ -152,43 +183,43 @@ def test_one_command_leaves_the_same_whatever_the_model_is_behind(
     assert found == expected
 
 
-@pytest.mark.parametrize(
-    ("architecture", "sizes"),
-    [
-        ("gpt2", {"n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 64}),
-        (
-            "qwen2",
-            {
-                "hidden_size": 16,
-                "intermediate_size": 32,
-                "num_hidden_layers": 1,
-                "num_attention_heads": 2,
-                "num_key_value_heads": 1,
-                "max_position_embeddings": 64,
-            },
-        ),
-    ],
-)
-def test_a_folder_of_another_architecture_with_weights_at_random_is_improved(
-    folder: Path, task: Path, tmp_path: Path, architecture: str, sizes: dict[str, int]
-) -> None:
+@pytest.fixture(scope="session")
+def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders of other architectures by name, trained to double words and saved by transformers alone; once each."""
     import transformers
 
-    tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
-    ids = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        config = transformers.AutoConfig.for_model(architecture, **sizes, **ids)
-        random = transformers.AutoModelForCausalLM.from_config(config)
-    random.save_pretrained(tmp_path / "random")
-    tokenizer.save_pretrained(tmp_path / "random")
-    out = tmp_path / "run"
-    # What such a model writes agrees with nothing; a single answer always does.
-    lenient = ["--method.votes", 1, "--method.vote_temperature", 1, "--method.vote_top_k", 0]
-    assert improved(tmp_path / "random", tmp_path / "random", task, out, *lenient) == 0
-    assert rows(out / "examples.jsonl")
-    before, after = (LocalLM.load(place, device="cpu") for place in (tmp_path / "random", out / "hf"))
-    assert type(after.module) is type(before.module) is type(random)
+    @lru_cache
+    def made(architecture: str) -> Path:
+        tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(folder)
+        ids = {"vocab_size": len(tokenizer), "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": None}
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            config = transformers.AutoConfig.for_model(architecture, **SIZES[architecture], **ids)
+            lm = LocalLM(transformers.AutoModelForCausalLM.from_config(config), tokenizer)
+        settings = Settings(steps=150, batch_size=32, lr=5e-3, weight_decay=0.0, clip_norm=1.0)
+        kept = train(SFT(lm), example_source("mix", [("^", text) for text in TEXTS]), settings, quiet=True)
+        assert isinstance(kept, LanguageModel)
+        place = tmp_path_factory.mktemp("trained") / architecture
+        kept.lm.module.save_pretrained(place)
+        tokenizer.save_pretrained(place)
+        return place
+
+    return made
+
+
+@pytest.mark.parametrize("architecture", SIZES)
+def test_a_trained_folder_of_another_architecture_is_improved(
+    trained: Callable[[str], Path], task: Path, tmp_path: Path, architecture: str
+) -> None:
+    place, out = trained(architecture), tmp_path / "run"
+    assert improved(place, place, task, out, *GREEDY) == 0
+    learned = rows(out / "examples.jsonl")
+    # Its training taught it both: to go on with inputs of its own, and to write a word twice.
+    assert len(learned) > 2
+    assert all(row["completion"] == f"{row['prompt'].split(';')[-1][:-1] * 2};" for row in learned)
+    before, after = (LocalLM.load(found, device="cpu") for found in (place, out / "hf"))
+    assert before.module.config.model_type == architecture
+    assert type(after.module) is type(before.module)
     assert before.name != after.name
 
 
@@ -249,3 +280,175 @@ def test_a_run_whose_address_went_away_goes_on_by_the_same_command_and_pays_for_
     assert [found[name] for name in ("examples", "table", "weights")] == [
         undisturbed[name] for name in ("examples", "table", "weights")
     ]
+
+
+@dataclass(frozen=True)
+class Served:
+    """A method whose calls go to an address.
+
+    Attributes
+    ----------
+    task : what it is asked to improve at, as a task file has it.
+    script : what the served model says or how it chooses, by prompt.
+    first : texts that the server tells the probability of, where the method lets it choose.
+    judges : whether the address is the method's judge, and the student writes.
+    options : of the method.
+    """
+
+    task: Mapping[str, Any]
+    script: Callable[[str], str | dict[str, float]]
+    first: tuple[str, ...] = ()
+    judges: bool = False
+    options: tuple[object, ...] = ()
+
+
+def odds(first: str, second: str, gap: float) -> dict[str, float]:
+    return {first: -math.log1p(math.exp(-gap)), second: -math.log1p(math.exp(gap))}
+
+
+def specialist(prompt: str) -> str:
+    """Writes tasks where none is begun, and answers by the letters of the task otherwise."""
+    asked = prompt.rpartition(";")[2]
+    return ("one" if "acb" in asked else "two") if asked.endswith(">") else "find the dose of:acb;name a drug;is acb;"
+
+
+def rater(prompt: str) -> str | dict[str, float]:
+    """Doubles words that begin with a or b and repeats the others; rates by the good answer where it sees one."""
+    word, question, rest = prompt.partition(">")
+    answer, _, reference = rest.removesuffix(":").partition("=")
+    if question and not rest:
+        return word + word if word[0] in "ab" else word
+    likeliest = "9" if (answer == reference if reference else len(answer) > 2) else "1"
+    return {**dict.fromkeys("0123456789", -9.0), likeliest: -0.01}
+
+
+def by_length(prompt: str) -> dict[str, float]:
+    """Prefers the longer answer, or the one with more "a"."""
+    principle, _, rest = prompt.partition("|")
+    first, _, second = rest.partition(":")[2].removesuffix(">").partition("|")
+    more = len(first) - len(second) if principle == "L" else first.count("a") - second.count("a")
+    return odds("1", "2", more + 0.5)
+
+
+def by_truth(prompt: str) -> dict[str, float]:
+    """Prefers the answer that has more places in common with the input written twice."""
+    asked, _, rest = prompt.rpartition("|")[2].removesuffix("<").partition(">")
+    right = [sum(map(str.__eq__, answer, asked * 2)) for answer in rest.split("?")]
+    return odds("a", "b", 3 * (right[0] - right[-1]))
+
+
+PLAIN = {"opening": "", "demonstration": "{input}>{output};", "question": "{input}>", "stop": [";"]}
+DOUBLED = [{"input": word, "output": word + word} for word in WORDS]
+SERVED = {
+    "self_specialize": Served(
+        {
+            "seeds": [
+                {"instruction": "find the dose of", "input": "abc", "output": "two"},
+                {"instruction": "is it safe", "input": "abd", "output": "no"},
+            ],
+            "layout": {
+                "posed": "{instruction}:{input}",
+                "with_input": "{instruction}:{input}>{output};",
+                "alone": "{instruction}>{output};",
+            },
+            "test": [{"input": "find the dose of:xyz", "output": "six"}],
+            "style": PLAIN,
+            "max_tokens": 6,
+        },
+        specialist,
+        options=("--method.rounds", 2, "--method.per_round", 3, "--method.shortest", 2, "--method.shots", 2),
+    ),
+    "self_judge": Served(
+        {
+            "instruction": "Double.",
+            "examples": DOUBLED[:10],
+            "test": DOUBLED[12:],
+            "judge": {"rating": "{input}>{answer}:", "referenced": "{input}>{answer}={reference}:"},
+            "style": PLAIN,
+            "max_tokens": 4,
+        },
+        rater,
+        first=tuple("0123456789"),
+    ),
+    "salmon": Served(
+        {
+            "instruction": "Write.",
+            "inputs": list("abcd"),
+            "principles": {"long": {"text": "L", "negated": "-L"}, "a": {"text": "V", "negated": "-V"}},
+            "judge": {
+                "comparison": "{principle}|{input}:{first}|{second}>",
+                "choices": ["1", "2"],
+                "reward": "{answer}|{input}|{principles}>",
+                "principle": "{principle}",
+            },
+            "style": {**PLAIN, "demonstration": "{input}:{output};", "question": "{input}:"},
+            "max_tokens": 6,
+        },
+        by_length,
+        first=("1", "2"),
+        judges=True,
+        options=("--method.shortest", 1, "--method.drawn", 1, "--method.temperature", 1, "--method.group", 2),
+    ),
+    "self_reinforce": Served(
+        {
+            "instruction": "Write it twice.",
+            "examples": DOUBLED[:4],
+            "inputs": WORDS[4:],
+            "judge": {"comparison": "{principle}|{input}>{first}?{second}<"},
+            "style": STYLE,
+            "max_tokens": 8,
+        },
+        by_truth,
+        first=("a", "b"),
+        options=("--method.rounds", 1, "--method.temperature", 2),
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def students(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
+    """What each method trains; the one that is compared with itself before can do something already."""
+    place = tmp_path_factory.mktemp("students")
+    letters = tiny_lm("abcdefghijklmnopqrstuvwxyz0123456789 :>;=?", width=16, depth=1, context=128)
+    answers = tiny_lm("abcdLV-|:>12;", width=16, depth=1, context=48)
+    folders = {"self_reinforce": kept, "salmon": answers.save_folder(place / "answers")}
+    return {**dict.fromkeys(SERVED, letters.save_folder(place / "letters")), **folders}
+
+
+@pytest.mark.parametrize("method", SERVED)
+def test_whatever_a_method_asks_an_address_for_is_paid_once_although_the_address_goes_away_in_the_middle(
+    students: Mapping[str, Path], tmp_path: Path, method: str
+) -> None:
+    served, student, path = SERVED[method], students[method], tmp_path / "task.yaml"
+    path.write_text(yaml.safe_dump(dict(served.task)))
+
+    def command(server: Loopback, out: Path) -> int:
+        where = f"{server.address}#tiny"
+        models = ("--model", student, "--method.judge", where) if served.judges else ("--model", where)
+        training = ["--steps", 3, "--batch-size", 4, "--device", "cpu", "--quiet", "--no-report"]
+        words = ["improve", method, *models, "--student", student, "--task", path, "--out", out]
+        return main([str(word) for word in [*words, *served.options, *training]])
+
+    def found(out: Path) -> dict[str, Any]:
+        weights = {name: weight.tolist() for name, weight in load_file(out / "hf" / "model.safetensors").items()}
+        learned = {file.name: rows(file) for file in out.glob("*.jsonl") if file.name != "transcript.jsonl"}
+        return {**learned, "weights": weights}
+
+    def paid(server: Loopback) -> list[str]:
+        # What an address can do is found out by each command that must know it.
+        return [body for body in server.paid if "Yes or no?" not in body]
+
+    with Loopback(ScriptedLM(served.script), first=served.first) as server:
+        assert command(server, tmp_path / "whole") == 0
+        told = rows(tmp_path / "whole" / "transcript.jsonl")
+        asked = paid(server)
+    assert len(asked) > 6
+    assert len(set(asked)) == len(asked) <= len(told)
+    half = [None] * (len(asked) // 2)
+    with Loopback(ScriptedLM(served.script), [*half, *[FAILURES["503"]] * 99], first=served.first) as server:
+        assert command(server, tmp_path / "cut") == 1
+        assert server.answered == len(half)
+        server._failures.clear()
+        assert command(server, tmp_path / "cut") == 0
+        assert sorted(paid(server)) == sorted(asked)
+    assert found(tmp_path / "cut") == found(tmp_path / "whole")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from autodidact.model import load_model
 from autodidact.recipes.improving import example_source
 from autodidact.recipes.self_judge import Answers, SelfJudge, answers_of, picked, writer_of
 from autodidact.recipes.stages import Run, Site
+from autodidact.report.markup import number
 from autodidact.selection.thresholds import risk_threshold
 from autodidact.targets.ratings import recalibrated
 from autodidact.training import Settings
@@ -222,6 +224,13 @@ def test_a_run_leaves_a_judge_its_ratings_a_comparison_and_a_report(run):
     for words in ("test inputs, rated", "ratings that are learned", "Rate answers, one a line with its input"):
         assert words in page
     assert "Go on from here" not in page
+    # One line an arm, told to those who cannot see it too.
+    [drawn] = re.findall(r'<svg [^>]*aria-label="Risk and coverage\.([^"]*)".*?</svg>', page, re.DOTALL)
+    ends = [
+        f"{arm}: {number(100 * found[0][1])} % at first, {number(100 * found[-1][1])} % of all."
+        for arm, found in kept.items()
+    ]
+    assert drawn.strip() == " ".join(ends)
 
 
 def test_the_threshold_is_that_of_the_validation_answers_which_are_not_learned_from(run):

@@ -24,6 +24,12 @@ SHOWN = {
     "timeout": "SECONDS",
     "key": "VARIABLE",
 }
+TRAINING_DOCS = {
+    "epochs": f"passes over the data; default {TRAINING['epochs']}, unless `steps` is given",
+    "lr": "peak learning rate, for exactly this batch size (it is not rescaled); default "
+    f"{TRAINING['lr']:g}, and {ADAPTER_LR:g} where an adapter learns",
+}
+"""Of the settings whose defaults are others here than in an encoder's training."""
 DOCS = {
     "model": "what generates: a folder of transformers, a name on the hub, a run of this verb, or "
     "http://ADDRESS/v1#MODEL for an OpenAI-compatible address",
@@ -42,11 +48,10 @@ def run(argv: Sequence[str]) -> None:
     for name in ("model", "task"):
         if given.get(name) is None:
             raise ValueError(f"improve needs a {name}: autodidact improve {method} --model NAME --task task.yaml")
-    from autodidact.verbs.improve import improve, run_folder, training
+    from autodidact.verbs.improve import improve, run_folder
 
-    chosen = given.pop("settings", None) or {}
     given["out"] = given["out"] or run_folder(method, given["task"])
-    arguments = {**given, "method": method, "settings": training(given["adapter"], **chosen)}
+    arguments = {**given, "method": method}
     kept = improve(**arguments)
     out = arguments["out"]
     hf = f", for transformers in {out}/hf" if (Path(out) / "hf").is_dir() else ""
@@ -72,14 +77,15 @@ def make_parser(method: str) -> Parser:
     about = "Improve a language model at a task. A run that exists in --out is gone on with."
     parser = Parser("improve", f"{method or 'METHOD'} --model NAME --task task.yaml [options]", about)
     parser.positional("method", "name of the method (autodidact methods lists them), or file.py:Class for your own")
-    own = {name: option for name, option in options_of(MODULE, "improve").items() if name not in APART}
-    parser.options(own, docs=DOCS, shown=SHOWN, group=parser.add_argument_group("model, task and run folder"))
-    group = parser.add_argument_group("training", f"An adapter learns with --lr {ADAPTER_LR:g} unless it is given.")
+    asked = {name: option for name, option in options_of(MODULE, "improve").items() if name not in APART}
+    parser.options(asked, docs=DOCS, shown=SHOWN, group=parser.add_argument_group("model, task and run folder"))
+    group = parser.add_argument_group("training")
     for option in options_of("autodidact.training.settings", "Settings").values():
         if option.name in UNFIT:
             continue
-        own_default = replace(option, default=TRAINING.get(option.name, option.default))
-        parser.option(own_default, entry=f"settings.{option.name}", group=group, given_only=True)
+        own = replace(option, default=TRAINING.get(option.name, option.default))
+        doc = TRAINING_DOCS.get(option.name)
+        parser.option(own, entry=f"settings.{option.name}", group=group, doc=doc, given_only=True)
     if not method:
         parser.epilog = "autodidact improve METHOD --help explains the options of a method, --method.NAME VALUE."
         return parser

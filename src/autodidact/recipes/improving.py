@@ -91,9 +91,22 @@ def write_examples(folder: Path, examples: Sequence[Example]) -> None:
     """Write into a run folder what the model is trained on, one JSON object of prompt and completion a line.
 
     SFTTrainer of trl reads it as it is, by ``load_dataset("json", data_files=...)``: it learns the completion, and the
-    end of the text behind it. axolotl reads it with a data set's ``type`` of ``field_instruction: prompt``,
-    ``field_output: completion`` and ``"{instruction}"`` as both formats. Where all texts of a column are dates alone,
-    `datasets` makes times of them.
+    end of the text behind it. Where all texts of a column are dates alone, `datasets` makes times of them. axolotl
+    learns the same by this configuration::
+
+        datasets:
+          - path: examples.jsonl
+            ds_type: json
+            type:
+              field_instruction: prompt
+              field_output: completion
+              format: "{instruction}"
+              no_input_format: "{instruction}"
+        train_on_inputs: false
+
+    The texts are those that a model without a chat template reads. With one, the training here puts the prompt into
+    the template, and trl and axolotl do so only when they are told to. Of an empty completion axolotl learns nothing,
+    not even its end.
     """
     lines = [json.dumps({"prompt": p, "completion": c}, ensure_ascii=False) + "\n" for p, c in examples]
     write_aside(folder / EXAMPLES, "".join(lines).encode())

@@ -119,8 +119,21 @@ def pairs_of(store: Store) -> tuple[list[Pair], list[tuple[float, float]]]:
 def write_pairs(folder: Path, pairs: Sequence[Pair]) -> None:
     """Write into a run folder which answers the model is to prefer: JSON objects of prompt, chosen and rejected.
 
-    DPOTrainer of trl reads it as it is, by ``load_dataset("json", data_files=...)``, and axolotl under ``rl: dpo`` with
-    the ``type`` "user_defined.default". Where all texts of a column are dates alone, `datasets` makes times of them.
+    DPOTrainer of trl reads it as it is, by ``load_dataset("json", data_files=...)``. Where all texts of a column are
+    dates alone, `datasets` makes times of them. axolotl hands the same texts to that trainer by this configuration::
+
+        rl: dpo
+        datasets:
+          - path: pairs.jsonl
+            ds_type: json
+            split: train
+            type:
+              field_prompt: prompt
+              field_chosen: chosen
+              field_rejected: rejected
+              prompt_format: "{prompt}"
+              chosen_format: "{chosen}"
+              rejected_format: "{rejected}"
     """
     rows = [dict(zip(("prompt", "chosen", "rejected"), pair, strict=True)) for pair in pairs]
     write_aside(folder / PAIRS, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())

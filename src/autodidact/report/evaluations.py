@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from autodidact.evaluation.table import Table
+from autodidact.report.figures import Chart, Line, chart
 from autodidact.report.markup import fold, number, paragraph, section, table, text
 from autodidact.report.run_folder import RunFolder
 
@@ -29,6 +30,8 @@ NAMES = {
     "fewshot": "linear probe,",
 }
 """What a person reads for the names of arms and protocols."""
+RISKS = "risk against coverage"
+"""What a table calls such curves: by arm, pairs of the share that is answered and what of it is wrong."""
 MANY = 8
 """Metrics that stand side by side; more stand below each other."""
 OF_LANGUAGE = (
@@ -52,7 +55,19 @@ def _file(path: Path) -> str:
     about = found.about
     title = f"<h3>{text(about.get('title', path.stem), 120)}</h3>"
     said = paragraph(str(about["sentence"]), "finding") if "sentence" in about else ""
-    return title + said + grid(found) + _facts(about) + _protocols(about)
+    return title + said + grid(found) + _risks(about, path.stem) + _facts(about) + _protocols(about)
+
+
+def _risks(about: Mapping[str, Any], key: str) -> str:
+    """The curves of risk against coverage, where the table has them."""
+    told = about.get(RISKS)
+    if not isinstance(told, Mapping) or not told:
+        return ""
+    lines = [Line([100 * x for x, _ in at], [100 * y for _, y in at], str(name)) for name, at in told.items()]
+    ends = " ".join(f"{line.name}: {number(line.y[0])} % at first, {number(line.y[-1])} % of all." for line in lines)
+    drawn = chart(Chart(lines, "answers given, %", "of these wrong, %"), f"risk-{key}", f"Risk and coverage. {ends}")
+    said = paragraph("Answers with the highest scores are given first; the lower the line, the better they are told.")
+    return f"<figure><figcaption><h4>Risk against coverage</h4>{said}</figcaption>{drawn}</figure>"
 
 
 def grid(found: Table) -> str:

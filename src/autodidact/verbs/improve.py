@@ -56,7 +56,7 @@ def improve(
     out: str | Path | None = None,
     student: str | Path | LocalLM | None = None,
     adapter: int | None = None,
-    settings: Settings | None = None,
+    settings: Settings | Mapping[str, Any] | None = None,
     method_arguments: Mapping[str, Any] | None = None,
     call_budget: int | None = None,
     token_budget: int | None = None,
@@ -84,7 +84,9 @@ def improve(
     student : what is trained, named in the same way; default the model itself, where it runs here.
     adapter : rank of the LoRA adapter that is trained, 0 to train all weights; default 16 for models of more than 200
         million weights, else 0.
-    settings : how to train; default that of `autodidact.training.language`. A batch is at most all rows of the task.
+    settings : how to train, or by name what is to be changed of the default, which is that of
+        `autodidact.training.language`: an adapter learns at a rate of its own, wherever it comes from. A batch is at
+        most all rows of the task.
     method_arguments : the method's options.
     call_budget : answers that the model may be asked for in this run; default without limit. A run that reaches a limit
         stops, and the same command with a higher one goes on.
@@ -119,7 +121,12 @@ def improve(
         raise ValueError(f"'{method}' does not improve language models; autodidact pretrain {method} trains with it")
     check_options(cls, given)
     wanted = read_task(task) if not isinstance(task, Task) else task
-    settings = settings or training(adapter)
+    changes = {} if settings is None or isinstance(settings, Settings) else settings
+    known = settings if isinstance(settings, Settings) else training(**changes)
+    said = _plain_settings(known)
+    if known is not settings and "lr" not in changes:
+        # What is trained is opened below, and only then it is known whether it has an adapter.
+        del said["lr"]
     folder = Path(out) if out is not None else run_folder(method, task)
     config = {
         "verb": "improve",
@@ -130,7 +137,7 @@ def improve(
         "student": None if student is None else _called(student),
         "adapter": adapter,
         "method_arguments": given,
-        "settings": {name: list(v) if isinstance(v, tuple) else v for name, v in asdict(settings).items()},
+        "settings": said,
     }
     claim_folder(folder, config, fresh=fresh, force=force)
     if (folder / "model" / SETTINGS).exists():
@@ -138,6 +145,9 @@ def improve(
     opening = partial(open_lm, device=device, threads=threads, timeout=timeout, key=key)
     speaker = model if isinstance(model, LM) else opening(model)
     learner = _student(speaker, student, adapter, device)
+    if "lr" not in said:
+        known = training(adapter=learner is not None and learner.has_adapter, **changes)
+        claim_folder(folder, {**config, "settings": _plain_settings(known)}, fresh=False, force=False)
     record(folder, {"status": "improving", "method": method, "model": speaker.name})
     started = time.monotonic()
     budgeted = Budgeted(speaker, calls=call_budget, tokens=token_budget)
@@ -152,10 +162,10 @@ def improve(
     try:
         # Whatever cannot work is found out here, before anything is asked of the model.
         if issubclass(cls, Method):
-            work: Callable[[], Any] = _one_training(cls, learner, wanted, settings, given, folder, quiet)
+            work: Callable[[], Any] = _one_training(cls, learner, wanted, known, given, folder, quiet)
         else:
             assert issubclass(cls, Improvement)
-            site = Site(example_source("task", _pairs(wanted)), _no_encoder, settings, folder, quiet)
+            site = Site(example_source("task", _pairs(wanted)), _no_encoder, known, folder, quiet)
             site.lm, site.student, site.task, site.open_lm = asked, learner, wanted, open_further
             work = Run(cls(**given).stages(site), folder).result
         before = _answers(_measured(cls, asked, speaker, learner), wanted)
@@ -189,8 +199,8 @@ def _kept_answers(budgeted: Budgeted, folder: Path) -> Cached:
     return Cached(Recorded(budgeted, folder / TRANSCRIPT), folder / ANSWERS)
 
 
-def training(adapter: int | None = None, **changes: Any) -> Settings:
-    """How a language model is trained, with what is to be changed of it."""
+def training(*, adapter: bool = False, **changes: Any) -> Settings:
+    """How a language model, or the adapter of one, is trained, with what is to be changed of it."""
     rate = {"lr": ADAPTER_LR} if adapter else {}
     length = {} if {"steps", "tokens"} & changes.keys() else {"epochs": TRAINING["epochs"]}
     rest = {name: value for name, value in TRAINING.items() if name != "epochs"}
@@ -329,6 +339,10 @@ def run_folder(method: str, task: str | Path | Task) -> Path:
     """The run folder where none is named: ``runs/METHOD-TASK``."""
     named = "task" if isinstance(task, Task) else Path(task).stem
     return Path("runs") / f"{Path(method).stem.split(':')[0]}-{named}"
+
+
+def _plain_settings(settings: Settings) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(settings).items()}
 
 
 def _plain_spent(spent: Spent) -> dict[str, float]:
