@@ -64,8 +64,9 @@ def measured(encoder: str, side: int, channels: int, batch: int, rounds: int) ->
         for contestant in contestants.values():
             contestant.step(images)
     seconds = {name: statistics.median(one.seconds[1:]) for name, one in contestants.items()}
+    spread = {name: [min(one.seconds[1:]), max(one.seconds[1:])] for name, one in contestants.items()}
     print(encoder, side, seconds, flush=True)
-    return {"encoder": encoder, "side": side, "batch": batch, "seconds": seconds}
+    return {"encoder": encoder, "side": side, "batch": batch, "seconds": seconds, "spread": spread}
 
 
 def main() -> None:

@@ -8,10 +8,13 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from autodidact.verbs.doctor import cpu_name
 
@@ -23,6 +26,56 @@ def arguments(doc: str | None, *, rounds: int, threads: int = 1) -> argparse.Arg
     parser.add_argument("--threads", type=int, default=threads)
     parser.add_argument("--json", type=Path, help="where to write the figures")
     return parser
+
+
+def device_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a benchmark that has rows for a GPU too."""
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu", help="whose rows are measured")
+    small = "a few images, to try the rows out; those of a GPU run on a processor where there is none"
+    parser.add_argument("--small", action="store_true", help=small)
+
+
+def place(options: argparse.Namespace) -> Literal["cpu", "cuda"]:
+    """Where the rows are computed: on the device that they are for, and small ones of a GPU on what is there.
+
+    Raises
+    ------
+    SystemExit : a GPU is asked for where there is none.
+    """
+    if options.device == "cpu":
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if options.small:
+        return "cpu"
+    raise SystemExit("no GPU was found; --device cuda --small tries its rows out without one")
+
+
+def where(options: argparse.Namespace) -> dict[str, Any]:
+    """The device by name, nothing for a processor's rows; and that rows were small, which are no measurement."""
+    at = place(options)
+    name = cpu_name() if at != options.device else device_name(at)
+    return {"device": name, **({"small": True} if options.small else {})}
+
+
+def clock(device: str) -> float:
+    """Seconds by the wall clock, once a GPU has done all that it was given."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+def peer_is_there(module: str, left_out: str) -> bool:
+    """Whether a peer can be imported; where it cannot, a line on stderr says what is left out for want of it."""
+    if find_spec(module) is not None:
+        return True
+    name = module.replace("_", "-")
+    print(f"{name} is not installed here: {left_out} is left out; `make bench` installs it", file=sys.stderr)
+    return False
 
 
 def surroundings(*packages: str) -> dict[str, Any]:

@@ -6,8 +6,13 @@ resident size before it (Linux). Contestants are interleaved; figures are median
 the textbook one: similarities of all 2N rows, masked_fill, logsumexp, autograd. lightly takes part where it is
 installed. On a GPU memory is the most that torch holds beyond the inputs, and time is the mean of several losses.
 
+Blocks alone are run with more pairs too. Beside them stands what the others would need: their memory grows as the
+matrix of similarities does, with N squared, from what was measured. Where that fits into what is free they are run.
+
+    make bench BENCHES=contrastive
     python benchmarks/contrastive.py --json benchmarks/contrastive.json
     python benchmarks/contrastive.py --device cuda --json benchmarks/contrastive_gpu.json
+    python benchmarks/contrastive.py --device cuda --small    # few pairs, without a GPU and without lightly too
 """
 
 from __future__ import annotations
@@ -20,15 +25,31 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from common import arguments, device_name, forget_the_highest, resident, surroundings, tell
+from autodidact.model.memory import memory_limit
+from common import (
+    arguments,
+    clock,
+    device_arguments,
+    forget_the_highest,
+    peer_is_there,
+    place,
+    resident,
+    surroundings,
+    tell,
+    where,
+)
 
 GOALS = {"dense": {"memory": 1 / 20, "time": 1 / 2}, "lightly": {"memory": 1 / 20, "time": 1 / 4}}
 TEMPERATURE = 0.1
 GPU_TIMES = 5
 """Losses that are timed together on a GPU."""
+SMALL = {"n": 1024, "d": 16, "large": 1536, "rounds": 1}
+"""What is measured where a run is small."""
+USABLE = 0.9
+"""Share of the free memory that a peer may come to need to be run with more pairs: other programs want some too."""
 
 
 def contestant(name: str) -> Callable[..., Any]:
@@ -48,14 +69,15 @@ def contestant(name: str) -> Callable[..., Any]:
         z = torch.nn.functional.normalize(torch.cat([z1, z2]), dim=1)
         n = len(z1)
         logits = z @ z.T / TEMPERATURE
-        own = torch.arange(2 * n)
+        own = torch.arange(2 * n, device=z.device)
         positive = logits[own, (own + n) % (2 * n)]
-        return (logits.masked_fill(torch.eye(2 * n, dtype=torch.bool), -torch.inf).logsumexp(1) - positive).mean()
+        itself = torch.eye(2 * n, dtype=torch.bool, device=z.device)
+        return (logits.masked_fill(itself, -torch.inf).logsumexp(1) - positive).mean()
 
     return dense
 
 
-def measure(name: str, n: int, d: int, threads: int, device: str) -> dict[str, float]:
+def measure(name: str, n: int, d: int, threads: int, device: str, times: int) -> dict[str, float]:
     """Run in the child: seconds, bytes beyond the inputs, and the loss and gradient norm, for one contestant."""
     import torch
 
@@ -71,22 +93,21 @@ def measure(name: str, n: int, d: int, threads: int, device: str) -> dict[str, f
 
     loss_of(*views(64)).backward()
     z1, z2 = views(n)
-    if gpu:
+    if times > 1:
         # What is compiled or chosen by shape.
         torch.autograd.grad(loss_of(z1, z2), [z1, z2])
+    if gpu:
         torch.cuda.synchronize()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
     else:
         forget_the_highest()
         before = resident("VmRSS")
-    start, start_of_work = time.perf_counter(), time.process_time()
-    for _ in range(times := GPU_TIMES if gpu else 1):
+    start, start_of_work = clock(device), time.process_time()
+    for _ in range(times):
         loss = loss_of(z1, z2)
         gradients = torch.autograd.grad(loss, [z1, z2])
-    if gpu:
-        torch.cuda.synchronize()
-    seconds, processor_seconds = time.perf_counter() - start, time.process_time() - start_of_work
+    seconds, processor_seconds = clock(device) - start, time.process_time() - start_of_work
     most = torch.cuda.max_memory_allocated() if gpu else resident("VmHWM")
     return {
         "seconds": seconds / times,
@@ -100,7 +121,7 @@ def measure(name: str, n: int, d: int, threads: int, device: str) -> dict[str, f
 def child(name: str, n: int, options: argparse.Namespace) -> dict[str, float]:
     threads = str(options.threads)
     command = [sys.executable, __file__, "--child", name, "--n", str(n), "--d", str(options.d)]
-    command += ["--threads", threads, "--device", options.device]
+    command += ["--threads", threads, "--device", options.device, *(["--small"] if options.small else [])]
     # Waiting threads sleep rather than spin, so that processor seconds are seconds of work.
     limits = {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, **limits}, check=False)
@@ -113,19 +134,42 @@ def medians(rounds: list[dict[str, float]]) -> dict[str, float]:
     return {key: statistics.median(one[key] for one in rounds) for key in rounds[0]}
 
 
+def memory(device: str) -> tuple[int, int]:
+    """Bytes of the GPU, or that the machine lets this process take, and how many of them are free."""
+    if device == "cuda":
+        import torch
+
+        free, whole = torch.cuda.mem_get_info()
+        return whole, free
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    return memory_limit(), min(memory_limit(), available)
+
+
+def room(n: int, took: float, large: int, whole: int, free: int) -> dict[str, Any]:
+    """Whether a peer that took so many bytes with n pairs has room for a larger batch: its memory grows with N^2."""
+    needed = round(took * (large / n) ** 2)
+    sizes = {"matrix_bytes": 4 * (2 * large) ** 2, "bytes": needed, "memory": whole, "free": free}
+    return {**sizes, "fits": needed <= USABLE * free}
+
+
 def main() -> None:
     parser = arguments(__doc__, rounds=5, threads=2)
     parser.add_argument("--n", type=int, default=8192, help="pairs in the batch")
     parser.add_argument("--d", type=int, default=128, help="dimensions")
     parser.add_argument("--large", type=int, default=65_536, help="pairs for the blocks alone; 0 to leave out")
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    device_arguments(parser)
     parser.add_argument("--child", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    device = place(options)
     if options.child:
-        print(json.dumps(measure(options.child, options.n, options.d, options.threads, options.device)))
+        repeats = GPU_TIMES if options.device == "cuda" else 1
+        print(json.dumps(measure(options.child, options.n, options.d, options.threads, device, repeats)))
         return
+    if options.small:
+        vars(options).update(SMALL)
 
-    names = ["blocks", "dense"] + (["lightly"] if find_spec("lightly") else [])
+    names = ["blocks", "dense"] + (["lightly"] if peer_is_there("lightly", "its loss") else [])
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for number in range(options.rounds):
         for name in names if number % 2 == 0 else reversed(names):
@@ -135,7 +179,7 @@ def main() -> None:
             print(f"{number} {name:8} {times} {figures['bytes'] / 2**20:9.1f} MiB", flush=True)
     result: dict[str, Any] = {
         "what": "NT-Xent forward and backward, float32",
-        "device": device_name(options.device),
+        **where(options),
         "n": options.n,
         "d": options.d,
         "temperature": TEMPERATURE,
@@ -157,7 +201,11 @@ def main() -> None:
             "goal": GOALS[peer],
         }
     if options.large:
-        result["large"] = {"n": options.large, **child("blocks", options.large, options)}
+        result["large"] = {"n": options.large, **child("blocks", options.large, options), "peers": {}}
+        for peer in names[1:]:
+            needs = room(options.n, result["medians"][peer]["bytes"], options.large, *memory(device))
+            ran = {"measured": child(peer, options.large, options)} if needs["fits"] else {}
+            result["large"]["peers"][peer] = needs | ran
     tell(result, options.json)
 
 

@@ -5,7 +5,8 @@ update: of a training, weights and the optimiser's state, and what torch's profi
 process grows by is told beside it. Most batches are larger than those that a forecast tries, so that they are on its
 line; two processes it tries together. Forecast and training take turns; figures are medians. Where processes share a
 batch, trainings of their shares that exchange nothing, side by side, are timed too: what they take less, the exchange
-costs.
+costs. And they are foreseen a second time, from one process alone and the formula of the exchange, as is done where
+this machine has not all devices: with the bytes a second that the same number of processes pass round a ring here.
 
     python benchmarks/cost.py --json benchmarks/cost.json
 """
@@ -16,11 +17,14 @@ import argparse
 import json
 import statistics
 import sys
+import tempfile
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 from lightning.pytorch.callbacks import Callback
 from torch.profiler import ProfilerActivity, profile
 
@@ -45,8 +49,11 @@ ROWS: tuple[tuple[str, str, int, int, int], ...] = (
     ("mae", "timm:vit_tiny_patch16_224", 96, 256, 1),
     ("dino", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 128, 1),
     ("dino", "small:vit?width=128&depth=4&heads=4&patch=8", 64, 256, 2),
+    ("mae", "timm:vit_tiny_patch16_224", 96, 16, 2),
 )
-"""Method, encoder, side of the images, batch, processes."""
+"""Method, encoder, side of the images, batch, processes. In the last one the gradients are much beside the work."""
+PASSED, PASSES = 32 << 20, 7
+"""Bytes that processes sum to time their link, and how often."""
 
 
 class Clock(Callback):
@@ -85,6 +92,38 @@ def foreseen(method: str, encoder: str, side: int, batch: int, devices: int) -> 
     return {"seconds": forecast.update(link=float("inf")), "bytes": forecast.memory_of(forecast.share)}
 
 
+def formula(method: str, encoder: str, side: int, batch: int, devices: int) -> dict[str, float]:
+    """Of several processes from one alone: what it takes, and what the exchange is then said to add."""
+    settings = Settings(steps=UPDATES, batch_size=batch, devices=devices, accelerator="cpu")
+    forecast = cost.foresee(*made(method, encoder, side), settings)
+    bandwidth = link(devices)
+    exchange = forecast.exchange(bandwidth)
+    return {"seconds": forecast.update(bandwidth), "exchange": exchange, "link": bandwidth}
+
+
+def link(devices: int) -> float:
+    """Bytes a second that a process sends while all of them sum a tensor over gloo: the median of several."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = Path(folder) / "told"
+        torch.multiprocessing.spawn(passed_round, (devices, folder, str(told)), devices)
+        return float(told.read_text())
+
+
+def passed_round(rank: int, devices: int, folder: str, told: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=devices)
+    values = torch.zeros(PASSED // 4)
+    seconds = []
+    for _ in range(1 + PASSES):
+        dist.barrier()
+        started = time.perf_counter()
+        dist.all_reduce(values)
+        seconds.append(time.perf_counter() - started)
+    if rank == 0:
+        Path(told).write_text(str(2 * (devices - 1) / devices * PASSED / statistics.median(seconds[1:])))
+    dist.destroy_process_group()
+
+
 def found(method: str, encoder: str, side: int, batch: int, devices: int) -> dict[str, float]:
     settings = Settings(steps=UPDATES + 1, batch_size=batch, devices=devices, accelerator="cpu")
     before = resident("VmRSS")
@@ -103,21 +142,25 @@ def asked(what: str, row: int, threads: int) -> dict[str, float]:
 
 def measured(row: int, options: argparse.Namespace) -> dict[str, Any]:
     method, encoder, side, batch, devices = ROWS[row]
-    ways = ("foreseen", "found", "apart") if devices > 1 else ("foreseen", "found")
+    ways = ("foreseen", "found", "apart", "formula") if devices > 1 else ("foreseen", "found")
     rounds = [{what: asked(what, row, options.threads) for what in ways} for _ in range(options.rounds)]
     medians = {
         what: {figure: statistics.median(one[what][figure] for one in rounds) for figure in rounds[0][what]}
         for what in ways
     }
     errors = {name: medians["foreseen"][name] / medians["found"][name] - 1 for name in ("seconds", "bytes")}
+    if devices > 1:
+        errors["formula"] = medians["formula"]["seconds"] / medians["found"]["seconds"] - 1
+    spread = {what: [one(r[what]["seconds"] for r in rounds) for one in (min, max)] for what in ways}
     told = {"method": method, "encoder": encoder, "side": side, "batch": batch, "devices": devices}
     print(told, medians, errors, flush=True)
-    return {**told, **medians, "errors": errors}
+    return {**told, **medians, "errors": errors, "spread": spread}
 
 
 def main() -> None:
     parser = arguments(__doc__, rounds=3)
-    parser.add_argument("--do", choices=("foreseen", "found", "apart"), help="for the processes that this one starts")
+    ways = ("foreseen", "found", "apart", "formula")
+    parser.add_argument("--do", choices=ways, help="for the processes that this one starts")
     parser.add_argument("--row", type=int, help="for the processes that this one starts")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -125,7 +168,7 @@ def main() -> None:
         method, encoder, side, batch, devices = ROWS[options.row]
         if options.do == "apart":
             batch, devices = batch // devices, 1
-        way = foreseen if options.do == "foreseen" else found
+        way = {"foreseen": foreseen, "formula": formula}.get(options.do, found)
         figures = way(method, encoder, side, batch, devices)
         if first_process():
             print(json.dumps(figures))

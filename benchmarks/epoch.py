@@ -9,23 +9,24 @@ them: it asks for a torch of 2021.
 MAE has the same encoder and decoder, three quarters of the patches dropped, the same loss, and views cropped and
 mirrored. Its peer is lightly with its views and its masks; stable-pretraining is left out of it.
 
-On a GPU networks and images are larger and everybody trains in bf16. `--small` tries the same out on a few images.
+On a GPU networks and images are larger and everybody trains in bf16. `--small` tries the same out on a few small
+images; the rows of a GPU on a processor where there is none, in bf16 all the same.
 
-    make bench
+    make bench BENCHES=epoch
     python benchmarks/epoch.py --device cuda --json benchmarks/epoch_gpu.json
+    python benchmarks/epoch.py --device cuda --small    # without a GPU and without peers too
 """
 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import logging
 import os
 import statistics
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ from autodidact.model import Encoder
 from autodidact.targets import normalised_patches
 from autodidact.training import Settings, train
 from autodidact.views import gather_tokens
-from common import arguments, device_name, tell_rows
+from common import arguments, clock, device_arguments, peer_is_there, place, tell_rows, where
 from views import photographs
 
 Row = tuple[str, str, int, int, int]
@@ -66,14 +67,26 @@ ROWS: dict[str, tuple[Row, ...]] = {
         ("mae", "timm:vit_small_patch16_224", 224, 4_096, 256),
     ),
 }
-SMALL = 16
-"""Images of a batch, of which there are two, where a run is small."""
+SMALL, SMALL_SIDE = 4, 32
+"""Images, which are one batch, and their largest side where a run is small."""
 SHORT, LONG = 1, 3
 TEMPERATURE, RATE = 0.1, 1e-3
 MAE_CROP = (0.4, 1.0)
 ROUNDING = 1e-6
 """The peer rounds the number of tokens that it keeps down."""
 HIDDEN, DIMENSIONS = 512, 128
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how everybody trains."""
+
+    device: str
+    """"cpu" or "cuda"."""
+    half: bool
+    """In bf16."""
+    threads: int
+    """Of the processor, and workers that make the peers' views."""
 
 
 class Pictures(Dataset[Any]):
@@ -117,13 +130,13 @@ def transform(side: int) -> Callable[[Any], Any]:
     return SimCLRTransform(input_size=side, normalize=None)
 
 
-def trainer(epochs: int, folder: Path, device: str, **more: Any) -> Any:
+def trainer(epochs: int, folder: Path, machine: Machine, **more: Any) -> Any:
     import lightning
 
     return lightning.Trainer(
         max_epochs=epochs,
-        accelerator=device,
-        precision="32-true" if device == "cpu" else "bf16-mixed",
+        accelerator=machine.device,
+        precision="bf16-mixed" if machine.half else "32-true",
         devices=1,
         logger=False,
         enable_checkpointing=False,
@@ -140,14 +153,14 @@ def loader(data: Dataset[Any], batch: int, threads: int) -> DataLoader[Any]:
     )
 
 
-def ours(method: str, encoder: Encoder, source: Source, batch: int, epochs: int, device: str) -> None:
+def ours(method: str, encoder: Encoder, source: Source, batch: int, epochs: int, machine: Machine) -> None:
     settings = Settings(
         epochs=epochs,
         batch_size=batch,
         lr=RATE,
         monitor_steps=10**9,
-        accelerator="cpu" if device == "cpu" else "gpu",
-        precision="32" if device == "cpu" else "bf16",
+        accelerator="cpu" if machine.device == "cpu" else "gpu",
+        precision="bf16" if machine.half else "32",
         devices=1,
     )
     if method == "mae":
@@ -157,9 +170,7 @@ def ours(method: str, encoder: Encoder, source: Source, batch: int, epochs: int,
     train(simclr, source, settings, quiet=True)
 
 
-def lightly(
-    encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int, device: str
-) -> None:
+def lightly(encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, machine: Machine) -> None:
     import lightning
     from lightly.loss import NTXentLoss
 
@@ -177,11 +188,11 @@ def lightly(
             return torch.optim.AdamW(self.parameters(), lr=RATE)
 
     data = Pictures(pictures, transform(encoder.spec["image_size"][0]))
-    trainer(epochs, folder, device).fit(Module(), loader(data, batch, threads))
+    trainer(epochs, folder, machine).fit(Module(), loader(data, batch, machine.threads))
 
 
 def lightly_mae(
-    encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int, device: str
+    encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, machine: Machine
 ) -> None:
     import lightning
     from lightly.models.utils import random_token_mask
@@ -200,7 +211,7 @@ def lightly_mae(
             )
             # The peer's numbers begin with the class token, which it never hides.
             shown = Views({"images": images, "keep": keep[:, 1:] - 1, "masked": masked - 1})
-            _, said = self.mae.said(shown)
+            said = self.mae.said(shown)[1]
             return nn.functional.mse_loss(said, normalised_patches(gather_tokens(self.mae.pixels(images), masked - 1)))
 
         def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -208,7 +219,7 @@ def lightly_mae(
 
     side = encoder.spec["image_size"][0]
     data = Pictures(pictures, MAETransform(input_size=side, min_scale=MAE_CROP[0], normalize={}))
-    trainer(epochs, folder, device).fit(Module(), loader(data, batch, threads))
+    trainer(epochs, folder, machine).fit(Module(), loader(data, batch, machine.threads))
 
 
 def kept_share(method: MAE) -> float:
@@ -217,7 +228,7 @@ def kept_share(method: MAE) -> float:
 
 
 def stable_pretraining(
-    encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, threads: int, device: str
+    encoder: Encoder, pictures: np.ndarray, batch: int, epochs: int, folder: Path, machine: Machine
 ) -> None:
     import stable_pretraining as spt
     from stable_pretraining.forward import simclr
@@ -231,8 +242,8 @@ def stable_pretraining(
         simclr_loss=spt.losses.NTXEntLoss(temperature=TEMPERATURE),
         optim={"optimizer": {"type": "AdamW", "lr": RATE}, "interval": "step"},
     )
-    module_data = spt.data.DataModule(train=loader(data, batch, threads))
-    trainer(epochs, folder, device, num_sanity_val_steps=0).fit(module, module_data)
+    module_data = spt.data.DataModule(train=loader(data, batch, machine.threads))
+    trainer(epochs, folder, machine, num_sanity_val_steps=0).fit(module, module_data)
 
 
 PEERS: dict[str, tuple[str, dict[str, Callable[..., None]]]] = {
@@ -246,19 +257,21 @@ def measured(row: Row, names: list[str], options: argparse.Namespace, folder: Pa
     """Seconds of an epoch by every contestant, and ours as a share of each."""
     method, name, side, count, batch = row
     if options.small:
-        count, batch = 2 * SMALL, SMALL
+        side, count, batch = min(side, SMALL_SIDE), SMALL, SMALL
+    machine = Machine(place(options), options.device == "cuda", options.threads)
     names = [peer for peer in names if method in PEERS[peer][1]]
     pictures = photographs(count, side)
     np.save(folder / "images.npy", pictures)
     source = open_source(folder / "images.npy", progress=False)
     contestants: dict[str, Callable[[int], None]] = {
-        "autodidact": lambda epochs: ours(method, made(name, source, side), source, batch, epochs, options.device)
+        "autodidact": lambda epochs: ours(method, made(name, source, side), source, batch, epochs, machine)
     }
-    for peer in names:
+
+    def by(peer: str) -> Callable[[int], None]:
         fit = PEERS[peer][1][method]
-        contestants[peer] = lambda epochs, fit=fit: fit(
-            made(name, source, side), pictures, batch, epochs, folder, options.threads, options.device
-        )
+        return lambda epochs: fit(made(name, source, side), pictures, batch, epochs, folder, machine)
+
+    contestants |= {peer: by(peer) for peer in names}
     seconds: dict[str, list[float]] = {contestant: [] for contestant in contestants}
     for fit in contestants.values():
         # Untimed: what is imported and packed once.
@@ -267,9 +280,9 @@ def measured(row: Row, names: list[str], options: argparse.Namespace, folder: Pa
         for contestant, fit in contestants.items():
             took = []
             for epochs in (SHORT, LONG):
-                start = time.perf_counter()
+                start = clock(machine.device)
                 fit(epochs)
-                took.append(time.perf_counter() - start)
+                took.append(clock(machine.device) - start)
             seconds[contestant].append((took[1] - took[0]) / (LONG - SHORT))
     found = {
         "method": method,
@@ -290,24 +303,22 @@ def measured(row: Row, names: list[str], options: argparse.Namespace, folder: Pa
 
 def main() -> None:
     parser = arguments(__doc__, rounds=5, threads=0)
-    parser.add_argument("--device", choices=list(ROWS), default="cpu")
-    parser.add_argument("--small", action="store_true", help="a few images, to try the script out")
+    device_arguments(parser)
     options = parser.parse_args()
+    options.rounds = 1 if options.small else options.rounds
     # On a processor as many as every machine has; beside a GPU all are there to make the peers' views.
-    options.threads = options.threads or (min(2, cores()) if options.device == "cpu" else cores())
+    options.threads = options.threads or (min(2, cores()) if place(options) == "cpu" else cores())
     torch.set_num_threads(options.threads)
     warnings.filterwarnings("ignore")
     for logger in ("lightning.pytorch", "stable_pretraining"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     # What a package adds to every Trainer of its environment (Lightning's entry points) would burden all contestants.
     callback_connector._load_external_callbacks = lambda group: []
-    there = [peer for peer, (module, _) in PEERS.items() if importlib.util.find_spec(module)]
-    for peer in PEERS.keys() - set(there):
-        print(f"{peer} is not installed here: it is left out; `make bench` installs it")
+    there = [peer for peer, (module, _) in PEERS.items() if peer_is_there(module, "its training")]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["AUTODIDACT_CACHE"] = folder
         rows = [measured(row, there, options, Path(folder)) for row in ROWS[options.device]]
-    more = {"goal": GOALS[options.device], "device": device_name(options.device)}
+    more = {"goal": GOALS[options.device], **where(options)}
     tell_rows("one epoch of SimCLR and of MAE", options, rows, ("torch", "lightning", *there), **more)
 
 

@@ -49,6 +49,7 @@ def measured(what: str, run: Callable[[], Any], options: argparse.Namespace, rat
     found = {
         "what": what,
         "seconds": statistics.median(times),
+        "spread": [min(times), max(times)],
         **counts,
         "floors": {name: counts[name] / rate[name] for name in counts},
         "calls": {e.key.removeprefix("aten::"): e.self_cpu_time_total / whole for e in events[:SHOWN]},

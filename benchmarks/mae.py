@@ -1,10 +1,13 @@
-"""A step of MAE on a CPU, with the encoder on the visible quarter of the patches, against the encoder on all of them.
+"""A step of MAE, with the encoder on the visible quarter of the patches, against the encoder on all of them.
 
 Both are the same method with the same decoder, which is asked for the same patches: the peer encodes all tokens and
 takes those at the visible places. A step is loss, backward and the optimiser's update, on views made beforehand.
-Contestants take turns; figures are medians over rounds.
+Contestants take turns; figures are medians over rounds. On a GPU the step is in bf16, and the network and the batch are
+larger.
 
     python benchmarks/mae.py --json benchmarks/mae.json
+    python benchmarks/mae.py --device cuda --json benchmarks/mae_gpu.json
+    python benchmarks/mae.py --device cuda --small    # a few images, without a GPU too
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import argparse
 import statistics
 import time
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -23,10 +27,15 @@ from autodidact.methods.masked.mae import MAE
 from autodidact.methods.method import Progress, Views
 from autodidact.model import Encoded
 from autodidact.views import gather_tokens
-from common import arguments, surroundings, tell
+from common import arguments, clock, device_arguments, place, surroundings, tell, where
 
 GOAL = 0.45
 """Largest share of the peer's time."""
+STEPS: dict[str, dict[str, Any]] = {
+    "cpu": {"encoder": "vit_small_patch16_224", "size": 224, "batch": 4},
+    "cuda": {"encoder": "vit_base_patch16_224", "size": 224, "batch": 128},
+}
+SMALL = {"encoder": "vit_tiny_patch16_224", "size": 32, "batch": 2, "rounds": 1}
 
 
 class AllEncoded(MAE):
@@ -45,35 +54,45 @@ class Contestant:
 
     def __init__(self, cls: type[MAE], options: argparse.Namespace) -> None:
         torch.manual_seed(0)
-        self.method = cls(build(f"timm:{options.encoder}", image_size=options.size), ratio=options.ratio)
+        self.device, self.half = place(options), options.device == "cuda"
+        made = cls(build(f"timm:{options.encoder}", image_size=options.size), ratio=options.ratio)
+        self.method = made.to(self.device)
         self.optimiser = torch.optim.AdamW(self.method.parameters(), lr=1e-4)
         self.seconds: list[float] = []
         self.processor_seconds: list[float] = []
 
     def step(self, views: Views) -> float:
-        start, start_of_work = time.perf_counter(), time.process_time()
-        loss = self.method.loss(views, Progress(0, 1, 0, torch.Generator())).total
+        start, start_of_work = clock(self.device), time.process_time()
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.half):
+            loss = self.method.loss(views, Progress(0, 1, 0, torch.Generator())).total
         loss.backward()
         self.optimiser.step()
         self.optimiser.zero_grad()
-        self.seconds.append(time.perf_counter() - start)
+        self.seconds.append(clock(self.device) - start)
         self.processor_seconds.append(time.process_time() - start_of_work)
         return float(loss.detach())
 
 
 def main() -> None:
     parser = arguments(__doc__, rounds=7)
-    parser.add_argument("--encoder", default="vit_small_patch16_224")
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--batch", type=int, default=4)
+    for name, default in STEPS["cpu"].items():
+        other = f"default {default}, on a GPU {STEPS['cuda'][name]}"
+        parser.add_argument(f"--{name}", type=type(default), help=other)
     parser.add_argument("--ratio", type=float, default=0.75)
+    device_arguments(parser)
     options = parser.parse_args()
+    for name, default in STEPS[options.device].items():
+        setattr(options, name, getattr(options, name) or default)
+    if options.small:
+        vars(options).update(SMALL)
+    device = place(options)
     torch.set_num_threads(options.threads)
     visible, whole = Contestant(MAE, options), Contestant(AllEncoded, options)
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(options.batch, 3, options.size, options.size, generator=generator)
     for number in range(options.rounds + 1):
-        views = Views({"images": images, **visible.method.hide(options.batch, generator)})
+        made = {"images": images, **visible.method.hide(options.batch, generator)}
+        views = Views({name: view.to(device) for name, view in made.items()})
         for contestant in (visible, whole) if number % 2 else (whole, visible):
             contestant.step(views)
         print(f"{number} visible {visible.seconds[-1]:.2f} s, all {whole.seconds[-1]:.2f} s", flush=True)
@@ -84,8 +103,10 @@ def main() -> None:
             "processor_time": (visible.processor_seconds, whole.processor_seconds),
         }.items()
     }
+    how = "float32, CPU" if options.device == "cpu" else "bf16, GPU"
     result = {
-        "what": "a step of MAE, float32, CPU: encoder on the visible patches against encoder on all",
+        "what": f"a step of MAE, {how}: encoder on the visible patches against encoder on all",
+        **where(options),
         **{name: getattr(options, name) for name in ("encoder", "size", "batch", "ratio", "rounds", "threads")},
         "decoder": {
             "width": visible.method.decoder.positions.shape[1],

@@ -7,6 +7,10 @@ is the longer of its operations at the rate of a large matrix product and its by
 here, in the same run and with the same threads. What is far above its floor is worth a look; what is near it can only
 be made to do less. What stays in the processor's caches, as small batches of views do, may be below it.
 
+The trainings of `epoch.py` are among the rows, with the same heads and views, each with all numbers of threads that are
+asked for. Monitors are timed by themselves: what they keep and log at every update, and a look at a full window, with
+labels, at the interval that is the default of a training of so many updates (`--updates`).
+
     python benchmarks/step_profile.py --json benchmarks/step_profile.json
 """
 
@@ -15,7 +19,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,25 +31,38 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from autodidact.catalog import cards, target
-from autodidact.data import open_source
+from autodidact.data import Batch, open_source
 from autodidact.encoders import build
 from autodidact.methods.method import Loss, Method, Progress
 from autodidact.training import Settings
+from autodidact.training.callbacks import Monitors, look_every
 from autodidact.training.feed import Feed, read
 from autodidact.training.groups import optimiser
 from autodidact.training.learner import Learner
+from autodidact.training.monitors import look
 from autodidact.training.run import fit
 from common import arguments, tell_rows
+from epoch import DIMENSIONS, HIDDEN, MAE_CROP, TEMPERATURE
+from epoch import ROWS as OF_AN_EPOCH
 
 UNTIMED = 3
-ROWS: tuple[tuple[str, str, int, int], ...] = (
-    ("simclr", "small:convnet?width=32", 32, 256),
+Row = tuple[str, str, int, int]
+"""Method, encoder, side of the images, batch."""
+ROWS: tuple[Row, ...] = (
+    *((method, encoder, side, batch) for method, encoder, side, _, batch in OF_AN_EPOCH["cpu"]),
     ("simclr", "timm:resnet18", 96, 64),
     ("mae", "small:vit?width=192&depth=6&heads=6&patch=8", 64, 128),
     ("mae", "timm:vit_small_patch16_224", 224, 8),
 )
-"""Method, encoder, side of the images, batch."""
-PARTS = ("reading", "views", "forward", "backward", "optimiser", "rest")
+CHANGES: dict[str, dict[str, Any]] = {
+    "simclr": {"temperature": TEMPERATURE, "hidden": HIDDEN, "dimensions": DIMENSIONS, "view": "simclr"},
+    "mae": {"view_changes": {"crop_scale": MAE_CROP}},
+}
+"""As `epoch.py` has them."""
+PARTS = ("reading", "views", "forward", "backward", "optimiser", "monitors", "rest")
+UPDATES = 1_000
+"""Of the training whose interval of the monitors is taken, a short one: longer ones look less often."""
+CLASSES = 10
 
 
 class Bytes(TorchDispatchMode):
@@ -126,10 +143,42 @@ class Watched(Learner):
         self.watch._now = {}
 
 
-def taken_apart(method: Method, source: Any, settings: Settings) -> list[dict[str, float]]:
-    """Seconds of every update but the first, by part and as a whole."""
+class WatchedMonitors(Monitors):
+    """Monitors that are timed, and look at nothing before the last update."""
+
+    watch: Watch
+
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
+        super().on_train_start(trainer, pl_module)
+        self.look_every = pl_module.total
+
+    def on_train_batch_end(self, trainer: Any, pl_module: Any, *more: Any) -> None:
+        with self.watch.part("monitors"):
+            super().on_train_batch_end(trainer, pl_module, *more)
+
+
+def looks(monitors: Monitors, learner: Learner, rounds: int) -> list[float]:
+    """Seconds of looks at a window that is filled with what the newest update lets be watched."""
+    loss, batch = learner.last_loss, learner.last_batch
+    assert loss is not None
+    assert batch is not None
+    for number in range(monitors.window.rows // len(batch) + 1):
+        ids = number * len(batch) + torch.arange(len(batch))
+        monitors.window.add(loss, Batch(ids, {**batch.fields, "label": ids % CLASSES}))
+    seconds = []
+    for _ in range(rounds):
+        started = time.perf_counter()
+        look(monitors.window)
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def taken_apart(method: Method, source: Any, settings: Settings) -> tuple[list[dict[str, float]], list[float]]:
+    """Seconds of every update but the first, by part and as a whole; and of looks at the embeddings."""
     learner = Watched(method, source, settings)
     learner.watch = watch = Watch()
+    monitors = WatchedMonitors(None)
+    monitors.watch = watch
     method.views = watch.timed("views", method.views)  # type: ignore[method-assign]
     method.loss = watch.timed("forward", method.loss)  # type: ignore[method-assign]
     learner.manual_backward = watch.timed("backward", learner.manual_backward)  # type: ignore[method-assign]
@@ -142,8 +191,8 @@ def taken_apart(method: Method, source: Any, settings: Settings) -> list[dict[st
         return found
 
     learner.configure_optimizers = configured  # type: ignore[method-assign]
-    fit(learner, settings, [], [])
-    return watch.updates
+    fit(learner, settings, [monitors], [])
+    return watch.updates, looks(monitors, learner, settings.steps or 1)
 
 
 def floors(method: Method, source: Any, settings: Settings, rate: dict[str, float]) -> dict[str, dict[str, float]]:
@@ -174,41 +223,69 @@ def floors(method: Method, source: Any, settings: Settings, rate: dict[str, floa
     return found
 
 
-def measured(row: tuple[str, str, int, int], options: argparse.Namespace) -> dict[str, Any]:
+def made_for(row: Row) -> tuple[Method, Any]:
     name, encoder, side, batch = row
     pixels = np.random.default_rng(0).integers(0, 255, (max(256, 2 * batch), side, side, 3), dtype=np.uint8)
-    settings = Settings(steps=UNTIMED + options.rounds + 1, batch_size=batch, accelerator="cpu")
+    source = open_source(pixels, progress=False)
+    torch.manual_seed(0)
+    return target(cards()[name])(build(encoder, schema=source.schema, image_size=side), **CHANGES[name]), source
 
-    def made() -> tuple[Method, Any]:
-        source = open_source(pixels, progress=False)
-        torch.manual_seed(0)
-        return target(cards()[name])(build(encoder, schema=source.schema, image_size=side)), source
 
+def measured(row: Row, threads: int, options: argparse.Namespace) -> dict[str, Any]:
+    name, encoder, side, batch = row
+    settings = Settings(steps=UNTIMED + options.rounds + 1, batch_size=batch, accelerator="cpu", devices=1)
+    torch.set_num_threads(threads)
     rate = rates()
-    floor = floors(*made(), settings, rate)
-    updates = taken_apart(*made(), settings)[UNTIMED:]
-    seconds = {part: statistics.median(one.get(part, 0.0) for one in updates) for part in PARTS}
-    whole = statistics.median(one["whole"] for one in updates)
-    seconds["rest"] = whole - sum(seconds.values())
+    floor = floors(*made_for(row), settings, rate)
+    updates, looked = taken_apart(*made_for(row), settings)
+    whole, parts = by_part(updates[UNTIMED:])
+    apart = look_every(options.updates, 0, batch)
+    look = statistics.median(looked)
+    kept = parts["monitors"]["seconds"]
     found = {
         "method": name,
         "encoder": encoder,
         "side": side,
         "batch": batch,
-        "seconds": whole,
+        "threads": threads,
+        **whole,
         "floor": sum(part["floor"] for part in floor.values()),
         "rates": rate,
-        "parts": {part: {"seconds": seconds[part], **floor.get(part, {})} for part in PARTS},
+        "parts": {part: {**parts[part], **floor.get(part, {})} for part in PARTS},
+        "monitors": {
+            "updates": options.updates,
+            "look": look,
+            "look_spread": [min(looked), max(looked)],
+            "every": apart,
+            "share": (kept + look / apart) / whole["seconds"],
+        },
     }
     print(found, flush=True)
     return found
 
 
+def by_part(updates: Sequence[Mapping[str, float]]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """Medians over updates of the whole and of each part, with the least and the greatest; the rest is what is left."""
+    told = []
+    for update in updates:
+        parts = {part: update.get(part, 0.0) for part in PARTS}
+        told.append({**parts, "rest": update["whole"] - sum(parts.values())})
+
+    def figures(values: list[float]) -> dict[str, Any]:
+        return {"seconds": statistics.median(values), "spread": [min(values), max(values)]}
+
+    whole = figures([update["whole"] for update in updates])
+    return whole, {part: figures([one[part] for one in told]) for part in PARTS}
+
+
 def main() -> None:
-    options = arguments(__doc__, rounds=9).parse_args()
-    torch.set_num_threads(options.threads)
-    rows = [measured(row, options) for row in ROWS]
-    tell_rows("the parts of an update, and their floors", options, rows, ("torch", "timm"))
+    parser = arguments(__doc__, rounds=9)
+    also = "further numbers of threads, each of which is measured too"
+    parser.add_argument("--also", type=int, nargs="*", default=[2], help=also)
+    parser.add_argument("--updates", type=int, default=UPDATES, help="of the training that monitors look at")
+    options = parser.parse_args()
+    rows = [measured(row, threads, options) for row in ROWS for threads in (options.threads, *options.also)]
+    tell_rows("the parts of an update, and their floors", options, rows, ("torch", "timm"), also=options.also)
 
 
 if __name__ == "__main__":

@@ -6,9 +6,10 @@ for each core, as a DataLoader's workers do. Pairs are interleaved; the figure i
 On a GPU, kornia works on the whole batch there, as ours does, with parameters of its own for each image; beside the
 ratio stands what share of a ResNet-50's training step on these views (bf16, both views) making them takes.
 
-    pip install lightly kornia
+    make bench BENCHES=views
     python benchmarks/views.py --json benchmarks/views.json
     python benchmarks/views.py --device cuda --json benchmarks/views_gpu.json
+    python benchmarks/views.py --device cuda --small    # a few images, without a GPU and without kornia too
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,12 +31,15 @@ from PIL import Image
 from skimage import data
 
 from autodidact.views import Augment
+from common import clock, device_arguments, peer_is_there, place, where
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 GOALS = {32: 15.0, 96: 6.0, 224: 4.0}
 BATCH = {32: 256, 96: 128, 224: 64}
 GPU_GOAL = 5.0
 GPU_BATCH = {32: 1024, 96: 512, 224: 256}
+SMALL = 2
+"""Images of a batch where a run is small."""
 
 
 def photographs(count: int, side: int) -> np.ndarray:
@@ -89,45 +94,50 @@ def seconds(run: Callable[[], object], times: int) -> tuple[float, float]:
     return (time.perf_counter() - start) / times, (time.process_time() - used) / times
 
 
-def compare(size: int, threads: int, pairs: int) -> dict[str, object]:
+def rates(own: Sequence[float], other: Sequence[float], views: int) -> dict[str, Any]:
+    """Views a second of both, and the ratio of each pair; without a peer what is the peer's is None."""
+    ratios = [theirs / mine for mine, theirs in zip(own, other, strict=False)]
+    return {
+        "views_per_second": round(views / statistics.median(own)),
+        "peer_views_per_second": round(views / statistics.median(other)) if other else None,
+        "ratio": round(statistics.median(ratios), 2) if ratios else None,
+        "ratios": [round(ratio, 2) for ratio in ratios],
+    }
+
+
+def compare(size: int, batch: int, threads: int, pairs: int, with_peer: bool) -> dict[str, Any]:
     """Views a second of both, and the ratio, from interleaved pairs."""
     torch.set_num_threads(threads)
-    pictures = photographs(BATCH[size], size)
-    mine, theirs = ours(pictures, size), peer(pictures, size, threads)
+    pictures = photographs(batch, size)
+    mine = ours(pictures, size)
+    theirs = peer(pictures, size, threads) if with_peer else None
     for _ in range(3):
         mine()
-    theirs()
-    rates = []
+    if theirs is not None:
+        theirs()
+    own, other = [], []
     for _ in range(pairs):
-        a, b = seconds(mine, max(1, 1024 // size)), seconds(theirs, 1)
-        rates.append((2 * len(pictures) / a[0], 2 * len(pictures) / b[0], b[0] / a[0], b[1] / a[1]))
+        own.append(seconds(mine, max(1, 1024 // size)))
+        if theirs is not None:
+            other.append(seconds(theirs, 1))
     row = {
         "size": size,
         "threads": threads,
-        "batch": len(pictures),
-        "views_per_second": round(statistics.median(rate[0] for rate in rates)),
-        "peer_views_per_second": round(statistics.median(rate[1] for rate in rates)),
-        "ratio": round(statistics.median(rate[2] for rate in rates), 2),
-        "ratios": [round(rate[2], 2) for rate in rates],
+        "batch": batch,
+        **rates([took for took, _ in own], [took for took, _ in other], 2 * batch),
         "goal": GOALS[size],
     }
     if threads == 1:
         # Where other programs share the machine, processor time is the fairer clock.
-        row["ratio_of_processor_time"] = round(statistics.median(rate[3] for rate in rates), 2)
+        row["ratio_of_processor_time"] = rates([used for _, used in own], [used for _, used in other], 1)["ratio"]
     return row
 
 
-def on_gpu(size: int, pairs: int) -> dict[str, object]:
-    """Views a second of both on the GPU, the ratio, and what share of a ResNet-50 step making our views takes."""
+def kornias(size: int, taps: int, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The peer's way on a GPU: a view of each image of a batch."""
     from kornia import augmentation as k
-    from torchvision.models import resnet50
 
-    device = torch.device("cuda")
-    pictures = torch.from_numpy(photographs(GPU_BATCH[size], size)).permute(0, 3, 1, 2).contiguous().to(device)
-    augment = Augment.preset("simclr", size, mean=IMAGENET[0], std=IMAGENET[1])
-    generator = torch.Generator().manual_seed(0)
-    taps = augment.kernel
-    theirs = k.AugmentationSequential(
+    made = k.AugmentationSequential(
         k.RandomResizedCrop((size, size), scale=(0.08, 1.0)),
         k.RandomHorizontalFlip(),
         k.ColorJitter(0.8, 0.8, 0.8, 0.2, p=0.8),
@@ -135,80 +145,103 @@ def on_gpu(size: int, pairs: int) -> dict[str, object]:
         k.RandomGaussianBlur((taps, taps), (0.1, 2.0), p=0.5),
         k.Normalize(torch.tensor(IMAGENET[0]), torch.tensor(IMAGENET[1])),
         same_on_batch=False,
-    ).to(device)
+    )
+    return made.to(device)
+
+
+def on_gpu(size: int, batch: int, pairs: int, times: int, device: str, with_peer: bool) -> dict[str, Any]:
+    """Views a second of both on the GPU, the ratio, and what share of a ResNet-50 step making our views takes."""
+    from torchvision.models import resnet50
+
+    pictures = torch.from_numpy(photographs(batch, size)).permute(0, 3, 1, 2).contiguous().to(device)
+    augment = Augment.preset("simclr", size, mean=IMAGENET[0], std=IMAGENET[1])
+    generator = torch.Generator().manual_seed(0)
+    theirs = kornias(size, augment.kernel, device) if with_peer else None
 
     def mine() -> list[torch.Tensor]:
         return [augment(pictures, generator) for _ in range(2)]
 
-    def peer() -> list[torch.Tensor]:
-        with torch.no_grad():
-            return [theirs(pictures.float() / 255) for _ in range(2)]
-
     network = resnet50().to(device, memory_format=torch.channels_last)
-    batch = torch.cat(mine()).to(memory_format=torch.channels_last)
+    both = torch.cat(mine()).to(memory_format=torch.channels_last)
 
     def step() -> None:
-        with torch.autocast("cuda", torch.bfloat16):
-            loss = network(batch).square().mean()
+        with torch.autocast(device, torch.bfloat16):
+            loss = network(both).square().mean()
         loss.backward()
         network.zero_grad(set_to_none=True)
 
-    def timed(run: Callable[[], object], times: int = 10) -> float:
-        torch.cuda.synchronize()
-        start = time.perf_counter()
+    runs: dict[str, Callable[[], object]] = {"mine": mine}
+    if theirs is not None:
+
+        def peers() -> list[torch.Tensor]:
+            with torch.no_grad():
+                return [theirs(pictures.float() / 255) for _ in range(2)]
+
+        runs["peer"] = peers
+    runs["step"] = step
+
+    def timed(run: Callable[[], object], times: int) -> float:
+        start = clock(device)
         for _ in range(times):
             run()
-        torch.cuda.synchronize()
-        return (time.perf_counter() - start) / times
+        return (clock(device) - start) / times
 
-    for run in (mine, peer, step):
-        timed(run, 3)
-    rates = [(timed(mine), timed(peer), timed(step)) for _ in range(pairs)]
-    own, other, training = (statistics.median(rate[i] for rate in rates) for i in range(3))
+    for run in runs.values():
+        timed(run, min(3, times))
+    took: dict[str, list[float]] = {"mine": [], "peer": [], "step": []}
+    for _ in range(pairs):
+        for name, run in runs.items():
+            took[name].append(timed(run, times))
     return {
         "size": size,
-        "batch": len(pictures),
-        "views_per_second": round(2 * len(pictures) / own),
-        "peer_views_per_second": round(2 * len(pictures) / other),
-        "ratio": round(statistics.median(rate[1] / rate[0] for rate in rates), 2),
-        "ratios": [round(rate[1] / rate[0], 2) for rate in rates],
+        "batch": batch,
+        **rates(took["mine"], took["peer"], 2 * batch),
         "goal": GPU_GOAL,
-        "share_of_a_resnet50_step": round(own / training, 3),
+        "share_of_a_resnet50_step": round(statistics.median(took["mine"]) / statistics.median(took["step"]), 3),
     }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 96, 224])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    device_arguments(parser)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    gpu, device = options.device == "cuda", place(options)
+    name = "kornia" if gpu else "lightly"
+    with_peer = peer_is_there(name, "the comparison of views with it")
+    if not (with_peer or options.small):
+        return
     rows = []
-    gpu = options.device == "cuda"
-    for threads in [1] if gpu else options.threads:
+    pairs, times = (1, 1) if options.small else (options.pairs, 10)
+    for threads in options.threads[:1] if gpu or options.small else options.threads:
         for size in options.sizes:
-            rows.append(on_gpu(size, options.pairs) if gpu else compare(size, threads, options.pairs))
+            batch = SMALL if options.small else (GPU_BATCH if gpu else BATCH)[size]
+            if gpu:
+                rows.append(on_gpu(size, batch, pairs, times, device, with_peer))
+            else:
+                rows.append(compare(size, batch, threads, pairs, with_peer))
             print(json.dumps(rows[-1]), flush=True)
-    if options.json and gpu:
-        found = {
-            "what": "two SimCLR views of a batch, on a GPU, against kornia",
-            "device": torch.cuda.get_device_name(),
-            "versions": {name: version(name) for name in ("torch", "torchvision", "kornia")},
-            "rows": rows,
-        }
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
-    elif options.json:
+    packages = ("torch", "torchvision", *([name] if with_peer else []), *([] if gpu else ["pillow"]))
+    versions = {package: version(package) for package in packages}
+    found: dict[str, Any]
+    if gpu:
+        what = "two SimCLR views of a batch, on a GPU, against kornia"
+        found = {"what": what, **where(options), "versions": versions, "rows": rows}
+    else:
         found = {
             "what": "two SimCLR views of a batch, CPU, against lightly's SimCLRTransform",
+            **({"small": True} if options.small else {}),
             "cores": os.cpu_count(),
             "load": os.getloadavg()[0],
             "processor": platform.processor() or platform.machine(),
             "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-            "versions": {name: version(name) for name in ("torch", "torchvision", "lightly", "pillow")},
+            "versions": versions,
             "rows": rows,
         }
+    if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n")
 
 

@@ -177,6 +177,6 @@ def test_claims_whose_verdict_has_changed_are_named_on_the_page_of_speed(tmp_pat
     found = {"rows": [row("dcl", "held"), row("bss", "open")], "versions": {}, "processor": "one"}
     (tmp_path / "verdicts.json").write_text(json.dumps(found))
     assert "Changed: bss." in speed_page(tmp_path)
-    assert "| `dcl` | 1.25 | 1.5 | 0.5 | held | held |" in speed_page(tmp_path)
+    assert "| `dcl` | 1.25 | 1.5 | 0.5 | +0.5 | held | held |" in speed_page(tmp_path)
     (tmp_path / "verdicts.json").write_text(json.dumps(found | {"rows": found["rows"][:1]}))
     assert "Changed: none." in speed_page(tmp_path)
