@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
+from tests.training.waits import Waits
 from torch import nn
 
 from autodidact.heads import SyncedBatchNorm, synchronised
@@ -132,3 +134,30 @@ def test_an_unknown_kind_of_batch_norm_is_refused() -> None:
 
     with pytest.raises(ValueError, match=r"cannot synchronise .*Odd"):
         synchronised(nn.Sequential(Odd(3)))
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+def test_a_device_is_not_waited_for_unless_a_process_has_a_single_value(
+    momentum: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A second process with the same batch, without one.
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "all_gather_into_tensor", lambda rows, own: rows.copy_(own.repeat(2)))
+    norm = SyncedBatchNorm(3, momentum=momentum).train()
+    alone = nn.BatchNorm1d(3, momentum=momentum).train()
+    for n in (6, 4):
+        x = torch.randn(n, 3, generator=torch.Generator().manual_seed(n))
+        with Waits() as waits:
+            norm(x)
+        assert waits.count == 0
+        alone(torch.cat([x, x]))
+    torch.testing.assert_close(norm.running_var, alone.running_var)
+    torch.testing.assert_close(norm.running_mean, alone.running_mean)
+    with Waits() as waits:
+        norm(x[:1])
+    assert waits.count == 1
+    monkeypatch.setattr(dist, "get_world_size", lambda: 1)
+    monkeypatch.setattr(dist, "all_gather_into_tensor", lambda rows, own: rows.copy_(own))
+    with pytest.raises(ValueError, match="more than one value a channel"):
+        norm._synchronised(x[:1])

@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.distributed.nn.functional as dist_nn
 from torch import Tensor
 
 from autodidact.heads import SetPredictor
@@ -28,6 +30,8 @@ from autodidact.objectives import (
     distillation,
     info_nce,
     joint_cross_entropy,
+    latent_mse,
+    latent_smooth_l1,
     leave_one_out,
     masked_distillation,
     masked_reconstruction,
@@ -41,6 +45,7 @@ from autodidact.objectives import (
     swapped_prediction,
     vicreg,
 )
+from autodidact.objectives.correlation import cross_correlation, standardised
 from autodidact.objectives.shards import from_first, gathered, mean_over_rows, process, shard_sizes
 from autodidact.targets import Queue
 
@@ -127,6 +132,13 @@ def of_joint_labels(z1: Tensor, z2: Tensor) -> Tensor:
     )
 
 
+def by_matrix(z1: Tensor, z2: Tensor) -> Tensor:
+    """Barlow Twins by its D x D matrix, however many dimensions there are."""
+    c = cross_correlation(standardised(z1), standardised(z2))
+    on = c.diagonal()
+    return (1 - on).square().sum() + 0.005 * (c - torch.diag(on)).square().sum()
+
+
 OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "nt_xent": nt_xent,
     "dcl": dcl,
@@ -144,9 +156,12 @@ OBJECTIVES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "swapped_prediction": swapped,
     "self-distillation": self_distilled,
     "masked_reconstruction": repainted,
+    "latent_mse": latent_mse,
+    "latent_smooth_l1": latent_smooth_l1,
     "joint labels and distillation": of_joint_labels,
     "barlow_twins": lambda a, b: barlow_twins(a[:, :3], b[:, :3]),
     "barlow_twins, more dimensions than samples": barlow_twins,
+    "barlow_twins, by its matrix": by_matrix,
     "barlow_twins, unbiased": lambda a, b: barlow_twins(a[:, :3], b[:, :3], unbiased=True),
     "mixing_gap": unmixed,
     "mixing_gap, standardised again": lambda a, b: unmixed(a, b, restandardise=True),
@@ -197,6 +212,13 @@ def worker(rank: int, folder: str) -> None:
             loss, gradient = loss_and_gradient(objective, x1, x2)
             dist.all_reduce(gradient)
             found[f"{name}/{split}"] = (loss, gradient / 2)
+        with patch.object(dist_nn, "all_gather", side_effect=AssertionError("an embedding was gathered")):
+            widest = 2 * sum(sizes)
+            found[f"not gathered/{split}"] = loss_and_gradient(
+                lambda a, b, most=widest: barlow_twins(a[:, :most], b[:, :most]), x1, x2
+            )[0]
+            with pytest.raises(AssertionError, match="an embedding was gathered"):
+                barlow_twins(x1.repeat(1, widest), x2.repeat(1, widest))
         found[f"weights/{split}"] = dclw_weights(x1, x2)
         found[f"coupling/{split}"] = coupling(x1, x2)
         found[f"alone/{split}"] = float(nt_xent(x1, x2, gather=False))
@@ -240,6 +262,21 @@ def test_loss_and_averaged_gradient_are_those_of_the_whole_batch(
     for found in ranks:
         assert found[f"{name}/{split}"][0] == pytest.approx(loss, rel=1e-10)
         torch.testing.assert_close(found[f"{name}/{split}"][1], gradient, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("split", SPLITS)
+def test_barlow_twins_gathers_no_embedding_unless_there_are_more_dimensions_than_twice_the_samples(
+    ranks: list[dict[str, Any]], split: str
+) -> None:
+    rows = sum(SPLITS[split])
+    narrow, _ = loss_and_gradient(lambda a, b: by_matrix(a[:, : 2 * rows], b[:, : 2 * rows]), *batch(rows))
+    wide, gradient = loss_and_gradient(by_matrix, *batch(rows))
+    assert 2 * rows < 16
+    for found in ranks:
+        assert found[f"not gathered/{split}"] == pytest.approx(narrow, rel=1e-10)
+        loss, gathered_gradient = found[f"barlow_twins, more dimensions than samples/{split}"]
+        assert loss == pytest.approx(wide, rel=1e-10)
+        torch.testing.assert_close(gathered_gradient, gradient, rtol=1e-8, atol=1e-10)
 
 
 @pytest.mark.parametrize("split", SPLITS)
@@ -319,3 +356,27 @@ def test_every_process_holds_the_same_queue(ranks: list[dict[str, Any]], split: 
         torch.testing.assert_close(embeddings, queue.embeddings)
         assert torch.equal(ids, queue.ids)
         assert torch.equal(labels, queue.labels)
+
+
+@pytest.mark.parametrize(("backends", "where"), [("cpu:gloo,cuda:nccl", "cpu"), ("cuda:nccl", "meta")])
+def test_hosts_tell_each_other_their_sizes_where_they_can(
+    backends: str, where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over: list[str] = []
+
+    def all_gather(sizes: list[Tensor], own: Tensor) -> None:
+        over.extend({own.device.type, *(size.device.type for size in sizes)})
+        for size, rows in zip(sizes, (3, 5), strict=True):
+            size.fill_(rows)
+
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(dist, "get_backend_config", lambda: backends)
+    monkeypatch.setattr(dist, "all_gather", all_gather)
+    if where == "cpu":
+        assert shard_sizes(3, torch.device("meta")) == [3, 5]
+    else:
+        # To ask for a value of a tensor without content is an error: here a device would be waited for.
+        with pytest.raises(NotImplementedError, match="meta"):
+            shard_sizes(3, torch.device("meta"))
+    assert over == [where]

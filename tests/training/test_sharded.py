@@ -20,7 +20,7 @@ from autodidact.data import ArraySource, Batch, Field, Schema
 from autodidact.encoders import build as encoder
 from autodidact.methods.method import Group, Loss, Method, Progress, Step, Views
 from autodidact.model import Encoder
-from autodidact.objectives.shards import is_spread, mean_over_rows
+from autodidact.objectives.shards import is_spread, mean_over_rows, own_part
 from autodidact.training import Settings, train
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.journal import read_metrics
@@ -70,6 +70,21 @@ class Doubtful(Method):
 
     def groups(self) -> list[Group]:
         return [Group("encoder", self.encoder.parameters()), Group("head", self.head.parameters())]
+
+
+class Weighed(Doubtful):
+    """Notes the bytes of its encoder that this process holds, and of what the optimiser keeps of it."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        super().__init__(encoder)
+        self.held = 0
+
+    def update(self, batch: Batch, step: Step) -> Loss:
+        loss = step.descend(self.loss(self.views(batch, step.progress), step.progress))
+        state = step.learner.optimiser.state  # type: ignore[attr-defined]
+        tensors = [t for p in self.encoder.parameters() for t in (p, *state[p].values()) if t.ndim]
+        self.held = sum(own_part(tensor).nbytes for tensor in tensors)
+        return loss
 
 
 def build(name: str) -> Method:
@@ -133,6 +148,24 @@ def test_in_bf16_they_train_as_two_processes_do_that_hold_them_whole(tmp_path: P
         asked = {"devices": 2, "sharding": sharding, "precision": "bf16"}
         together(2, partial(trained, "transformer", tmp_path / folder, **asked))
     same(tmp_path / "whole", tmp_path / "parts")
+
+
+def weighed(processes: int) -> int:
+    """Bytes of weights and of AdamW's moments in this process of so many."""
+    torch.manual_seed(0)
+    method = Weighed(encoder("small:vit?width=64&depth=2&heads=2&patch=4", schema=SOURCE.schema, image_size=12))
+    settings = Settings(steps=1, batch_size=8, accelerator="cpu", devices=processes, sharding="full")
+    train(method, SOURCE, settings, quiet=True)
+    return method.held
+
+
+def test_each_of_several_processes_holds_its_share_of_weights_and_of_the_optimisers_state() -> None:
+    (whole,) = together(1, weighed, 1)
+    for processes in (2, 4):
+        held = together(processes, weighed, processes)
+        assert sum(held) == whole
+        # The first has what cannot be cut, such as the class token.
+        assert max(held) < 1.1 * whole / processes
 
 
 def test_a_training_that_was_killed_goes_on_with_any_number_of_processes_and_in_parts_or_whole(

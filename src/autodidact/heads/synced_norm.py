@@ -112,7 +112,8 @@ class SyncedBatchNorm(_BatchNorm):
 
     def _synchronised(self, x: Tensor) -> Tensor:
         mean, variance, total = _statistics(x.detach())
-        if total < 2:
+        # A device is waited for only by a process that has not got two values itself.
+        if x.numel() < 2 * x.shape[1] and total < 2:
             raise ValueError(f"batch norm needs more than one value a channel in training, got shape {tuple(x.shape)}")
         self._track(mean, variance * total / (total - 1))
         weight, bias = (None if given is None else given.to(mean.dtype) for given in (self.weight, self.bias))
@@ -125,9 +126,9 @@ class SyncedBatchNorm(_BatchNorm):
             return
         assert self.num_batches_tracked is not None
         self.num_batches_tracked.add_(1)
-        share = self.momentum if self.momentum is not None else 1.0 / float(self.num_batches_tracked)
-        self.running_mean.lerp_(mean.to(self.running_mean.dtype), share)
-        self.running_var.lerp_(variance.to(self.running_var.dtype), share)
+        for kept, newest in ((self.running_mean, mean), (self.running_var, variance)):
+            share = self.momentum if self.momentum is not None else self.num_batches_tracked.to(kept.dtype).reciprocal()
+            kept.lerp_(newest.to(kept.dtype), share)
 
 
 class SyncedBatchNormAct(SyncedBatchNorm):

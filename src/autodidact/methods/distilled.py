@@ -17,6 +17,7 @@ from autodidact.methods.method import Loss, Progress, Sweep, Views
 from autodidact.methods.predicting import Predicting, ReadOut
 from autodidact.model import Encoder
 from autodidact.objectives import distillation
+from autodidact.objectives.shards import mean_over_rows
 from autodidact.targets import EMATeacher
 
 CARD = Card(
@@ -114,14 +115,14 @@ class Distilled(Predicting):
         out, teacher = self.predictor(views["input"]).float(), self.said(views)
         if not self.classifies:
             wanted = (teacher.flatten() - self.predictor.mean) / self.predictor.std
-            return Loss(((out[:, 0] - wanted) ** 2).mean())
+            return Loss(mean_over_rows((out[:, 0] - wanted) ** 2))
         each = distillation(out, teacher, self.temperature)
         if not self.label_share:
-            return Loss(each.mean())
+            return Loss(mean_over_rows(each))
         labels = views["label"]
         hard = torch.nn.functional.cross_entropy(out, labels, ignore_index=-1, reduction="none")
         share = self.label_share * (labels >= 0)
-        return Loss(((1 - share) * each + share * hard).mean(), {"teacher": each.mean()})
+        return Loss(mean_over_rows((1 - share) * each + share * hard), {"teacher": each.mean()})
 
 
 class SameViewDistilled(Distilled):

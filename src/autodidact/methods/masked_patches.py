@@ -27,6 +27,7 @@ from autodidact.views import (
     random_mask,
     scatter_tokens,
 )
+from autodidact.views.parcel import sent
 
 SMALL = 64
 """Side in pixels up to which a crop of a fifth of the area leaves too little to see."""
@@ -65,7 +66,7 @@ class MaskedPatches(Method):
         images = self.augment(batch["image"], progress.generator, batch.get("box"))
         # Drawn and turned into indices at home, so that no device is waited for.
         hidden = self.hide(len(images), progress.generator)
-        return Views({"images": images, **{name: t.to(images.device) for name, t in hidden.items()}}, batch.ids)
+        return Views({"images": images, **{name: sent(t, images.device) for name, t in hidden.items()}}, batch.ids)
 
     @property
     def tokens(self) -> int:

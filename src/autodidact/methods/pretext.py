@@ -20,6 +20,7 @@ from autodidact.model import Encoder
 from autodidact.objectives import label_cross_entropy
 from autodidact.views import Augment, eval_view
 from autodidact.views.jigsaw import cut_inside, distant_orders, ordered, tile_units, tiles
+from autodidact.views.parcel import sent
 from autodidact.views.transformations import transformation_set
 
 PretextName = Literal["rotation", "jigsaw"]
@@ -122,7 +123,8 @@ class JigsawTask(Pretext):
     def views(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         images, box = batch[self.field], batch.get("box")
         count = len(self.orders)
-        labels = torch.randint(count, (len(images),), generator=generator, device=generator.device).to(images.device)
+        drawn = torch.randint(count, (len(images),), generator=generator, device=generator.device)
+        labels = sent(drawn, images.device)
         if self.augment is None:
             whole = eval_view(images, self.size, box=box)
         else:

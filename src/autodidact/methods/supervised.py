@@ -12,6 +12,7 @@ from autodidact.data.schema import Schema
 from autodidact.methods.method import Loss, Progress, Sweep, Views
 from autodidact.methods.predicting import Predicting, ReadOut
 from autodidact.model import Encoder
+from autodidact.objectives.shards import mean_over_rows
 
 CARD = Card(
     name="supervised",
@@ -95,5 +96,5 @@ class Supervised(Predicting):
         else:
             wanted = (answers.float() - self.predictor.mean) / self.predictor.std
             known = wanted.isfinite()
-            each = (out[:, 0] - wanted.nan_to_num()) ** 2 * known
-        return Loss(each.sum() / known.sum().clamp(min=1))
+            each = (out[:, 0] - wanted.nan_to_num()) ** 2
+        return Loss(mean_over_rows(each, counted=known))

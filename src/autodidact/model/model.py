@@ -116,13 +116,18 @@ def load_model(
 
 
 def write_aside(path: Path, content: bytes) -> None:
-    """Write a file so that it is never seen half-written: aside, fsync, rename."""
+    """Write a file so that it is never seen half-written: aside, fsync, rename. Where that fails, as on a full disk,
+    nothing of it is left, and the OSError names the file."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -40,7 +40,10 @@ def barlow_twins(
         (N - 1) / N and not 1. The authors' code does not; that of Mixed Barlow Twins (2312.02151) does.
     gather : bool
         Under a process group, take statistics and C over the batch of all processes. Every process then returns the
-        loss of the whole batch, and gradients averaged over processes are those of the whole batch.
+        loss of the whole batch, and gradients averaged over processes are those of the whole batch. Of N samples in
+        all and D <= 2 N no embedding leaves its process: sums over columns and the D x D matrix C are added up. With
+        more dimensions two N x D matrices are less to send than C, and N x N products less to compute; then embeddings
+        are gathered.
 
     Raises
     ------

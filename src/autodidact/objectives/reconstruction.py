@@ -63,11 +63,13 @@ def masked_reconstruction(
     return mean_over_rows(error.flatten(), gather, counted=inside.flatten())
 
 
-def latent_mse(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:
+def latent_mse(
+    prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"], *, gather: bool = True
+) -> Float[Tensor, ""]:
     r"""Mean squared error between predicted and teacher latents (T-JEPA, arXiv 2410.05016, section 3).
 
-    :math:`\|g(\cdot) - \mathrm{sg}[h]\|^2` averaged over rows, target sets, columns and dimensions. No gradient
-    reaches `target`.
+    :math:`\|g(\cdot) - \mathrm{sg}[h]\|^2` averaged over rows, target sets, columns and dimensions, with `gather`
+    those of all processes. No gradient reaches `target`.
 
     Raises
     ------
@@ -75,16 +77,17 @@ def latent_mse(prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shap
         Shapes that differ (nothing is broadcast).
     """
     _check_same_shape("latent_mse", prediction, target)
-    return (full_precision(prediction) - full_precision(target.detach())).square().mean()
+    error = (full_precision(prediction) - full_precision(target.detach())).square()
+    return mean_over_rows(error.flatten(), gather)
 
 
 def latent_smooth_l1(
-    prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"], beta: float = 1.0
+    prediction: Float[Tensor, "*shape"], target: Float[Tensor, "*shape"], beta: float = 1.0, *, gather: bool = True
 ) -> Float[Tensor, ""]:
     r"""Mean smooth L1 distance between predicted and teacher latents (data2vec, arXiv 2202.03555, section 3.3).
 
     With d their difference, :math:`d^2 / (2 \beta)` where :math:`|d| \le \beta`, else :math:`|d| - \beta / 2`; averaged
-    over all entries. No gradient reaches `target`.
+    over all entries, with `gather` those of all processes. No gradient reaches `target`.
 
     Raises
     ------
@@ -94,7 +97,9 @@ def latent_smooth_l1(
     _check_same_shape("latent_smooth_l1", prediction, target)
     if not beta > 0:
         raise ValueError(f"latent_smooth_l1: beta must be positive, got {beta}")
-    return functional.smooth_l1_loss(full_precision(prediction), full_precision(target.detach()), beta=beta)
+    wanted = full_precision(target.detach())
+    error = functional.smooth_l1_loss(full_precision(prediction), wanted, reduction="none", beta=beta)
+    return mean_over_rows(error.flatten(), gather)
 
 
 def _check_same_shape(name: str, prediction: Tensor, target: Tensor) -> None:

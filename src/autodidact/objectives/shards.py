@@ -24,12 +24,21 @@ def process(gather: bool = True) -> int:
 
 
 def shard_sizes(rows: int, device: torch.device, gather: bool = True) -> list[int]:
-    """Rows held by each process, in rank order. Shards may differ in size (the last batch of an epoch)."""
+    """Rows held by each process, in rank order. Shards may differ in size (the last batch of an epoch).
+
+    The hosts tell each other where they can, so that no device is waited for; else it goes over the devices.
+    """
     if world_size(gather) == 1:
         return [rows]
-    sizes = [torch.zeros(1, dtype=torch.long, device=device) for _ in range(world_size())]
-    dist.all_gather(sizes, torch.tensor([rows], device=device))
+    where = torch.device("cpu") if _hosts_are_joined() else device
+    sizes = [torch.zeros(1, dtype=torch.long, device=where) for _ in range(world_size())]
+    dist.all_gather(sizes, torch.tensor([rows], device=where))
     return torch.cat(sizes).tolist()
+
+
+def _hosts_are_joined() -> bool:
+    """Whether the processes can exchange what lies on the CPU ("cpu:gloo,cuda:nccl", not "nccl" alone)."""
+    return "cpu:" in dist.get_backend_config()
 
 
 def gathered(x: Shaped[Tensor, "rows *rest"], sizes: list[int]) -> list[Tensor]:

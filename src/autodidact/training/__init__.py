@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from autodidact.training.settings import Settings
 
 if TYPE_CHECKING:
-    from autodidact.training.descent import NonFinite
+    from autodidact.training.finite import NonFinite
     from autodidact.training.run import train
 
 __all__ = ["NonFinite", "Settings", "train"]
@@ -17,7 +17,7 @@ def __getattr__(name: str) -> Any:
 
         return train
     if name == "NonFinite":
-        from autodidact.training.descent import NonFinite
+        from autodidact.training.finite import NonFinite
 
         return NonFinite
     raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

@@ -64,6 +64,31 @@ class KeepsMemory(Callback):
         self.keep()
 
 
+LOOKS, FEWEST = 50, 10
+"""In a training at most so many looks at the embeddings; not fewer for the sake of speed alone."""
+APART = 16_384
+"""Samples of a process between two looks where that leaves `FEWEST`: a look costs the same whatever the batch, so a
+small network on small batches would spend its time looking."""
+
+
+def log_every(own: int, epoch_steps: int) -> int:
+    """Updates between two entries of the losses, in a training of so many."""
+    return max(1, min(50, epoch_steps, own // 20))
+
+
+def look_every(own: int, epoch_steps: int, share: int) -> int:
+    """Updates between two looks at the embeddings, where nothing is asked for.
+
+    Parameters
+    ----------
+    own : updates of the training.
+    epoch_steps : of them in an epoch.
+    share : samples of a process in an update.
+    """
+    apart = min(APART // share, own // FEWEST)
+    return max(log_every(own, epoch_steps), epoch_steps // 4, own // LOOKS, apart, 10)
+
+
 class Monitors(Callback):
     """Logs losses and, now and then, figures of the embeddings; warns in plain words on collapse."""
 
@@ -78,9 +103,9 @@ class Monitors(Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         learner: Learner = pl_module
         own = learner.total - learner.first
-        self.log_every = max(1, min(50, learner.epoch_steps, own // 20))
-        asked = learner.settings.monitor_steps
-        self.look_every = asked or max(self.log_every, learner.epoch_steps // 4, own // 50, 10)
+        self.log_every = log_every(own, learner.epoch_steps)
+        settings, share = learner.settings, max(1, learner.settings.batch_size // trainer.world_size)
+        self.look_every = settings.monitor_steps or look_every(own, learner.epoch_steps, share)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         pl_module.wants_gradient_norm = (pl_module.updates + 1) % self.look_every == 0
@@ -88,6 +113,12 @@ class Monitors(Callback):
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         learner: Learner = pl_module
         loss, batch = learner.last_loss, learner.last_batch
+        done, whole = learner.updates, not learner._micro
+        logs = whole and (done % self.log_every == 0 or done == learner.total)
+        looks = whole and (done % self.look_every == 0 or done == learner.total)
+        if logs or looks:
+            # In all processes, so that all of them stop: nothing is told of a loss that was not finite.
+            learner.lookout.settle()
         if loss is None or batch is None or not trainer.is_global_zero:
             return
         self._sums["loss"] = self._sums.get("loss", 0.0) + loss.total.detach()
@@ -95,14 +126,12 @@ class Monitors(Callback):
             self._sums[f"loss/{name}"] = self._sums.get(f"loss/{name}", 0.0) + term.detach()
         self._count += 1
         self.window.add(loss, batch)
-        if learner._micro:
-            return
-        if learner.updates % self.log_every == 0 or learner.updates == learner.total:
+        if logs:
             means = {name: float(value) / self._count for name, value in self._sums.items()}
             self._sums, self._count = {}, 0
             rate = learner.optimiser.param_groups[0]["lr"]
             self._publish(trainer, learner.updates, {**means, "lr": rate})
-        if learner.updates % self.look_every == 0 or learner.updates == learner.total:
+        if looks:
             figures, said = look(self.window)
             if learner.last_gradient_norm is not None:
                 figures["gradient_norm"] = learner.last_gradient_norm

@@ -16,13 +16,10 @@ from autodidact.methods.method import Loss, Progress
 from autodidact.objectives.shards import is_spread
 from autodidact.training.groups import moves
 from autodidact.training.sharded import clip_each, clip_gradients
+from autodidact.views.parcel import sent
 
 if TYPE_CHECKING:
     from autodidact.training.learner import Learner
-
-
-class NonFinite(RuntimeError):
-    """A loss was NaN or infinite; the message names the term."""
 
 
 class Descent:
@@ -39,11 +36,11 @@ class Descent:
         self.learner, self.progress = learner, progress
         self._last = last
         self._trying = False
-        self.gradient_norm: float | None = None
+        self.gradient_norm: Tensor | None = None
 
     def descend(self, loss: Loss, only: str | None = None) -> Loss:
         """One descent on ``loss.total``; see `autodidact.methods.Step`."""
-        require_finite(loss)
+        self.learner.lookout.show(loss)
         chosen = self._parameters(only)
         parts = 1 if self._trying else self.learner.settings.accumulate
         if only is None:
@@ -124,7 +121,7 @@ class Descent:
         most = learner.settings.clip_norm or float("inf")
         if learner.settings.clip_norm or learner.wants_gradient_norm:
             clip = nn.utils.clip_grad_norm_ if learner.spread is None else clip_gradients
-            self.gradient_norm = float(clip(chosen, most))
+            self.gradient_norm = clip(chosen, most).detach()
         learner.set_rates()
         optimiser.step()
         # What mixed precision has cast of the old weights may not serve another forward pass of this update.
@@ -135,29 +132,27 @@ class Descent:
             parameter.grad = gradient
 
 
-def require_finite(loss: Loss) -> None:
-    """Raise `NonFinite` naming the terms that are NaN or infinite."""
-    if bool(torch.isfinite(loss.total.detach()).all()):
-        return
-    bad = [name for name, term in loss.terms.items() if not bool(torch.isfinite(term.detach()).all())]
-    which = f"term{'s' if len(bad) > 1 else ''} {', '.join(bad)}" if bad else "total"
-    raise NonFinite(f"the loss is {float(loss.total.detach())} ({which}); lower the learning rate or look at the data")
-
-
 def average_gradients(parameters: list[nn.Parameter], bucket_bytes: int = 32 << 20) -> None:
-    """Replace every gradient by its mean over all processes, in buckets. Nothing happens in a single process."""
+    """Replace every gradient by its mean over all processes, in buckets. Nothing happens in a single process.
+
+    A parameter that no process has a gradient of keeps none, so that weight decay leaves it alone as in one process.
+    """
     distributed = torch.distributed
     if not (distributed.is_available() and distributed.is_initialized()) or distributed.get_world_size() == 1:
         return
     world = distributed.get_world_size()
-    bucket: list[Tensor] = []
+    missing = {id(parameter) for parameter in parameters if parameter.grad is None}
+    bucket: list[nn.Parameter] = []
     size = 0
-    pending: list[tuple[object, Tensor, list[Tensor]]] = []
+    pending: list[tuple[object, Tensor, list[nn.Parameter]]] = []
 
     def send() -> None:
         nonlocal bucket, size
         if bucket:
-            flat = torch.cat([gradient.reshape(-1) for gradient in bucket])
+            # Behind the gradients, whether there is one.
+            there = torch.tensor([float(id(parameter) not in missing) for parameter in bucket])
+            gradients = [parameter.grad.reshape(-1) for parameter in bucket if parameter.grad is not None]
+            flat = torch.cat([*gradients, sent(there.to(gradients[0].dtype), gradients[0].device)])
             pending.append((distributed.all_reduce(flat, async_op=True), flat, bucket))
         bucket, size = [], 0
 
@@ -165,14 +160,22 @@ def average_gradients(parameters: list[nn.Parameter], bucket_bytes: int = 32 << 
         if parameter.grad is None:
             # All processes must take part in the same reductions, whichever parameters their own batch reached.
             parameter.grad = torch.zeros_like(parameter)
-        bucket.append(parameter.grad)
+        bucket.append(parameter)
         size += parameter.grad.nbytes
         if size >= bucket_bytes:
             send()
     send()
-    for work, flat, gradients in pending:
+    for work, flat, reached in pending:
         work.wait()  # type: ignore[attr-defined]
+        # Only a process that lacks some has to look: what is nowhere, it lacks too.
+        lacks = any(id(parameter) in missing for parameter in reached)
+        there = (flat[-len(reached) :] > 0).tolist() if lacks else [True] * len(reached)
         start = 0
-        for gradient in gradients:
-            gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient) / world)
+        for parameter, somewhere in zip(reached, there, strict=True):
+            gradient = parameter.grad
+            assert gradient is not None
+            if somewhere:
+                gradient.copy_(flat[start : start + gradient.numel()].view_as(gradient) / world)
+            else:
+                parameter.grad = None
             start += gradient.numel()

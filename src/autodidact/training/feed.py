@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from autodidact.data.ahead import ahead
 from autodidact.data.batch import Batch
 from autodidact.data.batching import Batching, RandomBatching
+from autodidact.data.courier import Courier
 from autodidact.data.source import Chained, Mixed, Positions, Source, Together
 from autodidact.data.stream import StreamSource
 
@@ -22,6 +24,8 @@ Draw = Positions | dict[str, Positions]
 Rule = Batching | Mapping[str, Batching]
 AHEAD = 4
 """Batches of a stream that are read and decoded while a step runs."""
+SENT_AHEAD = 2
+"""Batches of other sources that wait on a GPU for their step."""
 
 
 def seeded(*parts: object) -> int:
@@ -135,6 +139,7 @@ class Feed:
     source, rule, size, seed : what is drawn, how, how many samples an update, and from which seed.
     accumulate : micro-batches in an update.
     rank, world : this process, and the number of processes.
+    reading : held by the thread that reads from the source.
     """
 
     source: Source
@@ -144,6 +149,7 @@ class Feed:
     accumulate: int = 1
     rank: int = 0
     world: int = 1
+    reading: Lock = field(default_factory=Lock)
 
     def draws(self, start: int, stop: int) -> Iterator[Draw]:
         """This process's micro-batches of the updates from `start` up to `stop`."""
@@ -190,21 +196,35 @@ class Feed:
         epoch, place = divmod(number, length)
         plan = epoch_plan(self.source, self.rule, self.size, seeded(self.seed, "extra"), epoch)
         draw = next(self._mine(plan[place % len(plan)]))
-        return read(self.source, draw)
+        return self.read(draw)
 
-    def loader(self, start: int, stop: int, workers: int, pin: bool) -> Any:
-        """An iterable of batches for the updates from `start` up to `stop`."""
+    def loader(self, start: int, stop: int, workers: int, device: torch.device) -> Any:
+        """An iterable of batches for the updates from `start` up to `stop`.
+
+        A GPU has the coming ones sent to it by a thread that reads them, or has workers read them, while it computes.
+        Where batches are read says nothing of where training is: its position is the count of updates done.
+        """
+        length = (stop - start) * self.accumulate
+        courier = Courier(device) if device.type == "cuda" else None
         if self.source.streaming:
-            return _Stream(self, start, stop)
-        return DataLoader(
+            return Early(lambda: islice(self.streamed(start, self.seed), length), length, AHEAD, courier)
+        if courier is not None and workers == 0:
+            return Early(lambda: map(self.read, self.draws(start, stop)), length, SENT_AHEAD, courier)
+        loader: DataLoader[Batch] = DataLoader(
             _Reader(self.source),
             sampler=_Order(self, start, stop),
             batch_size=None,
             collate_fn=_same,
             num_workers=workers,
-            pin_memory=pin,
+            pin_memory=courier is not None,
             persistent_workers=workers > 0,
         )
+        return loader if courier is None else Early(lambda: iter(loader), length, SENT_AHEAD, courier)
+
+    def read(self, draw: Draw) -> Batch:
+        """The samples of one draw as a batch on the CPU, read by one thread at a time."""
+        with self.reading:
+            return read(self.source, draw)
 
 
 def _same(batch: Any) -> Any:
@@ -230,16 +250,31 @@ class _Order(Sampler[Any]):
         return (self.stop - self.start) * self.feed.accumulate
 
 
-class _Stream:
-    """Batches of a source that can only be read in order; a resumed run skips what was seen."""
+class Early:
+    """Batches that a thread has ready before they are asked for; what goes wrong with one is raised at its turn.
 
-    def __init__(self, feed: Feed, start: int, stop: int) -> None:
-        self.feed, self.start, self.stop = feed, start, stop
+    Parameters
+    ----------
+    batches : begins to give them.
+    length : how many they are.
+    depth : how many are held ready.
+    courier : brings them to a GPU; without one they stay where they are.
+    """
+
+    def __init__(
+        self, batches: Callable[[], Iterator[Batch]], length: int, depth: int, courier: Courier | None
+    ) -> None:
+        self.batches, self.length, self.depth, self.courier = batches, length, depth, courier
 
     def __len__(self) -> int:
-        return (self.stop - self.start) * self.feed.accumulate
+        return self.length
 
     def __iter__(self) -> Iterator[Batch]:
-        batches = self.feed.streamed(self.start, self.feed.seed)
-        with ahead(islice(batches, len(self)), AHEAD) as waiting:
-            yield from waiting
+        # Begun here, since workers are forked, and not from the thread that waits for them.
+        batches = self.batches()
+        if self.courier is None:
+            with ahead(batches, self.depth) as waiting:
+                yield from waiting
+        else:
+            with ahead(map(self.courier.send, batches), self.depth) as underway:
+                yield from map(self.courier.receive, underway)

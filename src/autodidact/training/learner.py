@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
+from threading import Lock
 from typing import Any
 
 import lightning as L
@@ -25,8 +26,9 @@ from autodidact.schedules import Course, cosine_ramp
 from autodidact.training import checkpoint as checkpoints
 from autodidact.training.batch_norms import batch_norms_fed
 from autodidact.training.checkpoint import Checkpoint
-from autodidact.training.descent import Descent, NonFinite
+from autodidact.training.descent import Descent
 from autodidact.training.feed import Feed, epoch_length, seeded
+from autodidact.training.finite import Lookout, NonFinite
 from autodidact.training.groups import optimiser as build_optimiser
 from autodidact.training.recompute import recompute, restore
 from autodidact.training.settings import PLACES, Settings
@@ -52,6 +54,7 @@ class Learner(L.LightningModule):
     first, begun : updates done when this training began, and when it began with this source.
     until : share of this training after which to pause.
     last_loss, last_batch : of the newest update, for the monitors.
+    lookout : stops the training at a loss that is not finite; to be asked before anything is kept or told.
     meter : honest units spent: samples, updates, backward passes, seconds, and tokens that encoders encoded in updates
         (without `compile`, whose networks call no hooks).
     """
@@ -82,7 +85,9 @@ class Learner(L.LightningModule):
         self.meter: dict[str, float] = {"samples": 0, "updates": 0, "backwards": 0, "seconds": 0.0, "tokens": 0}
         self.last_loss: Loss | None = None
         self.last_batch: Batch | None = None
-        self.last_gradient_norm: float | None = None
+        self.lookout = Lookout()
+        self._reading = Lock()
+        self._gradient_norm: Tensor | None = None
         self.wants_gradient_norm = False
         self.optimiser: Optimizer
         self.average: dict[str, Tensor] = {}
@@ -132,8 +137,8 @@ class Learner(L.LightningModule):
         return moved
 
     def train_dataloader(self) -> Any:
-        pin = self.device.type == "cuda"
-        return self.feed().loader(self.updates - self.begun, self.stop - self.begun, self.settings.workers, pin)
+        start, stop = self.updates - self.begun, self.stop - self.begun
+        return self.feed().loader(start, stop, self.settings.workers, self.device)
 
     def on_train_start(self) -> None:
         if self._restored is not None:
@@ -152,6 +157,7 @@ class Learner(L.LightningModule):
         self.method.train()
 
     def on_train_end(self) -> None:
+        self.lookout.settle()
         restore(self._recomputed)
         if self.spread is not None:
             self.average = gathered(self.average)
@@ -171,9 +177,14 @@ class Learner(L.LightningModule):
             with counted_tokens(self._encoders) as count, self._batch_norms_fed(self.method, batch), casts:
                 loss = self.method.update(batch, step)
         except NotFinite as diverged:
+            self.lookout.settle()
             raise NonFinite(f"{diverged}; lower the learning rate or look at the data") from diverged
+        except Exception:
+            # What fails may do so because an earlier loss was not finite: then that is to be said.
+            self.lookout.settle()
+            raise
         self.last_loss, self.last_batch = loss, batch
-        self.last_gradient_norm = step.gradient_norm
+        self._gradient_norm = step.gradient_norm
         self._micro = 0 if last else self._micro + 1
         self.meter["samples"] += len(batch) * self.trainer.world_size
         self.meter["tokens"] += count.tokens * self.trainer.world_size
@@ -211,7 +222,13 @@ class Learner(L.LightningModule):
             self.settings.accumulate,
             self.trainer.global_rank,
             self.trainer.world_size,
+            self._reading,
         )
+
+    @property
+    def last_gradient_norm(self) -> float | None:
+        """Of the newest update, None where it was not asked for. An accelerator is waited for here."""
+        return None if self._gradient_norm is None else float(self._gradient_norm)
 
     def progress(self) -> Progress:
         return self._progress(self.updates, self._micro, self.total)
@@ -243,10 +260,16 @@ class Learner(L.LightningModule):
         """Visit the whole source in order, in eval mode without gradient; see `autodidact.methods.Sweep`."""
         parts: list[Mapping[str, Any]] = []
         with self._eval(), torch.no_grad():
-            for batch in self.source.in_order(self.settings.batch_size):
+            batches = self.source.in_order(self.settings.batch_size)
+            while (batch := self._read(batches)) is not None:
                 moved = self.transfer_batch_to_device(batch, self.device, 0)
                 parts.append({"ids": batch.ids, **function(moved)})
         return {name: _join([part[name] for part in parts]) for name in parts[0]}
+
+    def _read(self, batches: Iterator[Batch]) -> Batch | None:
+        # A thread may be reading the coming batches of the training from the same source.
+        with self._reading:
+            return next(batches, None)
 
     @contextmanager
     def _eval(self) -> Iterator[None]:
@@ -278,7 +301,7 @@ class Learner(L.LightningModule):
         spent = list[float]()
         with counted_tokens(outer_encoders(copy)) as count, self.trainer.precision_plugin.train_step_context():
             seen = self.first - self.begun
-            for number, batch in enumerate(self.feed().loader(seen, seen + AT_MOST, 0, False)):
+            for number, batch in enumerate(self.feed().loader(seen, seen + AT_MOST, 0, torch.device("cpu"))):
                 update, micro = divmod(number, parts)
                 self._seed(seeded(self.settings.seed, "global", self.first + update, micro, self.global_rank))
                 step = Rehearsal(self._progress(self.first + update, micro, total), self._extra)
@@ -343,7 +366,8 @@ class Learner(L.LightningModule):
 
     def snapshot(self) -> Checkpoint:
         """Everything from which training goes on exactly. Where networks are spread over devices all processes must ask
-        for it, and the first alone gets the tensors."""
+        for it, and the first alone gets the tensors. NonFinite where the newest loss was not finite."""
+        self.lookout.settle()
         tensors, scalars = checkpoints.optimiser_tensors(self.optimiser)
         tensors |= {f"method.{name}": value for name, value in self.method.state_dict().items()}
         tensors |= {f"average.{name}": value for name, value in self.average.items()}

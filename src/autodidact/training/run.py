@@ -70,7 +70,7 @@ def train(
 
     Raises
     ------
-    autodidact.training.descent.NonFinite
+    autodidact.training.NonFinite
         The loss became NaN or infinite; the last good checkpoint stays.
     ValueError
         The data is smaller than a batch, or cannot be given to an encoder of the method (other channels, other
@@ -181,13 +181,16 @@ def _trainer(settings: Settings, callbacks: list[Any], loggers: list[Any]) -> L.
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     gpu, devices = _devices(settings)
+    # Beside what the devices exchange the hosts tell each other sizes, for which no device is waited then.
+    backend = "cpu:gloo,cuda:nccl" if gpu and torch.distributed.is_gloo_available() else None
+    strategy = ReplicatedStrategy(start_method="popen", process_group_backend=backend)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return L.Trainer(
             accelerator="gpu" if gpu else "cpu",
             devices=devices,
             num_nodes=settings.nodes,
-            strategy=ReplicatedStrategy(start_method="popen") if devices * settings.nodes > 1 else "auto",
+            strategy=strategy if devices * settings.nodes > 1 else "auto",
             precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
             max_epochs=1,
             logger=loggers,

@@ -64,7 +64,8 @@ class Settings:
     seed : seed of data order, views and dropout.
     checkpoint_seconds : seconds between checkpoints.
     checkpoint_steps : updates between checkpoints, beside those by time; 0 for none.
-    monitor_steps : updates between looks at the embeddings (rank, spread, kNN); 0 for 4 an epoch and 50 in all at most.
+    monitor_steps : updates between looks at the embeddings (rank, spread, kNN); 0 for 4 an epoch and 50 in all at most,
+        more than 10 of them only where a process has 16,384 samples between two.
     loggers : further loggers beside CSV and TensorBoard: "wandb", "mlflow".
     """
 

@@ -154,11 +154,11 @@ def clip_each(parameters: Iterable[nn.Parameter], most: float) -> None:
     """Scale the gradient of every parameter, spread or whole, such that its own norm is at most `most` (DINO)."""
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     squares = torch.stack([torch.linalg.vector_norm(own_part(gradient)).square() for gradient in gradients])
-    spread = torch.tensor([is_spread(gradient) for gradient in gradients], device=squares.device)
-    if spread.any():
-        summed = squares.where(spread, 0.0)
+    spread = [is_spread(gradient) for gradient in gradients]
+    if any(spread):
+        summed = squares.clone()
         torch.distributed.all_reduce(summed)
-        squares = torch.where(spread, summed, squares)
+        squares = torch.stack([(summed if parted else squares)[i] for i, parted in enumerate(spread)])
     scales = (most / (squares.sqrt() + 1e-6)).clamp(max=1.0)
     for gradient, scale in zip(gradients, scales, strict=True):
         own_part(gradient).mul_(scale)

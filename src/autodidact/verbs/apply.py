@@ -14,6 +14,7 @@ from tqdm import tqdm
 from autodidact.catalog import unknown
 from autodidact.data import Batch, Source
 from autodidact.data.ahead import ahead
+from autodidact.data.courier import Courier, Sent
 from autodidact.data.open import write_skipped
 from autodidact.data.source import Stretch
 from autodidact.encoders.kept import PredictorModel
@@ -124,11 +125,19 @@ def _said(
 ) -> Iterator[tuple[Stretch, dict[str, Any]]]:
     """What the model says of the samples from number `start` on, a batch at a time."""
     bar = tqdm(total=len(source) or None, initial=start, desc=ability, unit="sample", disable=quiet)
-    with bar, keeping_memory() as keep, ahead(source.stretches(size, start), READ_AHEAD) as stretches:
-        for stretch in stretches:
-            yield stretch, {} if stretch.batch is None else _columns(model, stretch.batch.to(device), ability)
+    courier = Courier(torch.device(device)) if device == "cuda" else None
+    read = ((stretch, _sent(stretch, courier)) for stretch in source.stretches(size, start))
+    with bar, keeping_memory() as keep, ahead(read, READ_AHEAD) as stretches:
+        for stretch, sent in stretches:
+            batch = stretch.batch if courier is None or sent is None else courier.receive(sent)
+            yield stretch, {} if batch is None else _columns(model, batch.to(device), ability)
             bar.update(stretch.samples)
             keep()
+
+
+def _sent(stretch: Stretch, courier: Courier | None) -> Sent | None:
+    """The batch of a stretch on its way to a GPU; None where there is no batch, or no GPU."""
+    return None if courier is None or stretch.batch is None else courier.send(stretch.batch)
 
 
 def _keep(said: Iterator[tuple[Stretch, dict[str, Any]]], parts: Parts, source: Source) -> None:

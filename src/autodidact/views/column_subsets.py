@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from autodidact.views.parcel import sent
+
 
 class ColumnSubsets(NamedTuple):
     """Column numbers, from 0 to D - 1, in random order within a set."""
@@ -77,7 +79,7 @@ def column_subsets(
     sets = 1 if released else targets
     chosen = torch.rand(n, sets, columns - n_context, generator=generator, device=home).argsort(dim=2)[..., :n_target]
     target = rest[:, None].expand(-1, sets, -1).gather(2, chosen).expand(-1, targets, -1)
-    return ColumnSubsets(context.to(device or home), target.to(device or home))
+    return ColumnSubsets(sent(context, device or home), sent(target, device or home))
 
 
 def _size_range(name: str, share: tuple[float, float], columns: int) -> tuple[int, int]:

@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from autodidact.views.parcel import sent
+
 Fill = Literal["noise", "zeros", "self", "alien"]
 FILLS: tuple[Fill, ...] = ("noise", "zeros", "self", "alien")
 
@@ -105,7 +107,7 @@ def gmml_corruption(
     seed = int(torch.randint(2**62, (1,), generator=generator, device=home))
 
     device = images.device
-    mask, pasted, donors = mask.to(device), pasted.to(device), donors.to(device)
+    mask, pasted, donors = (sent(drawn, device) for drawn in (mask, pasted, donors))
     if fill == "noise":
         pixels = torch.Generator(device).manual_seed(seed)
         source = torch.randn(images.shape, generator=pixels, device=device, dtype=images.dtype)
@@ -114,8 +116,8 @@ def gmml_corruption(
     elif fill == "alien":
         source = images[donors]
     elif offsets is not None:
-        rows = torch.arange(height, device=device)[:, None] + offsets[0].to(device)
-        columns = torch.arange(width, device=device) + offsets[1].to(device)
+        rows = torch.arange(height, device=device)[:, None] + sent(offsets[0], device)
+        columns = torch.arange(width, device=device) + sent(offsets[1], device)
         flat = (rows * width + columns).view(n, 1, -1).expand(-1, images.shape[1], -1)
         source = images.flatten(2).gather(2, flat).view_as(images)
     if alien_p > 0:

@@ -9,13 +9,14 @@ antialiased kernel, window by window, is faster: on uint8 images many times so.
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from autodidact.views.parcel import Parcel, Twin
 from autodidact.views.scratch import Scratch
 
 Interpolation = Literal["bilinear", "bicubic"]
@@ -138,6 +139,19 @@ def resample_matrix(
     return weights.div_(weights.sum(dim=2, keepdim=True))
 
 
+class Windows(NamedTuple):
+    """What `resized_crop` is told of each sample, on the CPU and on the images' device."""
+
+    crops: Twin
+    flip: Twin
+    vertical_flip: Twin
+    samples: Twin
+
+    def rows(self, rows: slice) -> Windows:
+        """Those of some samples."""
+        return Windows(*(twin.rows(rows) for twin in self))
+
+
 def resized_crop(
     images: Shaped[Tensor, "n c h w"],
     crops: Int[Tensor, "m 4"],
@@ -156,26 +170,47 @@ def resized_crop(
     x width x channel) are the fastest for uint8 photographs. Crops and flips belong to the images at `samples`, or to
     all in their order.
     """
+    parcel, none = Parcel(images.device), torch.zeros(len(crops), dtype=torch.bool)
+    windows = Windows(
+        parcel.add(crops.cpu()),
+        parcel.add(none if flip is None else flip.cpu()),
+        parcel.add(none if vertical_flip is None else vertical_flip.cpu()),
+        parcel.add(torch.arange(len(crops)) if samples is None else samples.cpu()),
+    )
+    parcel.send()
+    return resized(images, windows, size, interpolation, scratch or Scratch())
+
+
+def resized(
+    images: Shaped[Tensor, "n c h w"],
+    windows: Windows,
+    size: tuple[int, int],
+    interpolation: Interpolation,
+    scratch: Scratch,
+) -> Float[Tensor, "m c out_h out_w"]:
+    """`resized_crop` of what is on the images' device already, for which it does not wait."""
+    crops, flip, vertical_flip, samples = windows
     c, height, width = images.shape[1:]
-    n = len(crops)
-    scratch = scratch or Scratch()
-    mirrored = any(mirror is not None and bool(mirror.any()) for mirror in (flip, vertical_flip))
+    n = len(crops.here)
+    mirrored = bool(flip.here.any()) or bool(vertical_flip.here.any())
     whole = torch.tensor([0, 0, *size])
-    if size == (height, width) and not mirrored and bool((crops.cpu() == whole).all()):
-        out = scratch.take("view", (n, c, *size), images.device)
-        out.copy_(images if samples is None else images.index_select(0, samples.to(images.device)))
+    device = images.device
+    if size == (height, width) and not mirrored and bool((crops.here == whole).all()):
+        out = scratch.take("view", (n, c, *size), device)
+        out.copy_(images.index_select(0, samples.there))
         return out.mul_(1 / 255) if images.dtype == torch.uint8 else out
     products = c * size[1] * height * (width + size[0])
-    if images.device.type == "cpu" and products > _PRODUCTS_WORTHWHILE:
-        return _resized_one_by_one(images, crops, size, interpolation, flip, vertical_flip, samples, scratch)
-    device = images.device
-    crops = crops.to(device)
-    rows = resample_matrix(crops[:, 0], crops[:, 2], height, size[0], interpolation, vertical_flip)
-    columns = resample_matrix(crops[:, 1], crops[:, 3], width, size[1], interpolation, flip)
+    if device.type == "cpu" and products > _PRODUCTS_WORTHWHILE:
+        return _resized_one_by_one(
+            images, crops.here, size, interpolation, flip.here, vertical_flip.here, samples.here, scratch
+        )
+    tops, lefts, heights, widths = crops.there.unbind(1)
+    rows = resample_matrix(tops, heights, height, size[0], interpolation, vertical_flip.there)
+    columns = resample_matrix(lefts, widths, width, size[1], interpolation, flip.there)
     if images.dtype == torch.uint8:
         columns.mul_(1 / 255)
     source = scratch.take("source", (n, c * height, width), device)
-    source.view(n, c, height, width).copy_(images if samples is None else images.index_select(0, samples.to(device)))
+    source.view(n, c, height, width).copy_(images.index_select(0, samples.there))
     across = scratch.take("across", (n, c * height, size[1]), device)
     torch.bmm(source, columns.transpose(1, 2), out=across)
     out = scratch.take("view", (n, c, *size), device)
@@ -187,9 +222,9 @@ def _resized_one_by_one(
     crops: Tensor,
     size: tuple[int, int],
     interpolation: Interpolation,
-    flip: Tensor | None,
-    vertical_flip: Tensor | None,
-    samples: Tensor | None,
+    flip: Tensor,
+    vertical_flip: Tensor,
+    samples: Tensor,
     scratch: Scratch,
 ) -> Tensor:
     """The same by torch's antialiased kernel, window by window; uint8 it wants in channels-last memory."""
@@ -197,11 +232,10 @@ def _resized_one_by_one(
     eight_bit = images.dtype == torch.uint8
     resample = getattr(torch.ops.aten, f"_upsample_{interpolation}2d_aa").default
     out = scratch.take("view", (n, c, *size), images.device)
-    numbers = range(n) if samples is None else samples.tolist()
-    flipped, turned = ([False] * n if mirror is None else mirror.tolist() for mirror in (flip, vertical_flip))
+    flipped, turned = flip.tolist(), vertical_flip.tolist()
     strides, first = images.stride(), images.storage_offset()
     targets = out.split(1)
-    for i, number, (top, left, height, width) in zip(range(n), numbers, crops.tolist(), strict=True):
+    for i, number, (top, left, height, width) in zip(range(n), samples.tolist(), crops.tolist(), strict=True):
         at = first + number * strides[0] + top * strides[2] + left * strides[3]
         window = images.as_strided((1, c, height, width), strides, at)
         if not eight_bit:
@@ -251,16 +285,36 @@ def affine_crop(
     Where the canvas is larger than the view, k x k points are averaged for each pixel, k = the ratio of their sides
     less a half, rounded up: a box filter against aliasing. `matrix` is that of `affine_matrix`.
     """
+    linear = sampled_places(crops, matrix, size, (images.shape[2], images.shape[3]))
+    return sampled(images, linear.to(images.device), size, padding)
+
+
+def sampled_places(
+    crops: Int[Tensor, "n 4"],
+    matrix: Float[Tensor, "n 2 3"],
+    size: tuple[int, int],
+    canvas: tuple[int, int],
+) -> Float[Tensor, "n 2 3"]:
+    """Maps from pixels of the view, counted from its centre, to the canvas (height, width), which runs from -1 to 1."""
+    device = crops.device
+    window, sides = crops.to(torch.float32), torch.tensor([canvas[1], canvas[0]], device=device)
+    scale = window[:, 2:].flip(1) / torch.tensor([size[1], size[0]], device=device) * 2 / sides
+    centre = (window[:, :2] + window[:, 2:] / 2).flip(1) * 2 / sides - 1
+    linear = matrix.to(device) * scale[:, :, None]
+    linear[:, :, 2] += centre
+    return linear
+
+
+def sampled(
+    images: Float[Tensor, "n c h w"],
+    linear: Float[Tensor, "n 2 3"],
+    size: tuple[int, int],
+    padding: Padding = "zeros",
+) -> Float[Tensor, "n c out_h out_w"]:
+    """`affine_crop` by the maps of `sampled_places`, on the images' device."""
     n, _, height, width = images.shape
     k = max(1, math.ceil(max(height / size[0], width / size[1]) - 0.5))
-    # Grid coordinates run from -1 to 1 over the image: x = xx * column + xy * row + x0, y likewise, with rows and
-    # columns counted in view pixels from the view's centre.
-    window, canvas = crops.to(torch.float32), torch.tensor([width, height], device=crops.device)
-    scale = window[:, 2:].flip(1) / torch.tensor([size[1], size[0]], device=crops.device) * 2 / canvas
-    centre = (window[:, :2] + window[:, 2:] / 2).flip(1) * 2 / canvas - 1
-    linear = matrix.to(crops.device) * scale[:, :, None]
-    linear[:, :, 2] += centre
-    linear = linear.to(images.device)
+    # x = xx * column + xy * row + x0, y likewise.
     rows, columns = (
         (torch.arange(side * k, device=images.device, dtype=torch.float32) + 0.5) / k - side / 2 for side in size
     )

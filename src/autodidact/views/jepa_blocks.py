@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from autodidact.views.parcel import sent
 from autodidact.views.token_masks import masked_indices, rectangle_sides
 
 
@@ -101,7 +102,7 @@ def jepa_blocks(
     index = scores.argsort(dim=1)[:, :count].sort(dim=1).values
     home = device or generator.device
     asked = masked_indices(blocks.flatten(0, 1)).view(n, targets, int(sides.prod()))
-    return JEPABlocks(index.to(home), asked.to(home))
+    return JEPABlocks(sent(index, home), sent(asked, home))
 
 
 def _placed(

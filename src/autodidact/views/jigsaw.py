@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from autodidact.views.parcel import sent
+
 ALL_ORDERS_UP_TO = 9
 DRAWN_ORDERS = 100_000
 
@@ -37,7 +39,7 @@ def assembled(parts: Shaped[Tensor, "n tiles c tile_h tile_w"]) -> Shaped[Tensor
 
 def ordered(parts: Shaped[Tensor, "n tiles *tile"], orders: Int[Tensor, "n tiles"]) -> Shaped[Tensor, "n tiles *tile"]:
     """Tiles of each image in its own order: place k shows tile ``orders[:, k]``."""
-    return parts[torch.arange(len(parts), device=parts.device)[:, None], orders.to(parts.device)]
+    return parts[torch.arange(len(parts), device=parts.device)[:, None], sent(orders, parts.device)]
 
 
 def cut_inside(
@@ -57,7 +59,7 @@ def cut_inside(
 
     def places(whole: int, piece: int) -> Tensor:
         first = torch.randint(whole - piece + 1, (n, count, 1), generator=generator, device=generator.device)
-        return first.to(device) + torch.arange(piece, device=device)
+        return sent(first, device) + torch.arange(piece, device=device)
 
     rows, columns = places(given[0], size[0]), places(given[1], size[1])
     image, tile = torch.arange(n, device=device)[:, None, None, None], torch.arange(count, device=device)[:, None, None]

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from jaxtyping import Float, Shaped
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from autodidact.views import blur, colour, erase, geometry, noise, recycled
 from autodidact.views.parameters import ViewParameters
+from autodidact.views.parcel import Parcel, Twin
 from autodidact.views.scratch import Scratch, borrowed
 
 ChannelValues = float | tuple[float, ...]
@@ -126,41 +128,38 @@ class Look:
         jitter = _Jitter(parameters, channels)
         place = torch.arange(n).div(chunk, rounding_mode="floor") * 8 + jitter.hue_turn
         order = place.argsort(stable=True)
-        back = (order.argsort() % chunk).to(images.device)
-        p, jitter = parameters[order], jitter.reordered(order, images.device)
-        resample = self._resampler(p)
-        steps = [jitter.step, *self._steps(p, channels, images.device)]
+        parcel = Parcel(images.device)
+        back = parcel.add(order.argsort() % chunk)
+        p, jitter = parameters[order], jitter.reordered(order, parcel)
+        resample = self._resampler(p, images, parcel.add(order), parcel)
+        starts = range(0, n, chunk)
+        steps = [jitter.step, *self._steps(p, channels, [slice(s, min(s + chunk, n)) for s in starts], parcel)]
+        parcel.send()
 
         def work(start: int) -> None:
             rows = slice(start, min(start + chunk, n))
             # Grad and inference mode are of a thread; what the caller has, the workers must have too.
             with torch.inference_mode(inference), torch.no_grad(), borrowed() as scratch:
-                x = resample(images, order[rows], rows, scratch)
+                x = resample(rows, scratch)
                 for step in steps:
                     step(x, rows, scratch)
-                torch.index_select(x, 0, back[rows], out=out[rows])
+                torch.index_select(x, 0, back.there[rows], out=out[rows])
 
         inference = torch.is_inference_mode_enabled()
-        _in_threads(work, range(0, n, chunk), threads)
+        _in_threads(work, starts, threads)
         return out
 
-    def _resampler(self, p: ViewParameters) -> Callable[[Tensor, Tensor, slice, Scratch], Tensor]:
-        """A function from images, the samples to take, and their rows in `p`, to those samples cropped and resized."""
+    def _resampler(
+        self, p: ViewParameters, images: Tensor, samples: Twin, parcel: Parcel
+    ) -> Callable[[slice, Scratch], Tensor]:
+        """A function from rows of `p` to their samples of the images, cropped and resized."""
         affine = p.affine.unbind(1)
         still = torch.tensor([0.0, 0.0, 0.0, 1.0, 0.0])
         if bool((p.affine == still).all()):
+            windows = geometry.Windows(parcel.add(p.crop), parcel.add(p.flip), parcel.add(p.vertical_flip), samples)
 
-            def resize(images: Tensor, samples: Tensor, rows: slice, scratch: Scratch) -> Tensor:
-                x = geometry.resized_crop(
-                    images,
-                    p.crop[rows],
-                    self.shape,
-                    self.interpolation,
-                    p.flip[rows],
-                    p.vertical_flip[rows],
-                    samples=samples,
-                    scratch=scratch,
-                )
+            def resize(rows: slice, scratch: Scratch) -> Tensor:
+                x = geometry.resized(images, windows.rows(rows), self.shape, self.interpolation, scratch)
                 return x.clamp_(0, 1) if self.interpolation == "bicubic" else x
 
             return resize
@@ -169,57 +168,60 @@ class Look:
         mirror = torch.stack([1 - 2.0 * p.flip, 1 - 2.0 * p.vertical_flip], dim=1)
         shift = p.affine[:, 1:3] * torch.tensor([width, height])
         matrix = mirror[:, :, None] * geometry.affine_matrix(affine[0], shift, affine[3], affine[4])
+        canvas = (images.shape[2], images.shape[3])
+        linear = parcel.add(geometry.sampled_places(p.crop, matrix, self.shape, canvas))
 
-        def move(images: Tensor, samples: Tensor, rows: slice, scratch: Scratch) -> Tensor:
-            chosen = images.index_select(0, samples.to(images.device))
+        def move(rows: slice, scratch: Scratch) -> Tensor:
+            chosen = images.index_select(0, samples.there[rows])
             scaled = chosen.to(torch.float32).mul_(1 / 255) if images.dtype == torch.uint8 else chosen.float()
-            return geometry.affine_crop(scaled, p.crop[rows], matrix[rows], self.shape, self.padding)
+            return geometry.sampled(scaled, linear.there[rows], self.shape, self.padding)
 
         return move
 
-    def _steps(self, p: ViewParameters, channels: int, device: torch.device) -> Iterator[Step]:
+    def _steps(self, p: ViewParameters, channels: int, chunks: list[slice], parcel: Parcel) -> Iterator[Step]:
         """What follows the colours, each step as a function of a chunk, its rows in `p`, and scratch memory."""
         if channels > 1 and bool(p.grey.any()):
+            grey = _Some(chunks, lambda rows: p.grey[rows].nonzero()[:, 0], parcel)
             yield lambda x, rows, scratch: _on_some(
-                x, p.grey[rows].nonzero()[:, 0], lambda part, _: colour.to_grey_(part, scratch), scratch
+                x, grey.of(rows), lambda part, _: colour.to_grey_(part, scratch), scratch
             )
         if bool((p.sigma > 0).any()):
-            taps = blur.gaussian_taps(p.sigma, self.kernel)
-            radius = (taps > 0).sum(dim=1) - 1
-            taps_there = taps.to(device)
+            weights = blur.gaussian_taps(p.sigma, self.kernel)
+            radius = (weights > 0).sum(dim=1) - 1
+            taps = parcel.add(weights)
 
-            def blurred(x: Tensor, rows: slice, scratch: Scratch) -> None:
+            def by_strength(rows: slice) -> Tensor:
                 sigma = p.sigma[rows]
-                by_strength = sigma.argsort()[int((sigma == 0).sum()) :]
+                return sigma.argsort()[int((sigma == 0).sum()) :]
 
-                def work(part: Tensor, chosen: Tensor) -> None:
-                    taps = taps_there[rows][chosen.to(device), : int(radius[rows][chosen].max()) + 1]
-                    blur.convolve_(part, taps, scratch)
+            blurred = _Some(chunks, by_strength, parcel)
 
-                _on_some(x, by_strength, work, scratch)
+            def blur_some(x: Tensor, rows: slice, scratch: Scratch) -> None:
+                def work(part: Tensor, chosen: Twin) -> None:
+                    most = int(radius[rows][chosen.here].max()) + 1
+                    blur.convolve_(part, taps.there[rows][chosen.there, :most], scratch)
 
-            yield blurred
+                _on_some(x, blurred.of(rows), work, scratch)
+
+            yield blur_some
         if bool(p.solarise.any()):
+            solarised = _Some(chunks, lambda rows: p.solarise[rows].nonzero()[:, 0], parcel)
             yield lambda x, rows, scratch: _on_some(
-                x,
-                p.solarise[rows].nonzero()[:, 0],
-                lambda part, _: colour.solarise_(part, self.solarise_threshold),
-                scratch,
+                x, solarised.of(rows), lambda part, _: colour.solarise_(part, self.solarise_threshold), scratch
             )
         if bool((p.noise > 0).any()):
-            std, seeds = p.noise.to(device), p.noise_seed.to(device)
+            std, seeds = parcel.add(p.noise), parcel.add(p.noise_seed)
             yield lambda x, rows, scratch: noise.add_noise_(
-                x, std[rows], noise.standard_noise(seeds[rows], x.shape[1:], scratch)
+                x, std.there[rows], noise.standard_noise(seeds.there[rows], x.shape[1:], scratch)
             )
         if bool((p.erase[:, 2:] > 0).all(dim=1).any()):
-            yield lambda x, rows, scratch: erase.erase_(x, p.erase[rows], self.erase_value)
-        scale, offset = colour.normalisation(self.mean, self.std, channels, torch.device("cpu"))
-        scaled, moved = bool((scale != 1).any()), bool((offset != 0).any())
-        scale, offset = scale.to(device), offset.to(device)
-        if scaled:
-            yield lambda x, rows, scratch: x.mul_(scale)
-        if moved:
-            yield lambda x, rows, scratch: x.add_(offset)
+            rectangles = parcel.add(p.erase)
+            yield lambda x, rows, scratch: erase.erase_(x, rectangles.there[rows], self.erase_value)
+        scale, offset = map(parcel.add, colour.normalisation(self.mean, self.std, channels, torch.device("cpu")))
+        if bool((scale.here != 1).any()):
+            yield lambda x, rows, scratch: x.mul_(scale.there)
+        if bool((offset.here != 0).any()):
+            yield lambda x, rows, scratch: x.add_(offset.there)
 
 
 class _Jitter:
@@ -249,14 +251,14 @@ class _Jitter:
         before = (turn[:, blends] < turn[:, 3:]).sum(dim=1)
         self.hue_turn = torch.where(still, self.blends + 1, before if self.turns_hue else 0)
 
-    def reordered(self, order: Tensor, device: torch.device) -> _Jitter:
-        """The same for the samples in another order, on the device that will render them."""
+    def reordered(self, order: Tensor, parcel: Parcel) -> _Jitter:
+        """The same for the samples in another order, for the device of the parcel."""
         self.hue_turn = self.hue_turn[order]
         self.turns = self.hue_turn.tolist()
-        self.factor = self.factor[order].to(device)
-        self.grey = None if self.grey is None else self.grey[order].to(device)
-        self.mean = None if self.mean is None else self.mean[order].to(device)
-        self.own = colour.hue_centres(self.shift[order]).to(device) if self.turns_hue else None
+        self.factors = parcel.add(self.factor[order])
+        self.greys = None if self.grey is None else parcel.add(self.grey[order])
+        self.means = None if self.mean is None else parcel.add(self.mean[order])
+        self.own = parcel.add(colour.hue_centres(self.shift[order])) if self.turns_hue else None
         return self
 
     def step(self, x: Tensor, rows: slice, scratch: Scratch) -> None:
@@ -270,13 +272,13 @@ class _Jitter:
         for stage in range(self.blends + 1):
             start, stop = bounds[stage], bounds[stage + 1]
             if self.own is not None and start < stop:
-                colour.turn_hue_(x[start:stop], self.own[rows.start + start : rows.start + stop], scratch)
+                colour.turn_hue_(x[start:stop], self.own.there[rows.start + start : rows.start + stop], scratch)
             if stage < self.blends:
                 colour.blend_(
                     chunk,
-                    self.factor[within, stage],
-                    None if self.grey is None else self.grey[within, stage],
-                    None if self.mean is None else self.mean[within, stage],
+                    self.factors.there[within, stage],
+                    None if self.greys is None else self.greys.there[within, stage],
+                    None if self.means is None else self.means.there[within, stage],
                     scratch,
                 )
 
@@ -299,21 +301,45 @@ def _in_threads(work: Callable[[int], object], items: Sequence[int], threads: in
         torch.set_num_threads(before)
 
 
-def _on_some(x: Tensor, chosen: Tensor, work: Callable[[Tensor, Tensor], object], scratch: Scratch) -> None:
+class _Some:
+    """The samples of each chunk that a step concerns, by their places in the chunk.
+
+    Parameters
+    ----------
+    chunks : where each begins and ends.
+    chosen : from a chunk to places in it, on the CPU.
+    parcel : with which they go to the device.
+    """
+
+    def __init__(self, chunks: list[slice], chosen: Callable[[slice], Tensor], parcel: Parcel) -> None:
+        places = [chosen(rows) for rows in chunks]
+        ends = list(accumulate(map(len, places), initial=0))
+        self._parts = {rows.start: slice(*part) for rows, part in zip(chunks, pairwise(ends), strict=True)}
+        self._places = parcel.add(torch.cat(places))
+
+    def of(self, rows: slice) -> Twin:
+        """Those of one chunk."""
+        return self._places.rows(self._parts[rows.start])
+
+
+def _on_some(x: Tensor, chosen: Twin, work: Callable[[Tensor, Twin], object], scratch: Scratch) -> None:
     """Let `work` change the chosen samples of `x` in place, a few at a time so that its own buffers stay small.
 
     A single sample is a view of `x`; several are taken out and put back.
     """
     most = _PART if x.device.type == "cpu" else _CHUNK_ACCELERATOR
-    for some in chosen.split(max(1, most // x[0].numel())) if len(chosen) else ():
-        if len(some) == 1:
-            work(x[int(some) : int(some) + 1], some)
+    step = max(1, most // x[0].numel())
+    for start in range(0, len(chosen.here), step):
+        some = chosen.rows(slice(start, start + step))
+        count = len(some.here)
+        if count == 1:
+            only = int(some.here)
+            work(x[only : only + 1], some)
             continue
-        at = some.to(x.device)
-        part = torch.index_select(x, 0, at, out=scratch.take("part", (len(some), *x.shape[1:]), x.device))
+        part = torch.index_select(x, 0, some.there, out=scratch.take("part", (count, *x.shape[1:]), x.device))
         work(part, some)
         if x.device.type != "cpu" or part[0].numel() < _COPIED_TOGETHER:
-            x.index_copy_(0, at, part)
+            x.index_copy_(0, some.there, part)
         else:
-            for i, changed in zip(some.tolist(), part.unbind(0), strict=True):
+            for i, changed in zip(some.here.tolist(), part.unbind(0), strict=True):
                 x[i] = changed

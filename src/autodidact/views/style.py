@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from autodidact.views.parameters import ViewParameters
+from autodidact.views.parcel import sent
 
 LOOK = ("jitter", "order", "grey", "sigma", "solarise", "noise")
 """What of a view's parameters makes its look, in the order of `look_of`."""
@@ -105,7 +106,7 @@ def draw_references(
     n = len(images)
     if not 1 <= count <= n:
         raise ValueError(f"{count} styles need as many images to take them from; the batch has {n}")
-    order = torch.randperm(n, generator=generator, device=generator.device).to(images.device)
+    order = sent(torch.randperm(n, generator=generator, device=generator.device), images.device)
     if not far:
         return order[:count]
     colours = _unit_range(images).mean(dim=(2, 3))[order]

@@ -14,6 +14,8 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
+from autodidact.views.parcel import sent
+
 
 def random_mask(
     n: int, tokens: int, count: int, generator: torch.Generator, *, device: torch.device | str | None = None
@@ -35,7 +37,7 @@ def random_mask(
     """
     _check_count(count, tokens)
     scores = torch.rand(n, tokens, generator=generator, device=generator.device)
-    return _lowest(scores, count).to(device or generator.device)
+    return sent(_lowest(scores, count), device or generator.device)
 
 
 def group_mask(
@@ -80,7 +82,7 @@ def group_mask(
     tiles = int(tile.max()) + 1
     order = torch.rand(n, tiles, generator=generator, device=generator.device).argsort(dim=1).argsort(dim=1)
     keys = order[:, tile] * tokens + torch.arange(tokens, device=generator.device)
-    return _lowest(keys, count).to(device or generator.device)
+    return sent(_lowest(keys, count), device or generator.device)
 
 
 def block_mask(
@@ -153,7 +155,7 @@ def block_mask(
         fresh &= fresh.cumsum(dim=1) <= missing[:, None]
         mask |= fresh
         missing -= fresh.sum(dim=1)
-    return mask.to(device or home)
+    return sent(mask, device or home)
 
 
 def rectangle_sides(
@@ -216,7 +218,7 @@ def masked_indices(mask: Bool[Tensor, "n tokens"]) -> Int[Tensor, "n masked"]:
 
 def gather_tokens(x: Shaped[Tensor, "n tokens *rest"], index: Int[Tensor, "n k"]) -> Shaped[Tensor, "n k *rest"]:
     """Row by row, the tokens at `index`: out[i, j] = x[i, index[i, j]]."""
-    return x[torch.arange(x.shape[0], device=x.device)[:, None], index.to(x.device)]
+    return x[torch.arange(x.shape[0], device=x.device)[:, None], sent(index, x.device)]
 
 
 def scatter_tokens(
@@ -226,7 +228,7 @@ def scatter_tokens(
 ) -> Shaped[Tensor, "n tokens *rest"]:
     """Inverse of `gather_tokens`: a copy of `into` whose tokens at `index` are `x`. Gradient reaches both."""
     rows = torch.arange(x.shape[0], device=x.device)[:, None]
-    return into.to(x.dtype).index_put((rows, index.to(x.device)), x)
+    return into.to(x.dtype).index_put((rows, sent(index, x.device)), x)
 
 
 def pixel_mask(

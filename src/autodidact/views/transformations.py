@@ -16,6 +16,8 @@ import torch
 from jaxtyping import Int, Shaped
 from torch import Tensor
 
+from autodidact.views.parcel import sent
+
 Map = Callable[[Tensor], Tensor]
 JOIN = "+"
 
@@ -98,7 +100,7 @@ class TransformationSet:
         self.check(x.shape[1:])
         # A choice among all copies needs no look at `which` on the host, so no accelerator is waited for.
         stacked = torch.stack([one(x) for one in maps])
-        return stacked[which.to(x.device), torch.arange(len(x), device=x.device)]
+        return stacked[sent(which, x.device), torch.arange(len(x), device=x.device)]
 
 
 def transformation_set(name: str) -> TransformationSet:

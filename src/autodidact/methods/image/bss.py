@@ -24,6 +24,7 @@ from autodidact.views import (
     with_look,
 )
 from autodidact.views.geometry import whole_boxes
+from autodidact.views.parcel import sent
 
 CARD = Card(
     name="bss",
@@ -161,7 +162,7 @@ class BSS(Method):
                 parameters = replace(parameters, crop=_enlarged(parameters.crop, boxes, height, width))
             if self.one_look:
                 # On the images' device, since that is where processes exchange tensors.
-                own = look_of(parameters).to(images.device)
+                own = sent(look_of(parameters), images.device)
                 parameters = with_look(parameters, from_first(own).cpu())
             if styled is not None:
                 named[name] = augment.render(styled[view], parameters)
@@ -177,7 +178,7 @@ class BSS(Method):
         """Where the styles come from, and their ratios: (views, 1), or (views, n) where each image has its own."""
         kinds, many = len(self.names), len(images) if self.style == "image" else 1
         low, high = self.ratio
-        u = torch.rand(kinds, many, generator=generator, device=generator.device).to(images.device)
+        u = sent(torch.rand(kinds, many, generator=generator, device=generator.device), images.device)
         if self.style == "image":
             drawn = [draw_references(images, many, generator) for _ in range(kinds)]
             return torch.stack(drawn), low + (high - low) * u

@@ -26,7 +26,7 @@ from autodidact.objectives import (
     step_divergence,
     step_log_density,
 )
-from autodidact.objectives.shards import mean_over_rows
+from autodidact.objectives.shards import gathered, mean_over_rows, process, shard_sizes
 from autodidact.rewards.images import ImageReward, image_reward, judged
 from autodidact.targets import EMATeacher
 from autodidact.views.draws import brought
@@ -115,7 +115,7 @@ class DDPO(Method):
         number each.
     estimator : "reinforce" or "reward_weighted".
     beta : price of a nat of divergence from the start, in standard deviations of the reward, 0 or more.
-    draws : images drawn for an update, 2 or more; 0 for as many as a batch has.
+    draws : images drawn for an update, by each of several processes, 2 or more; 0 for as many as a batch has.
     inner : descents on each set of drawn images, 1 or more.
     clip : bound of the ratio, above 0, which counts from the second of these on. The paper's 1e-4 is of a density
         averaged over pixels.
@@ -198,24 +198,31 @@ class DDPO(Method):
         """
         path = self.encoder.drawn(views["noise"])
         rewards = judged(self.reward, self.encoder.as_image(path[:, -1]).clamp(0, 1))
-        known = rewards.isfinite()
-        rows = known.nonzero()[:, 0]
-        self.judged, self.dropped = self.judged + len(rows), self.dropped + len(rewards) - len(rows)
+        sizes = shard_sizes(len(rewards), rewards.device)
+        # Of all processes, whose images are compared with each other.
+        every = torch.cat(gathered(rewards, sizes))
+        known = every.isfinite()
+        count = int(known.sum())
+        self.judged, self.dropped = self.judged + count, self.dropped + len(every) - count
         if not self.judged:
             raise ValueError(
                 f"none of the first {self.dropped} images has a reward: the reward of each is NaN or infinite"
             )
         figures = {
-            "reward": rewards[known].mean() if known.any() else rewards.new_zeros(()),
+            "reward": every[known].mean() if known.any() else rewards.new_zeros(()),
             "dropped": (~known).to(rewards).mean(),
             "dropped_total": rewards.new_tensor(float(self.dropped)),
         }
         # With fewer than two rewards there is nothing to learn from; a way without advantage keeps the shapes.
-        few = len(rows) < 2
-        rows = rows if not few else torch.zeros(1, dtype=torch.long, device=rewards.device)
-        ahead = rewards.new_zeros(1) if few else group_normalised(rewards[None, rows], eps=SPREAD)[0]
-        if self.estimator == "reward_weighted":
-            ahead = ahead if few else raml_weights(ahead[None], self.tau)[0] * len(rows)
+        first, few = sum(sizes[: process()]), count < 2
+        rows = known[first : first + len(rewards)].nonzero()[:, 0]
+        rows = rows if len(rows) and not few else torch.zeros(1, dtype=torch.long, device=rewards.device)
+        worth = rewards.new_zeros(len(every))
+        if not few:
+            found = group_normalised(every[None, known], eps=SPREAD)[0]
+            weighed = self.estimator == "reward_weighted"
+            worth[known] = raml_weights(found[None], self.tau)[0] * count if weighed else found
+        ahead = worth[first + rows]
         before, after = path[rows, :-1], path[rows, 1:]
         t = torch.arange(self.encoder.steps, 0, -1, device=path.device)
         old = std = before.new_zeros(len(rows), 0)

@@ -11,6 +11,7 @@ from autodidact.data.batch import Batch
 from autodidact.heads import convolutional_decoder
 from autodidact.methods.method import Loss, Method, Progress, Views
 from autodidact.model import Encoder
+from autodidact.objectives import masked_reconstruction
 from autodidact.views.draws import brought
 
 CARD = Card(
@@ -54,5 +55,5 @@ class DenoisingAutoencoder(Method):
     def loss(self, views: Views, progress: Progress) -> Loss:
         encoded = self.encoder(views["noisy"])
         image = self.decoder(encoded.map).sigmoid()
-        total = torch.nn.functional.mse_loss(image.float(), views["clean"])
+        total = masked_reconstruction(image, views["clean"], norm="l2", region="all")
         return Loss(total, {}, {"embedding": encoded.pooled})

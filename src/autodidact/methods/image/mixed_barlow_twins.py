@@ -16,6 +16,7 @@ from autodidact.model import Encoder
 from autodidact.objectives import barlow_twins, mixing_gap
 from autodidact.schedules import linear_ramp
 from autodidact.views import draw_mixing, mix
+from autodidact.views.parcel import sent
 
 CARD = Card(
     name="mixed_barlow_twins",
@@ -87,7 +88,7 @@ class MixedBarlowTwins(TwoViews):
     def completed(self, views: Views, batch: Batch, progress: Progress) -> Views:
         if self.lam_reg:
             drawn = draw_mixing(len(views["a"]), progress.generator)
-            order, share = (part.to(views["a"].device) for part in drawn)
+            order, share = (sent(part, views["a"].device) for part in drawn)
             mixed = mix(views["a"], views["b"], order, share)
             views.named |= {"mixed": mixed, "order": order, "share": share}
         return views

@@ -14,6 +14,7 @@ from autodidact.methods.two_views import gentle_augment_for
 from autodidact.model import Encoder, Model
 from autodidact.objectives import label_cross_entropy
 from autodidact.views import gather_tokens, masked_indices, random_mask
+from autodidact.views.parcel import sent
 
 CARD = Card(
     name="patch_position",
@@ -67,7 +68,7 @@ class PatchPosition(Method):
         # Turned into indices at home, so that no device is waited for.
         positions = masked_indices(unplaced)
         return Views(
-            {"images": images, "unplaced": unplaced.to(images.device), "positions": positions.to(images.device)},
+            {"images": images, "unplaced": sent(unplaced, images.device), "positions": sent(positions, images.device)},
             batch.ids,
         )
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from autodidact.catalog import Card
 from autodidact.data.batch import Batch
 from autodidact.methods.masked_patches import Masking, MaskTokens
 from autodidact.methods.method import Loss, Progress, Sweep, Views
 from autodidact.model import Encoder
+from autodidact.objectives import label_cross_entropy
 from autodidact.targets import Codebook, Reservoir
 from autodidact.views import gather_tokens
 
@@ -81,7 +81,7 @@ class BEiT(MaskTokens):
         tokens = self.seen(views)
         said = self.head(gather_tokens(tokens, views["masked"])).float()
         wanted = self.codebook(gather_tokens(self.pixels(views["images"]), views["masked"]))
-        total = functional.cross_entropy(said.flatten(0, 1), wanted.flatten())
+        total = label_cross_entropy(said.flatten(0, 1), wanted.flatten())
         right = (said.detach().argmax(dim=2) == wanted).float().mean()
         return Loss(total, {"right": right}, {"embedding": tokens.mean(dim=1)})
 

@@ -17,6 +17,7 @@ from autodidact.model import Encoder, Masked
 from autodidact.objectives import dino_loss, masked_distillation, teacher_assignments
 from autodidact.targets import Centre
 from autodidact.views import block_mask
+from autodidact.views.parcel import sent
 
 CARD = Card(
     name="ibot",
@@ -138,7 +139,7 @@ class IBOT(SelfDistilling):
             drawn = torch.rand(1 + n, generator=generator, device=generator.device)
             count = max(1, round((low + (high - low) * float(drawn[0])) * self.grid[0] * self.grid[1]))
             masks.append(block_mask(n, self.grid, count, generator) & (drawn[1:, None] < self.mask_p))
-        views.named["masked"] = torch.cat(masks).to(views["a"].device)
+        views.named["masked"] = sent(torch.cat(masks), views["a"].device)
         return views
 
     def loss(self, views: Views, progress: Progress) -> Loss:

@@ -22,6 +22,7 @@ from autodidact.schedules import cosine_ramp
 from autodidact.targets import slow_copy
 from autodidact.views import BlockCorruption
 from autodidact.views.corruption import Fill
+from autodidact.views.parcel import sent
 from autodidact.views.transformations import transformation_set
 
 CARD = Card(
@@ -147,7 +148,7 @@ class SiT(Repainting):
             images, turn = augment(batch["image"], generator, batch.get("box")), {}
             if "rot" in self.tasks:
                 drawn = torch.randint(len(self.turns), (len(images),), generator=generator, device=generator.device)
-                turn = {"turn": drawn.to(images.device)}
+                turn = {"turn": sent(drawn, images.device)}
                 images = self.turns.apply(images, turn["turn"])
             made.append(self.corrupted(images, generator) | turn)
         # Both views pass the networks as one batch.

@@ -23,6 +23,7 @@ from autodidact.objectives import latent_mse
 from autodidact.schedules import linear_ramp
 from autodidact.targets import EMATeacher
 from autodidact.views import column_subsets, gather_tokens
+from autodidact.views.parcel import sent
 
 CARD = Card(
     name="t_jepa",
@@ -100,7 +101,7 @@ class TJEPA(Method):
         rows = self.encoder.prepare(batch.fields)
         context, targets = self._subsets(len(rows), progress.generator)
         device = rows.device
-        return Views({"rows": rows, "context": context.to(device), "targets": targets.to(device)}, batch.ids)
+        return Views({"rows": rows, "context": sent(context, device), "targets": sent(targets, device)}, batch.ids)
 
     def _subsets(self, n: int, generator: torch.Generator) -> tuple[Int[Tensor, "n c"], Int[Tensor, "n sets t"]]:
         return column_subsets(
