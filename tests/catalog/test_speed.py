@@ -53,6 +53,12 @@ def test_floors_of_another_number_of_threads_are_not_set_beside_an_epoch(tmp_pat
         assert "| mae, small:vit, 64 px, batch 128 | 1 | views | 10.0 | 20.0 |" in text
 
 
+def test_floors_of_another_processor_are_not_set_beside_an_epoch(tmp_path: Path) -> None:
+    measured = epoch(1024, 128, 0.8) | {"processor": "another"}
+    text = page(tmp_path, epoch=measured, step_profile=profile(0.010, 0.080, threads=2))
+    assert "least share of the peer" not in text
+
+
 def test_what_monitors_take_is_told_where_it_was_timed(tmp_path: Path) -> None:
     monitors = {"updates": 1000, "look": 0.05, "look_spread": [0.04, 0.07], "every": 64, "share": 0.0042}
     text = page(tmp_path, step_profile=profile(0.01, 0.08, threads=2, monitors=monitors) | {"also": [2], "rounds": 9})

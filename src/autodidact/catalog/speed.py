@@ -558,7 +558,12 @@ def _monitored(found: Mapping[str, Any]) -> str:
 
 
 def _reachable(found: Mapping[str, Any], epoch: Mapping[str, Any]) -> list[str]:
-    """How near the goals of `epoch` the floors let an update come, of the trainings that are in both."""
+    """How near the goals of `epoch` the floors let an update come, of the trainings that are in both.
+
+    Nothing where the two were measured on different processors: their times have nothing to do with each other.
+    """
+    if found["processor"] != epoch["processor"]:
+        return []
     trained = {(row["method"], row["encoder"], row["side"], row["batch"]): row for row in epoch["rows"]}
     rows = []
     for row in found["rows"]:
