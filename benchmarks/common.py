@@ -69,6 +69,27 @@ def clock(device: str) -> float:
     return time.perf_counter()
 
 
+def held(device: str) -> int:
+    """Bytes that this process holds, on a GPU those of torch's tensors; `most_held` counts from here."""
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+        torch.cuda.reset_peak_memory_stats()
+        return torch.cuda.memory_allocated()
+    forget_the_highest()
+    return resident("VmRSS")
+
+
+def most_held(device: str) -> int:
+    """The most bytes since."""
+    if device == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated()
+    return resident("VmHWM")
+
+
 def peer_is_there(module: str, left_out: str) -> bool:
     """Whether a peer can be imported; where it cannot, a line on stderr says what is left out for want of it."""
     if find_spec(module) is not None:

@@ -25,18 +25,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from autodidact.model.memory import memory_limit
+from autodidact.model.memory import memory_free, memory_limit
 from common import (
     arguments,
     clock,
     device_arguments,
-    forget_the_highest,
+    held,
+    most_held,
     peer_is_there,
     place,
-    resident,
     surroundings,
     tell,
     where,
@@ -82,7 +81,6 @@ def measure(name: str, n: int, d: int, threads: int, device: str, times: int) ->
     import torch
 
     torch.set_num_threads(threads)
-    gpu = device == "cuda"
     loss_of = contestant(name)
 
     def views(rows: int) -> list[torch.Tensor]:
@@ -96,19 +94,13 @@ def measure(name: str, n: int, d: int, threads: int, device: str, times: int) ->
     if times > 1:
         # What is compiled or chosen by shape.
         torch.autograd.grad(loss_of(z1, z2), [z1, z2])
-    if gpu:
-        torch.cuda.synchronize()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-    else:
-        forget_the_highest()
-        before = resident("VmRSS")
+    before = held(device)
     start, start_of_work = clock(device), time.process_time()
     for _ in range(times):
         loss = loss_of(z1, z2)
         gradients = torch.autograd.grad(loss, [z1, z2])
     seconds, processor_seconds = clock(device) - start, time.process_time() - start_of_work
-    most = torch.cuda.max_memory_allocated() if gpu else resident("VmHWM")
+    most = most_held(device)
     return {
         "seconds": seconds / times,
         "processor_seconds": processor_seconds / times,
@@ -141,9 +133,7 @@ def memory(device: str) -> tuple[int, int]:
 
         free, whole = torch.cuda.mem_get_info()
         return whole, free
-    lines = Path("/proc/meminfo").read_text().splitlines()
-    available = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    return memory_limit(), min(memory_limit(), available)
+    return memory_limit(), min(memory_limit(), memory_free())
 
 
 def room(n: int, took: float, large: int, whole: int, free: int) -> dict[str, Any]:

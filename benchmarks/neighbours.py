@@ -33,9 +33,9 @@ from common import (
     arguments,
     clock,
     device_arguments,
-    forget_the_highest,
+    held,
+    most_held,
     place,
-    resident,
     surroundings,
     tell,
     where,
@@ -79,16 +79,11 @@ def measure(contestant: str, options: argparse.Namespace, at: Path) -> dict[str,
 
         rows = [torch.from_numpy(part).to(device) for part in rows]
     find(rows[0][:1000], rows[1][:10])
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-    else:
-        forget_the_highest()
-        before = resident("VmRSS")
+    before = held(device)
     start, start_of_work = clock(device), time.process_time()
     found = find(*rows)
     took = time.process_time() - start_of_work if options.device == "cpu" else clock(device) - start
-    most = torch.cuda.max_memory_allocated() if device == "cuda" else resident("VmHWM")
+    most = most_held(device)
     np.save(at, found)
     return {"seconds": took, "memory": most - before}
 

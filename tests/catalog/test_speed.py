@@ -59,6 +59,33 @@ def test_floors_of_another_processor_are_not_set_beside_an_epoch(tmp_path: Path)
     assert "least share of the peer" not in text
 
 
+def test_figures_of_a_gpu_stand_under_those_of_the_processor(tmp_path: Path) -> None:
+    row = {"encoder": "small:vit", "side": 28, "images": 10, "batch": 5, "ratio": 1.1, "ratios": [1.0, 1.2]}
+    took = {"goal": 1.1, "rows": [{**row, "seconds": {"embed": 1.1, "bare loop": 1.0}}]}
+    text = page(tmp_path, embed=took, embed_gpu=took | {"device": "a GPU"})
+    assert text.count("## Embedding") == 1
+    assert "The same on a GPU. `embed` of packed images into a Parquet file, on one a GPU" in text
+    assert text.count("keeps what a batch frees") == 1
+    assert "python benchmarks/embed.py --device cuda --threads 1 --json benchmarks/embed_gpu.json" in text
+
+
+def test_a_folders_floors_are_told_where_they_were_measured(tmp_path: Path) -> None:
+    seconds = {"photographs": {"first opening": {"autodidact": 2.0}, "pass": {"autodidact": 0.5}}}
+    told = {"fashion images": 1, "photographs": 1, "batch": 1, "seconds": seconds}
+    assert "Beside them their floors" not in page(tmp_path, data=told)
+    text = page(tmp_path, data=told | {"floors": {"photographs": {"bytes": 10**9, "decode": 1.5, "copy": 0.1}}})
+    assert "| photographs | 2.00 s | 1.50 s | 2.0 GB/s | 10.0 GB/s |" in text
+
+
+def test_what_peers_would_need_is_told_where_it_does_not_fit(tmp_path: Path) -> None:
+    large = {"n": 65_536, "seconds": 166.0, "bytes": 2**28}
+    told = {"n": 8192, "d": 128, "against": {}, "large": large}
+    assert "would need" not in page(tmp_path, contrastive=told)
+    peers = {"dense": {"bytes": 2**38, "memory": 2**35, "fits": False}, "lightly": {"fits": True}}
+    text = page(tmp_path, contrastive=told | {"large": large | {"peers": peers}})
+    assert "256 MiB. By what was measured dense would need 256 GiB of 32." in text
+
+
 def test_what_monitors_take_is_told_where_it_was_timed(tmp_path: Path) -> None:
     monitors = {"updates": 1000, "look": 0.05, "look_spread": [0.04, 0.07], "every": 64, "share": 0.0042}
     text = page(tmp_path, step_profile=profile(0.01, 0.08, threads=2, monitors=monitors) | {"also": [2], "rounds": 9})

@@ -95,7 +95,7 @@ def test_memory_is_kept_only_where_all_processes_can_grow(
     told = list[bool]()
     monkeypatch.setattr(memory, "_set", lambda bounds, trim=False: told.append(trim))
     monkeypatch.setattr(memory, "ROOM", 3)
-    for name, value in (("_highest", 100), ("memory_limit", limit), ("_free", free)):
+    for name, value in (("_highest", 100), ("memory_limit", limit), ("memory_free", free)):
         monkeypatch.setattr(memory, name, lambda value=value: value)
     with keeping_memory(processes) as keep:
         keep()
@@ -103,7 +103,7 @@ def test_memory_is_kept_only_where_all_processes_can_grow(
 
 
 def test_what_is_free_is_less_than_the_machine_has() -> None:
-    assert 0 < memory._free() < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 0 < memory.memory_free() < os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def test_what_a_process_took_at_most_is_its_own_and_not_that_of_the_one_that_started_it() -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from unittest.mock import patch
@@ -19,11 +19,12 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from tests.catalog.test_every_method import source_for
 from tests.training.forked import together
 from torch import Tensor
 
 from autodidact.catalog import cards, target
-from autodidact.data import ArraySource, Batch, Schema, Source, Store, open_source
+from autodidact.data import ArraySource, Batch, Schema, Source
 from autodidact.data.ids import row_ids
 from autodidact.data.schema import Field
 from autodidact.encoders.rows import Rows
@@ -46,7 +47,7 @@ from autodidact.training.feed import seeded
 
 pytestmark = pytest.mark.filterwarnings("ignore:ddpo starts from a model that was never trained")
 
-ROWS, BATCH, STEPS = 48, 16, 2
+BATCH, STEPS = 16, 2
 VIT = "small:vit?width=16&depth=2&heads=2&patch=2"
 
 
@@ -74,19 +75,6 @@ class Case:
     unlabelled: bool = False
     one_seed: bool = False
     single: tuple[str, ...] = ()
-
-
-def source_for(needs: Mapping[str, str]) -> Source:
-    """A few real samples with the fields that are needed."""
-    table = {"numeric", "categorical"} & set(needs.values())
-    source = open_source("breast_cancer" if table else "digits", progress=False).at(np.arange(ROWS))
-    others = [name for name, kind in needs.items() if name not in source.schema and kind == "vector"]
-    if not others:
-        return source
-    store = Store(name="others", schema={name: Field("vector", shape=(10,)) for name in others})
-    rows = torch.rand(ROWS, 10, generator=torch.Generator().manual_seed(0))
-    store.append(source.ids, **dict.fromkeys(others, rows))
-    return source.joined(store)
 
 
 def of_card(name: str) -> tuple[Method, Source]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from tests.views.test_augment import EVERYTHING as EVERYTHING_AT_ONCE
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -38,19 +40,7 @@ class Copies(TorchDispatchMode):
         return out
 
 
-EVERYTHING = Augment(
-    size=24,
-    vertical_flip=0.3,
-    jitter=(0.8, 0.8, 0.8, 0.2),
-    grey_p=0.3,
-    blur_p=0.6,
-    blur_kernel=7,
-    solarise_p=0.3,
-    noise_std=0.1,
-    erase_p=0.5,
-    mean=0.4,
-    std=0.25,
-)
+EVERYTHING = replace(EVERYTHING_AT_ONCE, size=24)
 MOVED = Augment(size=24, rotate=20.0, translate=0.1, zoom=(0.5, 2.0), shear=5.0, jitter=(0.8, 0.8, 0.8, 0.2))
 
 

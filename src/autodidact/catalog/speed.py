@@ -117,6 +117,18 @@ def _rounds(found: Mapping[str, Any]) -> str:
     return "One round: " if rounds == 1 else f"{rounds} rounds: "
 
 
+def _title(found: Mapping[str, Any], title: str) -> str:
+    """The heading of a part; what a GPU took stands under that of the processor."""
+    return "The same on a GPU. " if found.get("device") else f"## {title}\n\n"
+
+
+def _machine(found: Mapping[str, Any]) -> str:
+    """On what the figures were measured."""
+    if device := found.get("device"):
+        return f"on one {device}"
+    return f"on a processor with {found['threads']} thread(s)"
+
+
 def _versions(found: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} {version}" for name, version in found["versions"].items())
 
@@ -136,13 +148,23 @@ def _contrastive(found: Mapping[str, Any]) -> str:
     if device := found.get("device"):
         return (
             f"The same on one {device} ({_versions(found)}).\n\n{table}\n\n{large['n']:,} pairs take "
-            f"{large['seconds']:.2f} s and {large['bytes'] / 2**20:,.0f} MiB."
+            f"{large['seconds']:.2f} s and {large['bytes'] / 2**20:,.0f} MiB.{_beyond(large)}"
         )
     return (
         f"## Contrastive loss\n\nNT-Xent, forward and backward, {found['n']:,} pairs of {found['d']} dimensions, "
         f"{found['threads']} thread(s); block by block as a share of the peer.\n\n{table}\n\n{large['n']:,} pairs take "
-        f"{large['seconds']:.0f} s and {large['bytes'] / 2**20:,.0f} MiB."
+        f"{large['seconds']:.0f} s and {large['bytes'] / 2**20:,.0f} MiB.{_beyond(large)}"
     )
+
+
+def _beyond(large: Mapping[str, Any]) -> str:
+    """What the peers would need for as many pairs, where that was reckoned."""
+    needs = [
+        f"{peer} would need {one['bytes'] / 2**30:,.0f} GiB of {one['memory'] / 2**30:,.0f}"
+        for peer, one in large.get("peers", {}).items()
+        if not one["fits"]
+    ]
+    return f" By what was measured {' and '.join(needs)}." if needs else ""
 
 
 def _mae(found: Mapping[str, Any]) -> str:
@@ -158,10 +180,29 @@ def _mae(found: Mapping[str, Any]) -> str:
     )
     names = ("encoder", "decoder", "visible patches", "all patches", "time", "processor time", "goal")
     return (
-        f"## Masked autoencoder\n\nA step with {100 * found['ratio']:g} % of the patches masked, forward, backward and "
-        f"update, on a processor with {found['threads']} thread(s) and batches of {found['batch']} "
-        f"({_versions(found)}): the encoder on the visible patches, as a share of the same step with the encoder on "
-        f"all.\n\n{markdown_table(names, [row])}"
+        f"{_title(found, 'Masked autoencoder')}A step with {100 * found['ratio']:g} % of the patches masked, forward, "
+        f"backward and update, {_machine(found)} and batches of {found['batch']} ({_versions(found)}): the encoder on "
+        "the visible patches, as a share of the same step with the encoder on all.\n\n"
+        f"{markdown_table(names, [row])}"
+    )
+
+
+def _compiled(found: Mapping[str, Any]) -> str:
+    rows = [
+        (
+            row["encoder"],
+            f"{row['side']} px",
+            f"{row['batch']}",
+            *(f"{took:.3f}" for took in row["seconds"].values()),
+            f"{row['ratio']:.2f}{_spread(row['ratios'], '.2f')}",
+            f"{row['first_step']:.1f}",
+        )
+        for row in found["rows"]
+    ]
+    names = ("encoder", "image", "batch", "eager", "compiled", "compiled over eager", "first step, compiled")
+    return (
+        f"{_title(found, 'Compiled networks')}Seconds of a training step with the encoder compiled, as `--compile` "
+        f"does it, and without, {_machine(found)} ({_versions(found)}).\n\n{markdown_table(names, rows)}"
     )
 
 
@@ -205,6 +246,12 @@ def _bf16(found: Mapping[str, Any]) -> str:
     )
 
 
+EMBED_KEEPS = (
+    "`embed` keeps what a batch frees for the next one, which the bare loop does not: where a batch is large that is "
+    "worth more than reading and writing cost."
+)
+
+
 def _embed(found: Mapping[str, Any]) -> str:
     rows = [
         (
@@ -220,10 +267,10 @@ def _embed(found: Mapping[str, Any]) -> str:
     ]
     names = ("encoder", "image", "images", "batch", *found["rows"][0]["seconds"], "times the bare loop", "goal")
     return (
-        f"## Embedding\n\n`embed` of packed images into a Parquet file, on a processor with {found['threads']} "
-        f"thread(s) ({_versions(found)}), against a loop of the encoder alone over images in memory. `embed` keeps "
-        "what a batch frees for the next one, which the bare loop does not: where a batch is large that is worth more "
-        f"than reading and writing cost.\n\n{markdown_table(names, rows)}"
+        f"{_title(found, 'Embedding')}`embed` of packed images into a Parquet file, {_machine(found)} "
+        f"({_versions(found)}), against a loop of the encoder alone over images in memory. "
+        + ("" if found.get("device") else EMBED_KEEPS)
+        + f"\n\n{markdown_table(names, rows)}"
     )
 
 
@@ -270,12 +317,12 @@ def _neighbours(found: Mapping[str, Any]) -> str:
         for name, one in found["contestants"].items()
     ]
     return (
-        f"## Nearest neighbours\n\nThe {found['neighbours']} nearest by cosine of {found['bank']:,} rows of "
-        f"{found['width']} numbers, for {found['queries']:,} queries, on a processor with {found['threads']} thread(s) "
+        f"{_title(found, 'Nearest neighbours')}The {found['neighbours']} nearest by cosine of {found['bank']:,} rows "
+        f"of {found['width']} numbers, for {found['queries']:,} queries, {_machine(found)} "
         f"({_versions(found)}): {found['times_as_fast']:.1f} times"
         f"{_spread(found['ratios'], '.1f')} as fast as scikit-learn's brute force, with the goal at "
         f"{found['goal']:g}. Memory is what the search takes beside the rows.\n\n"
-        f"{markdown_table(('', 'processor time', 'memory'), rows)}"
+        f"{markdown_table(('', 'seconds' if found.get('device') else 'processor time', 'memory'), rows)}"
     )
 
 
@@ -356,8 +403,22 @@ def _data(found: Mapping[str, Any]) -> str:
     return (
         f"## Folders of images\n\n{found['fashion images']:,} small PNGs (fashion) and {found['photographs']:,} JPEGs "
         f"of 1,000 x 1,000 pixels (photographs, reduced to 192), passed over in random batches of {found['batch']}; "
-        f"seconds.\n\n{markdown_table(('folder', 'step', *names), rows)}{_many(many) if many else ''}"
+        f"seconds.\n\n{markdown_table(('folder', 'step', *names), rows)}{_bare(found)}{_many(many) if many else ''}"
     )
+
+
+def _bare(found: Mapping[str, Any]) -> str:
+    """The floors of a first opening and of a pass, where they were measured."""
+    floors = found.get("floors")
+    if not floors:
+        return ""
+    rows = []
+    for folder, floor in floors.items():
+        took = {step: found["seconds"][folder][step]["autodidact"] for step in ("first opening", "pass")}
+        rate = [f"{floor['bytes'] / seconds / 1e9:.1f} GB/s" for seconds in (took["pass"], floor["copy"])]
+        rows.append((folder, f"{took['first opening']:.2f} s", f"{floor['decode']:.2f} s", *rate))
+    names = ("folder", "first opening", "its files decoded by Pillow alone, on all cores", "pass", "copy of as much")
+    return f"\n\nBeside them their floors.\n\n{markdown_table(names, rows)}"
 
 
 def _many(found: Mapping[str, Any]) -> str:
@@ -366,8 +427,8 @@ def _many(found: Mapping[str, Any]) -> str:
         f"\n\n{found['count']:,} very small images open in {found['seconds']:.1f} s once they are packed (the goal is "
         f"{found['goal']:g} s; {found['processor_seconds']:.1f} s of processor time), and are passed over in "
         f"{found['pass']:.1f} s; meanwhile what the process holds grows by {growth:.1f} % (at most "
-        f"{100 * found['memory_goal']:g} %). The floor of an opening is asking the system for the name, the size "
-        f"and the time of every file, {found['bare']:.1f} s, without which a file that was written anew goes unnoticed."
+        f"{100 * found['memory_goal']:g} %). Asking the system for the name, the size and the time of every file, "
+        f"without which one that was written anew goes unnoticed, takes a single process {found['bare']:.1f} s of that."
     )
 
 
@@ -726,15 +787,20 @@ PARTS = {
     "contrastive": _contrastive,
     "contrastive_gpu": _contrastive,
     "mae": _mae,
+    "mae_gpu": _mae,
     "lite": _lite,
     "bf16": _bf16,
+    "compiled": _compiled,
+    "compiled_gpu": _compiled,
     "embed": _embed,
+    "embed_gpu": _embed,
     "generate": _generate,
     "start": _start,
     "memory": _memory,
     "scaling": _scaling,
     "cost": _cost,
     "neighbours": _neighbours,
+    "neighbours_gpu": _neighbours,
     "floors": _floors,
     "data": _data,
     "kill_and_resume": _resume,

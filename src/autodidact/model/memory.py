@@ -41,6 +41,11 @@ def memory_limit() -> int:
     return found
 
 
+def memory_free() -> int:
+    """Bytes of the machine that nobody holds for good."""
+    return _told("meminfo", "MemAvailable:", 0)
+
+
 def _limits(told: str) -> Iterator[Path]:
     """Files with the limits of the groups that a process is in, and of those above them, in both versions of Linux."""
     for line in told.splitlines():
@@ -106,12 +111,7 @@ def _library() -> Any:
 def _room(processes: int) -> bool:
     """Whether so many processes like this one can grow to `ROOM` times its highest."""
     highest = processes * _highest()
-    return ROOM * highest <= memory_limit() and (ROOM - 1) * highest <= _free()
-
-
-def _free() -> int:
-    """Bytes of the machine that nobody holds for good."""
-    return _told("meminfo", "MemAvailable:", 0)
+    return ROOM * highest <= memory_limit() and (ROOM - 1) * highest <= memory_free()
 
 
 def _highest() -> int:
