@@ -37,10 +37,10 @@ def test_a_training_is_looked_at_as_often_as_before_where_its_batches_are_large(
 def test_a_rarer_look_sees_what_a_frequent_one_sees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.random.default_rng(0).integers(0, 255, (32, 8, 8, 3), dtype=np.uint8)
 
-    def looked(name: str) -> dict[int, dict[str, float]]:
+    def looked(name: str, steps: int = 40) -> dict[int, dict[str, float]]:
         torch.manual_seed(0)
         method = SimCLR(build("small:convnet?width=2", schema=open_source(pixels, progress=False).schema))
-        settings = Settings(steps=40, batch_size=4, accelerator="cpu", devices=1)
+        settings = Settings(steps=steps, batch_size=4, accelerator="cpu", devices=1)
         train(method, open_source(pixels, progress=False), settings, out=tmp_path / name, quiet=True)
         found: dict[int, dict[str, float]] = {}
         for step, figure, value in read_metrics(tmp_path / name / "log" / "metrics.csv"):
@@ -55,3 +55,7 @@ def test_a_rarer_look_sees_what_a_frequent_one_sees(tmp_path: Path, monkeypatch:
     assert list(seldom) == [20, 40]
     assert seldom == {step: often[step] for step in seldom}
     assert {"rankme/embedding", "uniformity", "gradient_norm"} <= seldom[40].keys()
+    monkeypatch.undo()
+    last = looked("once more at the end", steps=25)
+    assert list(last) == [10, 20, 25]
+    assert last[25].keys() == last[20].keys()

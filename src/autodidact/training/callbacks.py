@@ -108,7 +108,8 @@ class Monitors(Callback):
         self.look_every = settings.monitor_steps or look_every(own, learner.epoch_steps, share)
 
     def on_train_batch_start(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
-        pl_module.wants_gradient_norm = (pl_module.updates + 1) % self.look_every == 0
+        following = pl_module.updates + 1
+        pl_module.wants_gradient_norm = following % self.look_every == 0 or following == pl_module.total
 
     def on_train_batch_end(self, trainer: L.Trainer, pl_module: Any, *_: Any) -> None:
         learner: Learner = pl_module
