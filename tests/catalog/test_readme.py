@@ -93,6 +93,19 @@ def test_the_page_of_a_method_shows_arms_by_seed_and_every_statement(checkout):
     assert "Verdict: **held**. Seeds 0, 1; settings chosen on seeds 1000; 5 min of work." in text
 
 
+def test_other_figures_are_folded_away_with_means_of_what_was_measured(checkout):
+    figures = {"linear": {"dcl": [0.5, 0.75], "simclr": [None, 0.25]}, "knn": {"dcl": [1, 1], "simclr": [1, 1]}}
+    figures |= {f"at {at}": {"dcl": [1.0, 2.0]} for at in range(20)}
+    result = RESULT | {"figures": figures, "arms": {"dcl": [0.5, 0.75], "simclr": [0.25, 0.5]}, "metric": "knn"}
+    (checkout / "results/dcl.json").write_text(json.dumps(result))
+    text = generated(checkout)[checkout / "docs/methods/dcl.md"]
+    assert "the first 16 of 21 figures; [results/dcl.json](../../results/dcl.json) has all" in text
+    assert "| arm | linear | at 0 |" in text
+    assert "| `dcl` | 0.625 | 1.5 |" in text
+    assert "| `simclr` | 0.25 |  |" in text
+    assert "at 15" not in text.split("Other figures")[1].split("</details>")[0]
+
+
 def test_the_command_of_a_page_says_what_must_be_said_beside_the_data():
     asking = {card.name: card for card in cards().values() if card.asks}
     assert set(asking) == {"simcore", "continual"}

@@ -47,6 +47,19 @@ def test_code_that_is_said_to_be_the_same_as_before_is_the_code_that_stands_ther
     assert made.same_as is None or made.same_as[0] == made.digest()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_result_that_comes_with_the_checkout_says_what_its_claim_says(name):
+    path = Path(__file__).parents[2] / "results" / f"{name}.json"
+    if not path.exists():
+        pytest.skip("there is no result of it")
+    result, made = json.loads(path.read_text()), claim_named(name)
+    again = f"autodidact claim {name} --known results/{name}.json --json results/{name}.json"
+    assert (result["statement"], result["notes"]) == (made.statement, list(made.notes)), again
+    keys = ("name", "text", "margin", "direction", "role")
+    told = [tuple(entry[key] for key in keys) for entry in result["statements"]]
+    assert told == [tuple(getattr(statement, key) for key in keys) for statement in made.statements], again
+
+
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
     """A folder with the results of two claims, each of which one process ran."""

@@ -267,9 +267,10 @@ def test_a_result_names_as_known_only_the_seeds_that_it_reports(tmp_path):
 def test_a_result_of_which_all_is_known_stays_one_of_where_it_was_made(tmp_path):
     three = judged(claim(), tmp_path / "there", seeds=3)
     elsewhere = three | {"machine": "abacus", "accelerator": "sliding beads", "versions": {"beads": "10"}}
+    elsewhere["wall_seconds"] = 3000.0
     (tmp_path / "three.json").write_text(json.dumps(elsewhere))
     again = judged(claim(), tmp_path / "here", seeds=3, known=tmp_path / "three.json")
-    for name in ("seeds", "machine", "accelerator", "versions"):
+    for name in ("seeds", "machine", "accelerator", "versions", "wall_seconds"):
         assert again[name] == elsewhere[name]
     assert "known" not in again
     more = judged(claim(), tmp_path / "here", seeds=4, known=tmp_path / "three.json")

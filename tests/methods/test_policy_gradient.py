@@ -465,7 +465,8 @@ def test_wanted_answers_are_learned_from_their_beginnings_and_drawn_from_there_o
         torch.testing.assert_close(mine, gradient(made, -told - drawn), atol=1e-6, rtol=1e-4)
 
 
-FAST = Settings(steps=6, batch_size=3, lr=1e-2, weight_decay=0.0, deterministic=True)
+PHASES = {"schedule": "infinite", "warmup": 0.2, "cooldown": 0.4, "anneal": 0.3}
+FAST = Settings(steps=6, batch_size=3, lr=1e-2, weight_decay=0.0, deterministic=True, **PHASES)
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,8 @@ USED = {
 """Kind of a card -> how it is used, and what its options start with."""
 IMPROVES = "autodidact improve {name} --model MODEL --task task.yaml --out runs/{name}"
 PAGES = Path("docs/methods")
+MOST_FIGURES = 16
+"""Beside the metric, in the table of a claim's figures: more would not be read."""
 KEYS = ("name", "number", "statement", "metric", "arms", "difference", "margin", "verdict", "seeds", "seconds")
 
 
@@ -175,6 +177,7 @@ def _result(result: Mapping[str, Any]) -> str:
     ]
     if rows:
         parts.append(_table(("", "statement", "95 % interval", "held if", "verdict"), rows))
+    parts += _figures(result)
     seeds = ", ".join(map(str, result["seeds"]))
     tuned = ", ".join(map(str, result["tuning_seeds"]))
     parts.append(
@@ -184,6 +187,27 @@ def _result(result: Mapping[str, Any]) -> str:
     )
     parts += list(result.get("notes", ()))
     return "\n\n".join(parts)
+
+
+def _figures(result: Mapping[str, Any]) -> list[str]:
+    """What was measured beside the metric: means over the seeds, folded away."""
+    others = {name: arms for name, arms in result.get("figures", {}).items() if name != result["metric"]}
+    if not others:
+        return []
+    shown = list(others)[:MOST_FIGURES]
+    rows = [(f"`{arm}`", *(_mean(others[name].get(arm, ())) for name in shown)) for arm in result["arms"]]
+    where = f"[results/{result['name']}.json](../../results/{result['name']}.json)"
+    rest = f", the first {len(shown)} of {len(others)} figures" if len(shown) < len(others) else ""
+    return [
+        f"<details><summary>Other figures of the arms</summary>\n\nMeans over seeds{rest}; {where} has all, by seed.",
+        f"{_table(('arm', *shown), rows)}\n\n</details>",
+    ]
+
+
+def _mean(values: Sequence[float | None]) -> str:
+    """The mean of those there are, nothing if none."""
+    known = [value for value in values if value is not None]
+    return f"{fmean(known):.4g}" if known else ""
 
 
 def _picture(result: Mapping[str, Any]) -> list[str]:

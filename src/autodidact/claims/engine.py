@@ -201,12 +201,16 @@ def _run(work_force: _Work, reported: list[int], tune: bool, known: Path | None)
         frozen = _tune(work_force) if found is None else _completed(work_force, found)
     by_seed, spent = work_force.figures(frozen["settings"], reported, "seeds")
     result = _judged(claim, scale, reported, by_seed, frozen)
+    took = round(time.monotonic() - started, 1)
     if before is not None and (shared := sorted(set(before["seeds"]) & set(reported))):
         origin = {key: before[key] for key in ORIGIN if key in before} | {"seeds": shared}
-        # Where nothing was worked on here, the result stays one of where it was.
-        result |= origin if work_force.knows(frozen["settings"], reported) else {"known": origin}
-    result["seconds"] = round(spent, 1)
-    result["wall_seconds"] = round(time.monotonic() - started, 1)
+        # Where nothing was worked on here, the result stays one of where, and when, it was.
+        if work_force.knows(frozen["settings"], reported):
+            result |= origin
+            took = before.get("wall_seconds", took) if shared == before["seeds"] else took
+        else:
+            result["known"] = origin
+    result |= {"seconds": round(spent, 1), "wall_seconds": took}
     return result
 
 
@@ -242,7 +246,9 @@ def _result(path: Path) -> dict[str, Any]:
         if lacking := {"experiment", "settings"} - found["settings"]["frozen"].keys():
             raise KeyError(*lacking)
         needed = ("name", "scale", "seeds", "figures", "settings", "seconds")
-        return {key: found[key] for key in needed} | {key: found[key] for key in ORIGIN if key in found}
+        return {key: found[key] for key in needed} | {
+            key: found[key] for key in (*ORIGIN, "wall_seconds") if key in found
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no result of a claim: {error}") from error
 
