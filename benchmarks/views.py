@@ -2,7 +2,8 @@
 
 Both make the same recipe (crop, flip, colour jitter of strength 1, greyscale, blur, normalise) from the same decoded
 photographs held in memory, and end with one float32 batch for each view. The peer works image by image, in one process
-for each core, as a DataLoader's workers do. Pairs are interleaved; the figure is the median of the pairs' ratios.
+for each core, as a DataLoader's workers do. Pairs are interleaved; the figure is the median of the pairs' ratios. What
+threads lose by sharing each operation is told by as many processes of ours, side by side, with a thread each.
 On a GPU, kornia works on the whole batch there, as ours does, with parameters of its own for each image; beside the
 ratio stands what share of a ResNet-50's training step on these views (bf16, both views) making them takes.
 
@@ -19,6 +20,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -31,7 +33,7 @@ from PIL import Image
 from skimage import data
 
 from autodidact.views import Augment
-from common import clock, device_arguments, peer_is_there, place, where
+from common import clock, device_arguments, peer_is_there, place, side_by_side, where
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 GOALS = {32: 15.0, 96: 6.0, 224: 4.0}
@@ -130,7 +132,21 @@ def compare(size: int, batch: int, threads: int, pairs: int, with_peer: bool) ->
     if threads == 1:
         # Where other programs share the machine, processor time is the fairer clock.
         row["ratio_of_processor_time"] = rates([used for _, used in own], [used for _, used in other], 1)["ratio"]
+    else:
+        # What the machine could make, if threads did not wait for each other.
+        command = [sys.executable, __file__, "--child", str(size), "--pairs", str(pairs)]
+        row["side_by_side"] = round(threads * side_by_side(command, threads, 1)["views_per_second"])
     return row
+
+
+def alone(size: int, pairs: int) -> dict[str, float]:
+    """Views a second of this process with a single thread, for as long as a few pairs would take."""
+    torch.set_num_threads(1)
+    mine = ours(photographs(BATCH[size], size), size)
+    for _ in range(3):
+        mine()
+    took = [seconds(mine, max(1, 1024 // size))[0] for _ in range(4 * pairs)]
+    return {"views_per_second": 2 * BATCH[size] / statistics.median(took)}
 
 
 def kornias(size: int, taps: int, device: str) -> Callable[[torch.Tensor], torch.Tensor]:
@@ -206,9 +222,13 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[32, 96, 224])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--child", type=int, help="for the processes that this one starts")
     device_arguments(parser)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.child:
+        print(json.dumps(alone(options.child, options.pairs)))
+        return
     gpu, device = options.device == "cuda", place(options)
     name = "kornia" if gpu else "lightly"
     with_peer = peer_is_there(name, "the comparison of views with it")

@@ -124,7 +124,7 @@ def test_a_sample_is_rendered_alike_alone_and_in_any_chunk(augment: Augment) -> 
     torch.testing.assert_close(alone, whole, atol=2e-5, rtol=0)
 
 
-def test_the_number_of_threads_does_not_change_a_view_and_is_put_back() -> None:
+def test_the_number_of_threads_does_not_change_a_view() -> None:
     images = torch.rand(70, 3, 100, 60, generator=_generator())
     augment = replace(EVERYTHING, size=100)
     p = augment.draw(70, 100, 60, _generator(1))
@@ -132,7 +132,6 @@ def test_the_number_of_threads_does_not_change_a_view_and_is_put_back() -> None:
     alone = augment.render(images, p)
     torch.set_num_threads(3)
     together = augment.render(images, p)
-    assert torch.get_num_threads() == 3
     torch.testing.assert_close(alone, together, atol=2e-5, rtol=0)
 
 

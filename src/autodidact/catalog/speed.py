@@ -34,9 +34,21 @@ def speed_page(folder: Path) -> str:
 
 
 def _views(found: Mapping[str, Any]) -> str:
-    rows = [(f"{row['size']} px", f"{row['threads']}", *_rates(row)) for row in found["rows"]]
-    table = markdown_table(("image", "threads", "views/s", "lightly, views/s", "times", "goal"), rows)
-    return f"## Augmentation\n\nTwo SimCLR views of a batch on a processor ({_versions(found)}).\n\n{table}"
+    rows = [
+        (
+            f"{row['size']} px",
+            f"{row['threads']}",
+            *_rates(row),
+            f"{row['side_by_side']:,}" if "side_by_side" in row else "",
+        )
+        for row in found["rows"]
+    ]
+    names = ("image", "threads", "views/s", "lightly, views/s", "times", "goal", "processes, views/s")
+    return (
+        f"## Augmentation\n\nTwo SimCLR views of a batch on a processor ({_versions(found)}). With several threads "
+        "torch shares each operation out to them; as many processes with a thread each, which the last column has, "
+        f"never wait for each other. A peer's workers are processes.\n\n{markdown_table(names, rows)}"
+    )
 
 
 def _views_gpu(found: Mapping[str, Any]) -> str:

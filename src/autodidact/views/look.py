@@ -6,10 +6,8 @@ at once, or for those concerned; steps that concern nobody in the batch cost not
 
 from __future__ import annotations
 
-import math
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
@@ -25,12 +23,10 @@ from autodidact.views.scratch import Scratch, borrowed
 ChannelValues = float | tuple[float, ...]
 Step = Callable[[Tensor, slice, Scratch], object]
 
-# Numbers in the images of a chunk: on a CPU four megabytes, enough to hide what an operation costs to start, yet
-# of a size with its caches; on an accelerator a quarter gigabyte.
+# Numbers in the images of a chunk: on a CPU four megabytes, enough to hide what an operation costs to start, yet of a
+# size with its caches, and twice as many where torch shares operations out; on an accelerator a quarter gigabyte.
 _CHUNK = 2**20
 _CHUNK_ACCELERATOR = 2**26
-# Numbers in the images of a batch that are worth another thread.
-_CHUNK_A_THREAD = 2**18
 # Numbers in the images that a step for some samples only takes out, changes together and puts back.
 _PART = 2**18
 # On a CPU, images smaller than this are put back by one call, larger ones one by one: the call is slow, but starts
@@ -95,7 +91,7 @@ class Look:
         """Make the views that `parameters` describe. No gradient passes.
 
         Order: crop with resize, flips and affine map; brightness, contrast, saturation and hue; greyscale; blur;
-        solarise; noise; erase; normalise. On a CPU chunks are shared out to as many threads as torch may use.
+        solarise; noise; erase; normalise.
 
         Parameters
         ----------
@@ -119,10 +115,9 @@ class Look:
             return out
         cpu = images.device.type == "cpu"
         largest = max(out[0].numel(), images[0].numel())
-        threads = min(torch.get_num_threads(), 1 + n * largest // _CHUNK_A_THREAD) if cpu else 1
         if chunk is None:
-            most = (_CHUNK if cpu else _CHUNK_ACCELERATOR) // largest
-            chunk = max(1, min(math.ceil(n / threads), most))
+            most = _CHUNK * min(torch.get_num_threads(), 2) if cpu else _CHUNK_ACCELERATOR
+            chunk = max(1, min(n, most // largest))
 
         # Within its chunk a sample is placed by the turn of its hue, so that those turning hue together lie together.
         jitter = _Jitter(parameters, channels)
@@ -136,17 +131,14 @@ class Look:
         steps = [jitter.step, *self._steps(p, channels, [slice(s, min(s + chunk, n)) for s in starts], parcel)]
         parcel.send()
 
-        def work(start: int) -> None:
-            rows = slice(start, min(start + chunk, n))
-            # Grad and inference mode are of a thread; what the caller has, the workers must have too.
-            with torch.inference_mode(inference), torch.no_grad(), borrowed() as scratch:
+        # Threads that take a chunk each would wait for Python's lock at every operation.
+        with torch.no_grad(), borrowed() as scratch:
+            for start in starts:
+                rows = slice(start, min(start + chunk, n))
                 x = resample(rows, scratch)
                 for step in steps:
                     step(x, rows, scratch)
                 torch.index_select(x, 0, back.there[rows], out=out[rows])
-
-        inference = torch.is_inference_mode_enabled()
-        _in_threads(work, starts, threads)
         return out
 
     def _resampler(
@@ -281,24 +273,6 @@ class _Jitter:
                     None if self.means is None else self.means.there[within, stage],
                     scratch,
                 )
-
-
-def _in_threads(work: Callable[[int], object], items: Sequence[int], threads: int) -> None:
-    """Do `work` on the items, by up to `threads` threads in each of which torch uses a single one.
-
-    Chunks in parallel beat parallel operations: most of these are too short to be shared out well.
-    """
-    if threads == 1 or len(items) == 1:
-        for item in items:
-            work(item)
-        return
-    before = torch.get_num_threads()
-    try:
-        with ThreadPoolExecutor(min(threads, len(items)), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            list(pool.map(work, items))
-    finally:
-        # A thread's setting is also what later threads start with; this thread's own was not touched.
-        torch.set_num_threads(before)
 
 
 class _Some:
