@@ -204,14 +204,8 @@ def floors(method: Method, source: Any, settings: Settings, rate: dict[str, floa
     found: dict[str, dict[str, float]] = {}
 
     def counted(part: str, work: Callable[[], Any]) -> Any:
-        threads = torch.get_num_threads()
-        # What other threads do, as of views, is not seen; as much is done by one.
-        torch.set_num_threads(1)
-        try:
-            with FlopCounterMode(display=False) as operations, Bytes() as moved:
-                made = work()
-        finally:
-            torch.set_num_threads(threads)
+        with FlopCounterMode(display=False) as operations, Bytes() as moved:
+            made = work()
         counts = {"operations": float(operations.get_total_flops()), "bytes": float(moved.moved)}
         found[part] = {**counts, "floor": max(counts[what] / rate[what] for what in counts)}
         return made

@@ -21,6 +21,7 @@ from autodidact.evaluation.knn import knn
 from autodidact.evaluation.linear import fit_probe
 from autodidact.model import Encoder, Model
 from autodidact.model.device import pick_device
+from autodidact.training.tokens import counted_tokens
 from autodidact.views.distort import Distortion, distort
 from autodidact.worlds.tinted import tinted
 
@@ -106,6 +107,13 @@ def labels_of(source: Source) -> np.ndarray:
 def first_of_each(labels: np.ndarray, count: int) -> np.ndarray:
     """Positions of the first so many of every class."""
     return np.concatenate([np.flatnonzero(labels == c)[:count] for c in np.unique(labels)])
+
+
+def tokens_of_an_image(network: Encoder, source: Source) -> int:
+    """Tokens that a transformer encodes for one image of a source."""
+    with counted_tokens([network]) as count, torch.inference_mode():
+        network(network.prepare(source.batch(np.arange(1)).fields))
+    return int(count.tokens)
 
 
 def percent_right(predictor: PredictorModel, source: Source) -> float:

@@ -17,15 +17,14 @@ from autodidact.claims.images import (
     labels_of,
     percent_right,
     split_images,
+    tokens_of_an_image,
 )
 from autodidact.compare.vit_suite import FAMILIES
-from autodidact.data import Source
 from autodidact.encoders.kept import EncoderModel
 from autodidact.evaluation.finetune import Tuning, finetune
 from autodidact.evaluation.several_views import of_views
 from autodidact.measures import Spectrum, rank_correlation
 from autodidact.methods.method import Method
-from autodidact.model import Encoder
 from autodidact.recipes.names import find, make_method, options
 from autodidact.training import Settings, train
 from autodidact.training.tokens import counted_tokens, outer_encoders
@@ -96,7 +95,7 @@ def run(
     figures |= accuracies(model, split, per_class=many, corruptions=CORRUPTIONS, seed=seed)
     figures |= of_views(model, split.train)
     figures["rank"] = Spectrum().update(torch.from_numpy(embeddings(model, split.test))).rankme(center=True)
-    steps = tuned_steps + (tokens // (batch * _tokens_of_an_image(network, split.train)) if longer else 0)
+    steps = tuned_steps + (tokens // (batch * tokens_of_an_image(network, split.train)) if longer else 0)
     for name, per_class in (("few", few), ("many", many)):
         predictor = finetune(
             network,
@@ -115,12 +114,6 @@ def run(
             if not method:
                 figures["validation"] = figures["chosen by"]
     return figures
-
-
-def _tokens_of_an_image(network: Encoder, source: Source) -> int:
-    with counted_tokens([network]) as count, torch.inference_mode():
-        network(network.prepare(source.batch(np.arange(1)).fields))
-    return int(count.tokens)
 
 
 def pretrained(f: Figures) -> list[Mapping[str, float]]:
@@ -258,6 +251,7 @@ CLAIM = Claim(
     grid={"rate": [5e-4, 2e-3]},
     tunes={"scratch, longer": "scratch"},
     tuning_seeds=(1000,),
+    same_as=("636d1547ee11", "ad58ba649570"),
     statements=(
         Statement(
             "few labels",
