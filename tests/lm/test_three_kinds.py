@@ -415,40 +415,69 @@ def students(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Mapping[st
     return {**dict.fromkeys(SERVED, letters.save_folder(place / "letters")), **folders}
 
 
+def command(method: str, server: Loopback, student: Path, out: Path, *options: object) -> int:
+    """The exit code of a method that is told where to ask."""
+    served, where, task = SERVED[method], f"{server.address}#tiny", out.with_suffix(".yaml")
+    task.write_text(yaml.safe_dump(dict(served.task)))
+    models = ("--model", student, "--method.judge", where) if served.judges else ("--model", where)
+    training = ["--steps", 3, "--batch-size", 4, "--device", "cpu", "--quiet", "--no-report"]
+    words = ["improve", method, *models, "--student", student, "--task", task, "--out", out]
+    return main([str(word) for word in [*words, *served.options, *training, *options]])
+
+
+def learned(out: Path) -> dict[str, Any]:
+    weights = {name: weight.tolist() for name, weight in load_file(out / "hf" / "model.safetensors").items()}
+    return {**{file.name: rows(file) for file in out.glob("*.jsonl") if file.name != "transcript.jsonl"}, "w": weights}
+
+
+def paid(server: Loopback) -> list[str]:
+    # What an address can do is found out by each command that must know it.
+    return [body for body in server.paid if "Yes or no?" not in body]
+
+
+@pytest.fixture(scope="module")
+def never_failed(
+    students: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[dict[str, Any], list[str]]]:
+    """What a method leaves and has paid for where its address never fails; once each."""
+
+    @lru_cache
+    def run(method: str) -> tuple[dict[str, Any], list[str]]:
+        out, served = tmp_path_factory.mktemp("whole") / method, SERVED[method]
+        with Loopback(ScriptedLM(served.script), first=served.first) as server:
+            assert command(method, server, students[method], out) == 0
+            asked = paid(server)
+        assert len(asked) > 6
+        assert len(set(asked)) == len(asked) <= len(rows(out / "transcript.jsonl"))
+        return learned(out), asked
+
+    return run
+
+
 @pytest.mark.parametrize("method", SERVED)
 def test_whatever_a_method_asks_an_address_for_is_paid_once_although_the_address_goes_away_in_the_middle(
-    students: Mapping[str, Path], tmp_path: Path, method: str
+    students: Mapping[str, Path], never_failed: Callable[[str], Any], tmp_path: Path, method: str
 ) -> None:
-    served, student, path = SERVED[method], students[method], tmp_path / "task.yaml"
-    path.write_text(yaml.safe_dump(dict(served.task)))
-
-    def command(server: Loopback, out: Path) -> int:
-        where = f"{server.address}#tiny"
-        models = ("--model", student, "--method.judge", where) if served.judges else ("--model", where)
-        training = ["--steps", 3, "--batch-size", 4, "--device", "cpu", "--quiet", "--no-report"]
-        words = ["improve", method, *models, "--student", student, "--task", path, "--out", out]
-        return main([str(word) for word in [*words, *served.options, *training]])
-
-    def found(out: Path) -> dict[str, Any]:
-        weights = {name: weight.tolist() for name, weight in load_file(out / "hf" / "model.safetensors").items()}
-        learned = {file.name: rows(file) for file in out.glob("*.jsonl") if file.name != "transcript.jsonl"}
-        return {**learned, "weights": weights}
-
-    def paid(server: Loopback) -> list[str]:
-        # What an address can do is found out by each command that must know it.
-        return [body for body in server.paid if "Yes or no?" not in body]
-
-    with Loopback(ScriptedLM(served.script), first=served.first) as server:
-        assert command(server, tmp_path / "whole") == 0
-        told = rows(tmp_path / "whole" / "transcript.jsonl")
-        asked = paid(server)
-    assert len(asked) > 6
-    assert len(set(asked)) == len(asked) <= len(told)
+    (whole, asked), served = never_failed(method), SERVED[method]
     half = [None] * (len(asked) // 2)
     with Loopback(ScriptedLM(served.script), [*half, *[FAILURES["503"]] * 99], first=served.first) as server:
-        assert command(server, tmp_path / "cut") == 1
+        assert command(method, server, students[method], tmp_path / "cut") == 1
         assert server.answered == len(half)
         server._failures.clear()
-        assert command(server, tmp_path / "cut") == 0
+        assert command(method, server, students[method], tmp_path / "cut") == 0
         assert sorted(paid(server)) == sorted(asked)
-    assert found(tmp_path / "cut") == found(tmp_path / "whole")
+    assert learned(tmp_path / "cut") == whole
+
+
+@pytest.mark.parametrize("method", SERVED)
+def test_whatever_a_method_asks_an_address_for_is_got_although_it_fails_in_every_way(
+    students: Mapping[str, Path], never_failed: Callable[[str], Any], tmp_path: Path, method: str
+) -> None:
+    (whole, asked), served, out = never_failed(method), SERVED[method], tmp_path / "run"
+    failures = [found for failure in FAILURES.values() for found in (failure, None)]
+    with Loopback(ScriptedLM(served.script), failures, first=served.first) as server:
+        assert command(method, server, students[method], out, "--timeout", 0.5) == 0
+        assert not server._failures
+        assert len(server.requests) == server.answered + len(FAILURES)
+        assert sorted(paid(server)) == sorted(asked)
+    assert learned(out) == whole
