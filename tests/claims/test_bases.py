@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from multiprocessing import get_context
@@ -13,6 +14,7 @@ import torch
 
 from autodidact.claims import bases
 from autodidact.claims.bases import base_lm, kept_base, learning_lm
+from autodidact.cli.main import main
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.tiny import tiny_lm
@@ -172,3 +174,19 @@ def test_processes_that_ask_for_the_same_base_at_once_train_it_once(tmp_path, mo
     assert [process.exitcode for process in asking] == [0, 0]
     assert log.read_text().splitlines() == ["trained"]
     assert same(LocalLM.load(tmp_path / "one"), LocalLM.load(tmp_path / "two"))
+
+
+def test_the_command_of_a_claim_trains_the_bases_again_that_were_deleted(tmp_path, monkeypatch):
+    monkeypatch.setenv("AUTODIDACT_CACHE", str(tmp_path))
+    bases_at = tmp_path / "bases"
+
+    def told(name: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+        words = ["claim", "self_reinforce", "--scale", "tiny", "--seeds", 1, "--jobs", 1, "--cache", tmp_path / name]
+        assert main([str(word) for word in [*words, "--json", tmp_path / f"{name}.json", "--quiet"]]) == 0
+        weights = {str(path.relative_to(bases_at)): path.read_bytes() for path in bases_at.rglob("*.safetensors")}
+        return json.loads((tmp_path / f"{name}.json").read_text())["figures"], weights
+
+    figures, weights = told("first")
+    assert weights
+    shutil.rmtree(bases_at)
+    assert told("second") == (figures, weights)
