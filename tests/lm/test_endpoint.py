@@ -494,6 +494,35 @@ def test_what_it_can_do_is_asked_once() -> None:
     assert len(server.requests) == 1
 
 
+@pytest.mark.parametrize("before", [True, False], ids=["known before the cache", "found out behind it"])
+@pytest.mark.parametrize("chat", [True, False])
+def test_what_it_can_do_is_kept_with_its_answers_for_each_model(chat: bool, before: bool, tmp_path: Path) -> None:
+    script = ScriptedLM(lambda _: {"Yes": math.log(0.6), "No": math.log(0.4)})
+    with Loopback(script, names=("a", "b"), first=("Yes", "No")) as server:
+
+        def able(model: str) -> frozenset[str]:
+            lm = endpoint(server, chat=chat, model=model)
+            if before:
+                assert lm.capabilities
+            kept = Cached(lm, tmp_path)
+            found = kept.capabilities
+            kept.close()
+            return found
+
+        first = able("a")
+        assert "choose" in first
+        asked = len(server.requests)
+        if not before:
+            assert able("a") == first
+            assert len(server.requests) == asked
+        server.names = ("b",)
+        assert able("b") == first
+        assert len(server.requests) == 2 * asked
+        again = Cached(endpoint(server, chat=chat, model="a"), tmp_path)
+        assert again.capabilities == first
+        assert len(server.requests) == 2 * asked
+
+
 @pytest.mark.parametrize("most_first", [20, 5])
 @pytest.mark.parametrize("chat", [True, False])
 def test_a_choice_is_between_the_options_among_the_likeliest_first_tokens(chat: bool, most_first: int) -> None:

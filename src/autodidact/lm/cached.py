@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
+from typing import Any
 
-from autodidact.lm.answering import Answer, Request, Wrapped, answer_of, answers, key, plain_answer
+from autodidact.lm.answering import Answer, Request, Wrapped, answer_of, answers, innermost, key, plain_answer
 from autodidact.lm.lm import LM
 
 
@@ -20,7 +21,7 @@ class Cached(Wrapped):
     the same request is asked once however often a call has it. An answer is durable before it is handed over, whatever
     becomes of the rest of its call; failures are not kept. Threads and processes may share a folder, on a local disk.
     Where two of them ask the same at the same time, both ask the model, and the answer that came first is kept and
-    given to both.
+    given to both. What a model behind an address finds out about it by asking is kept as well.
 
     Parameters
     ----------
@@ -43,6 +44,9 @@ class Cached(Wrapped):
         self.hits = self.misses = 0
         self._turn = Lock()
         self._answers = _open(self.folder / "answers.sqlite")
+        model = innermost(lm)
+        if model.known is not None:
+            model.known = _Known(self._answers, model.name, self._turn, model.known)
 
     def answers(self, requests: Sequence[Request]) -> Iterator[tuple[int, Answer]]:
         name = self.name
@@ -91,6 +95,24 @@ class Cached(Wrapped):
             self.misses += misses
 
 
+class _Known(dict[str, Any]):
+    """What is known of a model, written down as soon as it is; begins with what was written before."""
+
+    def __init__(self, file: sqlite3.Connection, model: str, turn: Lock, before: Mapping[str, Any]) -> None:
+        super().__init__()
+        self._file, self._model, self._turn = file, model, turn
+        with turn:
+            rows = file.execute("SELECT name, value FROM known WHERE model = ?", (model,)).fetchall()
+        super().update({name: json.loads(value) for name, value in rows})
+        for name in before.keys() - self.keys():
+            self[name] = before[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        super().__setitem__(name, value)
+        with self._turn:
+            self._file.execute("INSERT OR REPLACE INTO known VALUES (?, ?, ?)", (self._model, name, json.dumps(value)))
+
+
 def _open(path: Path) -> sqlite3.Connection:
     # Without transactions around statements, each INSERT is durable when it returns.
     answers_ = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
@@ -101,6 +123,7 @@ def _open(path: Path) -> sqlite3.Connection:
             "CREATE TABLE IF NOT EXISTS answers (key TEXT PRIMARY KEY, model TEXT, request TEXT, answer TEXT)"
         )
         answers_.execute("SELECT key, model, request, answer FROM answers LIMIT 1")
+        answers_.execute("CREATE TABLE IF NOT EXISTS known (model TEXT, name TEXT, value TEXT, UNIQUE (model, name))")
     except sqlite3.OperationalError:
         answers_.close()
         raise

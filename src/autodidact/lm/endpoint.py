@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from functools import cached_property
 from hashlib import sha256
@@ -71,7 +71,6 @@ class EndpointLM(Answering):
     Attributes
     ----------
     meter : what the server has told that its answers cost; all of them, also those that found out what it can do.
-
     Raises
     ------
     ValueError : the address is none, or has a user, a password or a query, which may be secret.
@@ -96,6 +95,7 @@ class EndpointLM(Answering):
         self.key = key
         self.chat = chat
         self.meter = Meter()
+        self.known = {}
         self._connection = Connection(address, key=key, timeout=timeout, retries=retries or Retries())
         self._threads = threads
         self._end = end
@@ -210,9 +210,12 @@ class EndpointLM(Answering):
             logprobs = np.array([likeliest.get(option, -np.inf) for option in request.options])
         return shares_of(logprobs, request.divided)
 
-    @cached_property
+    @property
     def _top(self) -> int:
         """How many of the likeliest first tokens the server tells; 0 where it tells none."""
+        return int(self._found("top", self._most_told))
+
+    def _most_told(self) -> int:
         probe = Choosing(Prompt.of("Yes or no?"), ("Yes", "No"))
         for number in _TOP:
             try:
@@ -223,11 +226,19 @@ class EndpointLM(Answering):
                     raise
         return 0
 
-    @cached_property
+    @property
     def _echoes(self) -> bool:
         """Whether the server tells the log-probabilities of a prompt."""
-        if self.chat:
-            return False
+        return not self.chat and bool(self._found("echoes", self._scores))
+
+    def _found(self, name: str, find: Callable[[], int]) -> int:
+        """What is known by this name, or is found out now."""
+        assert self.known is not None
+        if name not in self.known:
+            self.known[name] = find()
+        return self.known[name]
+
+    def _scores(self) -> bool:
         try:
             self._score(Scoring(Prompt.of("Yes or"), " no", False), Event())
         except Rejected as rejected:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from json import dumps
@@ -208,11 +208,14 @@ class LM(ABC):
         the name stays.
     capabilities : what it can do.
     context : tokens that prompt and completion may have together; None where that is not known.
+    known : what it found out of itself by calls that cost something, by name, so that a cache of its answers can keep
+        that too; None where it is known for nothing.
     """
 
     name: str
     capabilities: frozenset[Capability]
     context: int | None = None
+    known: MutableMapping[str, Any] | None = None
 
     def need(self, who: str, *capabilities: Capability) -> None:
         """Raise `Incapable`, naming who needs it, for the first capability that the model lacks."""
