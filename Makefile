@@ -2,6 +2,7 @@
 #
 #   make demo     learn to read digits without labels            make test     lint, types and tests
 #   make claims   every paper's claim, into results/             make readme   the generated parts of README and docs
+#   make vit_suite   nineteen methods compared on digits, into results/compare/ and docs/methods/vit_suite.md
 #   make bench    speed on this machine's processor against the peers, into benchmarks/ and docs/speed.md
 #
 # PYTHON=python3.12 chooses the interpreter of the environment, WORKERS=4 the processes of the tests.
@@ -23,8 +24,9 @@ install = $(BIN)/uv pip install --python $(1)/bin/python --constraint constraint
 # Compiled once, here: where PYTHONDONTWRITEBYTECODE is set, every process would compile all of this anew.
 compile = PYTHONDONTWRITEBYTECODE= $(1)/bin/python -W ignore -c "$(COMPILED)"
 CLAIMS = $(sort $(basename $(notdir $(shell grep -l '^CLAIM = ' src/autodidact/claims/*.py))))
+SUITE_ENCODER := small:vit?width=64&depth=4&heads=4&patch=4&registers=1
 
-.PHONY: demo test lint format types claims readme bench lock clean
+.PHONY: demo test lint format types claims vit_suite readme bench lock clean
 
 demo: $(READY)
 	$(BIN)/autodidact demo
@@ -45,6 +47,12 @@ types: $(READY)
 
 claims: $(READY)
 	set -e; for name in $(CLAIMS); do $(BIN)/autodidact claim $$name --json results/$$name.json; done
+	$(BIN)/python -m autodidact.catalog.readme
+
+# The survey's nineteen methods on digits, into a stored table: about an hour of one core.
+vit_suite: $(READY)
+	$(BIN)/autodidact compare --data digits --methods vit_suite --image-size 16 --encoder '$(SUITE_ENCODER)' \
+		--tokens 1000000 --batch-size 64 --seeds 3 --out runs/vit_suite --json results/compare/vit_suite.json
 	$(BIN)/python -m autodidact.catalog.readme
 
 readme: $(READY)

@@ -137,6 +137,30 @@ def test_a_card_with_several_claims_shows_the_result_and_the_verdict_of_each(che
     assert next(line for line in lines if line.startswith("| 61 | [`policy_gradient`]")).endswith("| held, open |")
 
 
+def test_the_page_of_a_suite_has_the_table_of_a_stored_comparison(checkout):
+    page = checkout / "docs/methods/vit_suite.md"
+    assert "## Compared" not in generated(checkout)[page]
+    of_arm = {"knn": {"mean": 0.5, "low": 0.4, "high": 0.6}, "loss": {"mean": 7.0, "low": None, "high": None}}
+    table = {
+        "about": {"data": "digits", "samples": 1797, "budget": "9 steps", "batch_size": 8, "labels": "100%"}
+        | {"arms": {"mae": {"encoder": {"encoder": "small:vit"}}}},
+        "figures": {
+            "mae": {"knn": {"0": 0.45, "1": 0.55}, "loss": {"0": 7.0, "1": 7.0}},
+            "raw": {"linear": {"0": 0.9}},
+        },
+        "intervals": {"mae": of_arm, "raw": {"linear": {"mean": 0.9, "low": None, "high": None}}},
+    }
+    (checkout / "results/compare").mkdir()
+    (checkout / "results/compare/vit_suite.json").write_text(json.dumps(table))
+    text = generated(checkout)[page].split("## Compared")[1]
+    assert "on digits (1,797 samples, 100% of the labels): `small:vit`, 9 steps for every method" in text
+    assert "batches of 8, 2 seeds" in text
+    assert "| arm | knn | linear |" in text
+    assert "| `mae` | 0.5 [0.4, 0.6] |  |" in text
+    assert "| `raw` |  | 0.9 |" in text
+    assert "`make vit_suite` runs it again" in text
+
+
 def test_a_readme_without_markers_is_an_error():
     with pytest.raises(ValueError, match="markers <!-- methods -->"):
         replaced("nothing", "methods", "x")

@@ -29,6 +29,9 @@ USED = {
 """Kind of a card -> how it is used, and what its options start with."""
 IMPROVES = "autodidact improve {name} --model MODEL --task task.yaml --out runs/{name}"
 PAGES = Path("docs/methods")
+COMPARISONS = Path("results/compare")
+"""Tables that ``autodidact compare --json`` wrote, by the name of a suite."""
+COMPARED = ("knn", "linear", "retrieval", "lidar", "rankme")
 MOST_FIGURES = 16
 """Beside the metric, in the table of a claim's figures: more would not be read."""
 KEYS = ("name", "number", "statement", "metric", "arms", "difference", "margin", "verdict", "seeds", "seconds")
@@ -45,7 +48,10 @@ def generated(root: Path) -> dict[Path, str]:
     readme = (root / "README.md").read_text()
     readme = replaced(readme, "methods", method_table(results))
     readme = replaced(readme, "claims", claim_table(list(results.values())))
-    pages = {root / PAGES / f"{card.name}.md": page(card, results) for card in cards().values()}
+    pages = {
+        root / PAGES / f"{card.name}.md": page(card, results, read_comparison(root / COMPARISONS, card))
+        for card in cards().values()
+    }
     return {root / "README.md": readme, root / "docs/speed.md": speed_page(root / "benchmarks"), **pages}
 
 
@@ -73,6 +79,12 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
         if missing := [key for key in KEYS if key not in found[name]]:
             raise ValueError(f"{path} is not the result of a claim: it lacks {', '.join(missing)}")
     return found
+
+
+def read_comparison(folder: Path, card: Card) -> dict[str, Any] | None:
+    """The stored table of a suite's methods; None where there is none."""
+    path = folder / f"{card.name}.json"
+    return json.loads(path.read_text()) if card.kind == "suite" and path.exists() else None
 
 
 def replaced(text: str, block: str, content: str) -> str:
@@ -118,8 +130,8 @@ def claim_table(results: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
-def page(card: Card, results: Mapping[str, Mapping[str, Any]]) -> str:
-    """The page of one method, with the results of its claims among those by name."""
+def page(card: Card, results: Mapping[str, Mapping[str, Any]], comparison: Mapping[str, Any] | None = None) -> str:
+    """The page of one method, with the results of its claims among those by name, and a table of a suite's methods."""
     facts = [("kind", card.kind), ("paper", card.paper + (f" (no. {card.number})" if card.number else ""))]
     facts += [("data", ", ".join(f"`{field}` ({kind})" for field, kind in card.needs))] if card.needs else []
     facts += [("gives", ", ".join(card.abilities))] if card.abilities else []
@@ -141,6 +153,8 @@ def page(card: Card, results: Mapping[str, Mapping[str, Any]]) -> str:
     found = [results[name] for name in card.claims if name in results]
     for result in found:
         parts += [f"## Claim `{result['name']}`" if len(card.claims) > 1 else "## Claim", _result(result)]
+    if comparison is not None:
+        parts += ["## Compared", *_compared(card.name, comparison)]
     parts.append("*Generated from the source by `make readme`.*")
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -201,6 +215,25 @@ def _figures(result: Mapping[str, Any]) -> list[str]:
     return [
         f"<details><summary>Other figures of the arms</summary>\n\nMeans over seeds{rest}; {where} has all, by seed.",
         f"{_table(('arm', *shown), rows)}\n\n</details>",
+    ]
+
+
+def _compared(name: str, comparison: Mapping[str, Any]) -> list[str]:
+    """What was compared and how, and the figures of every arm."""
+    about, intervals = comparison["about"], comparison["intervals"]
+    (network,) = {arm["encoder"]["encoder"] for arm in about["arms"].values()}
+    metrics = [metric for metric in COMPARED if any(metric in row for row in intervals.values())]
+    seeds = max(len(by_seed) for row in comparison["figures"].values() for by_seed in row.values())
+    rows = [
+        (f"`{arm}`", *(interval(row[metric]) if metric in row else "" for metric in metrics))
+        for arm, row in intervals.items()
+    ]
+    return [
+        f"By `autodidact compare` on {about['data']} ({about['samples']:,} samples, {about['labels']} of the labels): "
+        f"`{network}`, {about['budget']} for every method, batches of {about['batch_size']}, {seeds} seeds; means and "
+        f"95 % intervals. `raw` is the input itself, `random` the network untrained. `make {name}` runs it again, into "
+        f"[{COMPARISONS / name}.json](../../{COMPARISONS / name}.json).",
+        _table(("arm", *metrics), rows),
     ]
 
 
