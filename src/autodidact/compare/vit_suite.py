@@ -63,4 +63,7 @@ class ViTSuite:
     The families, by what makes the supervision: geometric (rotation, jigsaw, patch_position), masked (mae, simmim,
     gmml, beit, maskfeat), contrastive (simclr, moco_v3), clustering (swav), self-distillation (dino, byol, data2vec,
     i_jepa), decorrelation (barlow_twins, vicreg) and hybrid (ibot, sit).
+
+    The claim has garments and a longer training; the comparison at the end of the suite's page has digits, and so few
+    updates that some methods have hardly begun and none reaches the raw pixels.
     """
