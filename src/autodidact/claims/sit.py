@@ -10,6 +10,7 @@ import torch
 
 from autodidact.claims.claim import Claim, Figures, Statement
 from autodidact.claims.images import (
+    Split,
     accuracies,
     first_of_each,
     fresh_encoder,
@@ -19,6 +20,7 @@ from autodidact.claims.images import (
 )
 from autodidact.data import Source
 from autodidact.encoders.kept import EncoderModel
+from autodidact.evaluation.attack import at_size
 from autodidact.evaluation.finetune import Tuning, finetune
 from autodidact.methods.masked.sit import SiT
 from autodidact.methods.method import Progress
@@ -35,6 +37,7 @@ def run(
     lam: float,
     longer: int = 1,
     forwards: int = 0,
+    side: int | None = None,
     rate: float,
     seed: int,
     data: str,
@@ -61,9 +64,11 @@ def run(
     `longer` multiplies the updates of pretraining. So many `forwards` for each update of a pretraining are added to
     those of the supervised training, where that is all there is: 1 makes as many updates in all, 4 (two views, seen by
     the network and by its slow copy) as many forwards. ``psnr`` is that of the corrupted pixels of the validation
-    images, in dB.
+    images, in dB. Images are enlarged to `side` pixels first, where one is given.
     """
     split = split_images(data, images, held, seed)
+    if side is not None:
+        split = Split(*(at_size(part, (side, side)) for part in (split.train, split.validation, split.test)))
     network = fresh_encoder(encoder, split.train, seed)
     figures: dict[str, float] = {}
     if tasks:
@@ -123,11 +128,31 @@ def _gain(better: str, than: str, figure: str = "knn") -> Callable[[Figures], fl
     return lambda f: f[better][figure] - f[than][figure]
 
 
+TASKS: dict[str, dict[str, Any]] = {
+    "rec+con": {"tasks": ["rec", "con"], "lam": 5.0},
+    "rec": {"tasks": ["rec"], "lam": 5.0},
+    "con": {"tasks": ["con"], "lam": 5.0},
+    "scratch": {"lam": 5.0},
+}
+"""The arms that are asked again with more labels and on digits."""
+DIGITS: Mapping[str, Any] = {
+    "data": "digits",
+    "images": 1_000,
+    "held": 398,
+    "side": 16,
+    "encoder": "small:vit?width=64&depth=4&heads=4&patch=4&registers=1",
+    "align": 4,
+    "view": "grey",
+    "view_changes": {"blur_p": 0.0, "flip": 0.0},
+    "tuning_view": {"crop_scale": [0.5, 1.0], "blur_p": 0.0, "flip": 0.0},
+}
+"""Digits of 8 pixels enlarged to 16; a digit in a mirror is none."""
+MORE = "100 labels"
 CLAIM = Claim(
     name="sit",
     number=55,
-    statement="Repainting and contrast in one transformer make frozen features whose nearest neighbours (kNN) tell the "
-    "class at least 3 points better than those of repainting alone.",
+    statement="On garments, repainting and contrast in one transformer make frozen features whose nearest neighbours "
+    "(kNN) tell the class at least 3 points better than those of repainting alone.",
     run=run,
     arms={
         "rec+con": {"tasks": ["rec", "con"], "lam": 5.0},
@@ -138,6 +163,9 @@ CLAIM = Claim(
         "scratch": {"lam": 5.0},
         "scratch, as many updates": {"lam": 5.0, "forwards": 1},
         "scratch, as many forwards": {"lam": 5.0, "forwards": 4},
+        **{f"{arm}, {MORE}": {**changes, "per_class": 100} for arm, changes in TASKS.items()},
+        **{f"{arm}, digits": {**changes, **DIGITS} for arm, changes in TASKS.items()},
+        "rec, twice as long, digits": {**TASKS["rec"], "longer": 2, **DIGITS},
     },
     scales={
         "laptop": {
@@ -203,11 +231,19 @@ CLAIM = Claim(
     "contrast two of its slow copy; 'rec, twice as long' has as many forwards; then {tuned_steps:,} updates on "
     "{per_class} labels a class",
     grid={"rate": [1e-3, 3e-3]},
-    tunes={"rec, twice as long": "rec"},
+    tunes={
+        "rec, twice as long": "rec",
+        **{f"{arm}, {MORE}": arm for arm in ("rec+con", "rec", "con")},
+        "rec, twice as long, digits": "rec, digits",
+    },
     tuning_seeds=(1000,),
     seeds=range(16),
-    same_as=("083d0955d854", "24e69fd2930f"),
-    few={"con": 5, "rec+rot+con": 5, "scratch, as many updates": 5, "scratch, as many forwards": 5},
+    same_as=("8479b22a1dad", "24e69fd2930f"),
+    few={
+        **dict.fromkeys(("con", "rec+rot+con", "scratch, as many updates", "scratch, as many forwards"), 5),
+        **{f"{arm}, {where}": 5 for arm in TASKS for where in (MORE, "digits")},
+        "rec, twice as long, digits": 5,
+    },
     statements=(
         Statement(
             "gain",
@@ -313,6 +349,58 @@ CLAIM = Claim(
             _gain("rec+rot+con", "rec+con"),
             unit="points",
         ),
+        *(
+            Statement(
+                f"{MORE}, {arm}",
+                f"accuracy after fine-tuning on 100 labels a class, {said} minus from scratch",
+                _gain(f"{arm}, {MORE}", f"scratch, {MORE}", "finetuned"),
+                unit="points",
+            )
+            for arm, said in {
+                "rec+con": "both",
+                "rec": "repainting alone",
+                "con": "contrast alone",
+            }.items()
+        ),
+        Statement(
+            f"{MORE}, against the contrast",
+            "accuracy after fine-tuning on 100 labels a class, both minus contrast alone",
+            _gain(f"rec+con, {MORE}", f"con, {MORE}", "finetuned"),
+            unit="points",
+        ),
+        Statement(
+            "digits",
+            "kNN accuracy on handwritten digits, both minus repainting alone",
+            _gain("rec+con, digits", "rec, digits"),
+            margin=3.0,
+            unit="points",
+        ),
+        Statement(
+            "digits, not by compute alone",
+            "the same against repainting alone with as many forwards",
+            _gain("rec+con, digits", "rec, twice as long, digits"),
+            unit="points",
+        ),
+        Statement(
+            "digits, linear",
+            "accuracy of the linear probe on digits, both minus repainting alone",
+            _gain("rec+con, digits", "rec, digits", "linear"),
+            margin=3.0,
+            unit="points",
+        ),
+        Statement(
+            "digits, against the contrast",
+            "accuracy after fine-tuning on 10 digits a class, both minus contrast alone",
+            _gain("rec+con, digits", "con, digits", "finetuned"),
+            unit="points",
+        ),
+        Statement(
+            "digits, few labels",
+            "accuracy after fine-tuning on 10 digits a class, both minus from scratch",
+            _gain("rec+con, digits", "scratch, digits", "finetuned"),
+            margin=3.0,
+            unit="points",
+        ),
     ),
     notes=(
         "Over 5 seeds the gain was open, +4.1 [2.0, 6.2] (results/earlier/sit_5_seeds.json). So there are 16 now, "
@@ -329,6 +417,13 @@ CLAIM = Claim(
         "compute, and the gain of neighbours is one of this budget. results/vit_suite.json says the same of as many "
         "tokens, on 5 seeds and 10,000 images: after fine-tuning on 10 labels a class 69.0 % from scratch and 65.6 "
         "after SiT; by kNN SiT has 71.4 there and GMML, which only repaints, 71.8.",
+        "Fine-tuning on 100 labels a class, and digits (8 pixels enlarged to 16, views without a mirror), were added "
+        "last, on 5 seeds: pretrainings have the rates of the arms on 10 labels, or are tuned alike, and scratch is "
+        "tuned anew. With 100 labels all three pretrainings are ahead of as many labelled updates from scratch, and both "
+        "tasks no further than contrast alone. On digits the gain of neighbours over repainting is not to be seen, and "
+        "repainting twice as long has the better probe and paints better: contrast by itself does badly there, and what "
+        "it adds to repainting is nothing that these seeds show. So the claim is one about garments, which its sentence "
+        "did not say until then. Both tasks are still ahead of scratch, and of contrast, with few labels.",
         "The rate of the shortest training from scratch, 3e-3, is the higher of the two that were tried, and was 9 "
         "points better than the lower one: with a still higher one, what pretraining gains could be less. Repainting, "
         "alone and with contrast, took the higher one too.",
