@@ -419,11 +419,12 @@ CLAIM = Claim(
         "after SiT; by kNN SiT has 71.4 there and GMML, which only repaints, 71.8.",
         "Fine-tuning on 100 labels a class, and digits (8 pixels enlarged to 16, views without a mirror), were added "
         "last, on 5 seeds: pretrainings have the rates of the arms on 10 labels, or are tuned alike, and scratch is "
-        "tuned anew. With 100 labels all three pretrainings are ahead of as many labelled updates from scratch, and both "
-        "tasks no further than contrast alone. On digits the gain of neighbours over repainting is not to be seen, and "
-        "repainting twice as long has the better probe and paints better: contrast by itself does badly there, and what "
-        "it adds to repainting is nothing that these seeds show. So the claim is one about garments, which its sentence "
-        "did not say until then. Both tasks are still ahead of scratch, and of contrast, with few labels.",
+        "tuned anew. With 100 labels all three pretrainings are ahead of as many labelled updates from scratch, and "
+        "both tasks no further than contrast alone. On digits the gain of neighbours over repainting is not to be "
+        "seen, and repainting twice as long has the better probe and paints better: contrast by itself does badly "
+        "there, and what it adds to repainting is nothing that these seeds show. So the claim is one about garments, "
+        "which its sentence did not say until then. Both tasks are still ahead of scratch, and of contrast, with few "
+        "labels.",
         "The rate of the shortest training from scratch, 3e-3, is the higher of the two that were tried, and was 9 "
         "points better than the lower one: with a still higher one, what pretraining gains could be less. Repainting, "
         "alone and with contrast, took the higher one too.",
