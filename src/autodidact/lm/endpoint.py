@@ -71,6 +71,7 @@ class EndpointLM(Answering):
     Attributes
     ----------
     meter : what the server has told that its answers cost; all of them, also those that found out what it can do.
+
     Raises
     ------
     ValueError : the address is none, or has a user, a password or a query, which may be secret.
