@@ -30,7 +30,7 @@ from autodidact.training import Settings, train
 from autodidact.worlds.language.principles import HYPE, LETTERS, Principles
 from autodidact.worlds.language.task import Item
 
-Labels = Literal["both orders", "one order"]
+Labels = Literal["both orders", "one order", "shuffled"]
 
 
 def run(
@@ -159,6 +159,10 @@ def _rewarded(
         judged = once
     learned, _, _ = recipe.examples(task, answers, judged, seed)
     seen = [one for one in learned if len(one[3]) == 1 or not world.tested(one[3])]
+    if labels == "shuffled":
+        coins = np.random.default_rng(seed).random(len(seen)) < 0.5
+        turned = zip(seen, coins, strict=True)
+        seen = [(one[0], one[2], one[1], one[3]) if coin else one for one, coin in turned]
     examples: list[Example] = seen if told else [(*one[:3], []) for one in seen]
     made = RewardModel(_copied(lm), task, ())
     training = dials["reward"]
@@ -202,9 +206,9 @@ STEERED = {"concise": ("C", 1.0), "long": ("C", -1.0), "sorted": ("S", 1.0), "vo
 """Arm -> the trait that it is to change, and in which direction."""
 
 
-def _least(f: Figures, arm: str = "") -> float:
-    """The least of the changes in the directions that were asked for; of one arm, whatever was asked."""
-    return min(sign * f[arm or name][trait] for name, (trait, sign) in STEERED.items())
+def _least(f: Figures) -> float:
+    """The least of the changes in the directions that were asked for."""
+    return min(sign * f[name][trait] for name, (trait, sign) in STEERED.items())
 
 
 ARM: dict[str, Any] = {"told": True, "labels": "both orders", "steer": (), "bonus": 0.0}
@@ -223,6 +227,7 @@ CLAIM = Claim(
         "vowels": {**ARM, "steer": ("V",)},
         "not told": {**ARM, "told": False, "steer": ("C",)},
         "one order": {**ARM, "labels": "one order"},
+        "shuffled labels": {**ARM, "labels": "shuffled", "steer": ("C",)},
         "relevant": {**ARM, "steer": ("R",)},
         "relevant and plain": {**ARM, "steer": ("R", "P")},
         "bonus": {**ARM, "steer": ("R",), "bonus": 5.0},
@@ -324,6 +329,7 @@ CLAIM = Claim(
     budget="{pairs} pairs of answers, {updates} updates of {questions} questions with {group} answers each",
     grid={},
     tuning_seeds=(1000,),
+    same_as=("640db804bba1", "6928cdc86aa5"),
     statements=(
         Statement(
             "steered",
@@ -332,6 +338,14 @@ CLAIM = Claim(
             margin=1.0,
             role="main",
             unit="standard deviations",
+        ),
+        Statement(
+            "there is something to steer",
+            "percent of different answers among those before any training with rewards",
+            lambda f: f["start"]["different"],
+            margin=50.0,
+            role="premise",
+            unit="percent",
         ),
         Statement(
             "unseen combinations",
@@ -355,17 +369,28 @@ CLAIM = Claim(
         ),
         Statement(
             "a model that is not told steers nowhere",
-            "the least of the four changes where the reward model is told no principles",
-            lambda f: _least(f, "not told"),
-            margin=0.5,
+            "the greatest change of the three traits, either way, where the reward model is told no principles",
+            lambda f: max(abs(f["not told"][trait]) for trait in ("C", "S", "V")),
+            margin=1.0,
             direction="below",
             role="control",
             unit="standard deviations",
         ),
         Statement(
-            "nor anywhere else",
-            "the greatest change of the three traits, either way, where the reward model is told no principles",
-            lambda f: max(abs(f["not told"][trait]) for trait in ("C", "S", "V")),
+            "shuffled labels teach no principle",
+            "percent of comparisons under combinations never seen together in which the better answer gets more "
+            "reward, where which of two answers is called the better one was drawn by lot",
+            lambda f: f["shuffled labels"]["accuracy"],
+            margin=60.0,
+            direction="below",
+            role="control",
+            unit="percent",
+        ),
+        Statement(
+            "nor do they steer",
+            "the greatest change of the three traits, either way, by a reward model of such labels that is told to be "
+            "concise",
+            lambda f: max(abs(f["shuffled labels"][trait]) for trait in ("C", "S", "V")),
             margin=1.0,
             direction="below",
             role="control",
@@ -417,7 +442,10 @@ CLAIM = Claim(
         "Asked for relevance, the reward model of three seeds of five goes by the exclamation that comes along with "
         "it: the policy exclaims in nine answers of ten and becomes no more relevant, and a principle against that, "
         "told to the same reward model, takes it to one in a hundred. In the two other seeds there is no such hack.",
-        "'nor anywhere else' was added when three seeds were done: the control before it cannot fail, for one policy "
-        "does not get shorter and longer at once. Its margin is that of the main statement.",
+        "'a model that is not told steers nowhere' was put in the place of another when three seeds were done: that "
+        "one, on the least of four changes, could not fail: one policy does not get shorter and longer at once. Its "
+        "margin is that of the main statement. Shuffled labels were added once all other figures were known, with "
+        "margins fixed before they were run and with bases trained anew; so was the premise, which the runs before "
+        "meet.",
     ),
 )
