@@ -49,7 +49,7 @@ claims: $(READY)
 	set -e; for name in $(CLAIMS); do $(BIN)/autodidact claim $$name --json results/$$name.json; done
 	$(BIN)/python -m autodidact.catalog.readme
 
-# The survey's nineteen methods on digits, into a stored table: about an hour on two cores.
+# The survey's nineteen methods on digits, into a stored table.
 vit_suite: $(READY)
 	$(BIN)/autodidact compare --data digits --methods vit_suite --image-size 16 --encoder '$(SUITE_ENCODER)' \
 		--tokens 1000000 --batch-size 64 --seeds 3 --out runs/vit_suite --json results/compare/vit_suite.json

@@ -41,6 +41,7 @@ def test_all_arms_are_measured_alike_beside_what_needs_no_training(digits, tmp_p
         assert all(0 <= value <= 1 for value in table.values(arm, "knn"))
     assert set(table.metrics) == {"knn", "retrieval", "lidar", "rankme", "rankme_projection", "loss", "seconds"}
     assert table.about["budget"] == "2 updates"
+    assert (table.about["encoder_arguments"], table.about["image_size"]) == ({"width": 8}, None)
     assert Table.load(tmp_path / "table.json") == table
 
 

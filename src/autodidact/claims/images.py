@@ -15,6 +15,7 @@ from autodidact.data import Source, open_source
 from autodidact.data.source import Edited
 from autodidact.encoders import build
 from autodidact.encoders.kept import PredictorModel
+from autodidact.evaluation.attack import at_size
 from autodidact.evaluation.embeddings import embedder
 from autodidact.evaluation.frozen import Frozen
 from autodidact.evaluation.knn import knn
@@ -40,7 +41,7 @@ class Split:
     test: Source
 
 
-def split_images(data: str, images: int, held: int, seed: int) -> Split:
+def split_images(data: str, images: int, held: int, seed: int, side: int | None = None) -> Split:
     """Draw a split of Fashion-MNIST, or of digits to try things out.
 
     Parameters
@@ -50,7 +51,15 @@ def split_images(data: str, images: int, held: int, seed: int) -> Split:
     held : images for validation, and for the test; the test images of Fashion-MNIST come from its own test set, and are
         the same for every seed.
     seed : of the draw.
+    side : pixels to which the images are enlarged, one for both sides; default as they are.
     """
+    split = _drawn(data, images, held, seed)
+    if side is None:
+        return split
+    return Split(*(at_size(part, (side, side)) for part in (split.train, split.validation, split.test)))
+
+
+def _drawn(data: str, images: int, held: int, seed: int) -> Split:
     rng = np.random.default_rng(seed)
     if data == "digits":
         source = _opened("digits", None)

@@ -442,10 +442,10 @@ CLAIM = Claim(
         "Asked for relevance, the reward model of three seeds of five goes by the exclamation that comes along with "
         "it: the policy exclaims in nine answers of ten and becomes no more relevant, and a principle against that, "
         "told to the same reward model, takes it to one in a hundred. In the two other seeds there is no such hack.",
-        "'a model that is not told steers nowhere' was put in the place of another when three seeds were done: that "
-        "one, on the least of four changes, could not fail: one policy does not get shorter and longer at once. Its "
-        "margin is that of the main statement. Shuffled labels were added once all other figures were known, with "
-        "margins fixed before they were run and with bases trained anew; so was the premise, which the runs before "
-        "meet.",
+        "'a model that is not told steers nowhere' was added when three seeds were done, beside a control on the least "
+        "of the four changes that could not fail: one policy does not get shorter and longer at once. Its margin is "
+        "that of the main statement. The other one was taken out, and shuffled labels were added, once all other "
+        "figures were known; their margins were fixed before they were run, with bases trained anew. The premise came "
+        "then too, and is met by the runs before.",
     ),
 )

@@ -133,8 +133,11 @@ def compare(
         range(first_seed, first_seed + seeds),
         folder=out,
         keys={**{arm.name: work.key(arm) for arm in arms}, **{name: work.key(arms[0]) for name in beside}},
-        about=_about(source, arms, encoders, settings, labels if chosen else None, chosen, draws)
-        | {"encoder_arguments": dict(encoder_arguments or {}), "image_size": image_size},
+        about={
+            **_about(source, arms, encoders, settings, labels if chosen else None, chosen, draws),
+            "encoder_arguments": dict(encoder_arguments or {}),
+            "image_size": image_size,
+        },
         say=None if quiet else _say,
     )
     table.about["differences"] = differences(table, arms[0].name)
