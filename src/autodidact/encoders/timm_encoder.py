@@ -426,7 +426,9 @@ def _check_patch(model: Any, spec: Mapping[str, Any]) -> None:
     divisors = [p for p in range(2, min(height, width) // 2 + 1) if height % p == 0 and width % p == 0]
     nearest = sorted(divisors, key=lambda p: (abs(max(height, width) / p - 7), p))[:2]
     larger = max(2, -(-max(height, width) // patch[0])) * patch[0]
-    patches = "".join(f"--encoder.patch_size {p}, " for p in nearest)
+    # Our own names of networks that timm makes have our own names of their arguments.
+    option = "patch_size" if spec["name"].startswith("timm:") else "patch"
+    patches = "".join(f"--encoder.{option} {p}, " for p in nearest)
     raise ValueError(f"{problem}; use {patches}or --image-size {larger}")
 
 
