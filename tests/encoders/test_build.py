@@ -151,7 +151,7 @@ def test_preparing_reads_the_part_of_the_canvas_in_the_box() -> None:
         ("small:vit", {"image_size": 28, "patch": 5}, "not divisible by the patch size 5.*--encoder.patch 4,"),
         ("timm:resnet19", {}, "no model 'resnet19'; did you mean timm:resnet18"),
         ("timm:resnet18", {"image_size": 32, "drop_pth_rate": 0.1}, "did you mean 'drop_path_rate'"),
-        ("timm:vit_tiny_patch16_224", {"image_size": 28}, "not divisible by the patch size 16.*--encoder.patch_size 4,"),
+        ("timm:vit_tiny_patch16_224", {"image_size": 28}, "by the patch size 16.*--encoder.patch_size 4,"),
         ("timm:vit_tiny_patch16_224", {"image_size": 16}, "16x16 pixels are a single patch"),
         ("timm:vgg11", {"image_size": 28}, "vgg11 does not run on images of 28x28 pixels.*--image-size 32"),
         ("timm:test_vit", {"image_size": 32, "img_size": 64}, "set by image_size"),
