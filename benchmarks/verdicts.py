@@ -1,9 +1,9 @@
 """Whether verdicts stand: the first seed of each claim run anew, by the library as it is now, in the place of the old.
 
 A claim's result was measured once, and what came after it, faster code above all, must not change what it says. The
-whole of every claim takes days; one seed of those that are cheap takes half an hour. Of each: how far the main
-statement's number moves, beside how far it lies from seed to seed, and the verdict with the new seed in the place of
-the old one. Nothing is tuned: the settings are the frozen ones.
+whole of every claim takes days; one seed of those that are cheap takes less than an hour of a core. Of each: how far
+the main statement's number moves, beside how far it lies from seed to seed, and the verdict with the new seed in the
+place of the old one. Nothing is tuned: the settings are the frozen ones.
 
     python benchmarks/verdicts.py --json benchmarks/verdicts.json
 """
@@ -38,11 +38,11 @@ def cheap(most: float) -> list[str]:
     ]
 
 
-def stands(name: str) -> dict[str, Any]:
+def stands(name: str, jobs: int = 1) -> dict[str, Any]:
     """What the first seed says now, and what verdict follows with it."""
     old = json.loads((RESULTS / f"{name}.json").read_text())
     with tempfile.TemporaryDirectory() as cache:
-        new = run_claim(name, seeds=1, first_seed=old["seeds"][0], cache=cache, jobs=1, quiet=True)
+        new = run_claim(name, seeds=1, first_seed=old["seeds"][0], cache=cache, jobs=jobs, quiet=True)
     told = {statement.name: statement for statement in claim_named(name).statements}
     entries = [
         exchanged(told[was["name"]], was, now) for was, now in zip(old["statements"], new["statements"], strict=True)
@@ -71,11 +71,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("claims", nargs="*", help="default: those whose seeds are cheap")
     parser.add_argument("--most", type=float, default=MOST, help="seconds a seed of a cheap one (default 400)")
+    parser.add_argument("--jobs", type=int, default=0, help="processes; default two where there are two cores")
     parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args()
     rows = []
     for name in given.claims or cheap(given.most):
-        rows.append(stands(name))
+        rows.append(stands(name, given.jobs))
         print(rows[-1], flush=True)
     tell({**surroundings("torch", "numpy"), "rows": rows}, given.json)
 

@@ -239,6 +239,14 @@ def test_an_error_of_the_system_is_one_line_with_the_path(run, failing):
     assert run("doctor").err == "autodidact: error: permission denied: /data/x\n"
 
 
+def test_a_full_disk_is_no_wrong_input_and_says_how_to_go_on(run, failing):
+    failing(OSError(28, "No space left on device", "/data/x"))
+    code, _, err = run("doctor")
+    assert code == 1
+    assert err.startswith("autodidact: error: no space left on device: /data/x; ")
+    assert "the same command goes on" in err
+
+
 def test_a_message_of_several_lines_becomes_one(run, failing):
     failing(ValueError("first\n  second"))
     assert run("doctor").err == "autodidact: error: first second\n"

@@ -46,8 +46,9 @@ def test_a_full_disk_ends_a_training_in_one_line_and_it_goes_on_from_the_checkpo
     with pytest.raises(OSError, match="No space left on device") as raised:
         trained(tmp_path / "cut off", folder)
     assert raised.value.errno == errno.ENOSPC
-    told, _ = _complaint(raised.value)
-    assert told == f"error: no space left on device: {folder / checkpoints.NEXT}"
+    told, code = _complaint(raised.value)
+    assert told.startswith(f"error: no space left on device: {folder / checkpoints.NEXT}; ")
+    assert code == 1
     assert sorted(path.name for path in folder.iterdir()) == sorted([checkpoints.LAST, checkpoints.PREVIOUS])
     saved = checkpoints.read(folder)
     assert saved is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code.
 
     0 is success, 2 an input that cannot be used (one line on stderr says which and what is valid), 1 a training that
-    failed, 130 an interruption.
+    failed or a disk that is full, 130 an interruption.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     debug = "--debug" in words or os.environ.get("AUTODIDACT_DEBUG", "0") not in ("", "0")
@@ -108,7 +109,9 @@ def _complaint(error: BaseException) -> tuple[str, int]:
     if isinstance(error, ConnectionError) and (said := _failure(error)):
         return said, 1
     if isinstance(error, OSError) and error.strerror and error.filename:
-        return f"error: {error.strerror[:1].lower()}{error.strerror[1:]}: {error.filename}", 2
+        line = f"error: {error.strerror[:1].lower()}{error.strerror[1:]}: {error.filename}"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return (f"{line}; what was saved is whole: make room, and the same command goes on", 1) if full else (line, 2)
     if isinstance(error, ValueError | OSError):
         return f"error: {_one_line(error)}", 2
     if isinstance(error, ModuleNotFoundError):
