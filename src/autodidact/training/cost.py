@@ -29,8 +29,9 @@ from autodidact.training.sharded import spreadable
 
 FIRST = 16
 """Samples in the smallest batch that is tried."""
-PATIENCE = 1.0
-"""Seconds of an update beyond which no larger batch is tried."""
+PATIENCE = 2.0
+"""Seconds of an update beyond which no larger batch is tried. The further a line is drawn beyond what was tried, the
+more of what a machine was slower by at one of its ends comes out there."""
 WARM, TIMED = 2, 5
 """Updates before the clock runs, and the fewest on the clock: of the latter the median counts."""
 CLOCKED, MOST_TIMED = 0.5, 25
@@ -140,7 +141,7 @@ def foresee(
     method: Method, source: Source, settings: Settings, *, largest: int | None = None, together: bool = False
 ) -> Forecast:
     """What a training will cost, from a few updates of a copy with batches that double until one is a device's share of
-    the batch, or an update takes a second.
+    the batch, or an update takes two seconds.
 
     This device alone is tried, or all `together`. Others are taken to be like it, and to exchange nothing but
     gradients; larger batches to cost in proportion. A method whose cost grows faster than its batch costs more than
