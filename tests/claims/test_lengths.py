@@ -1,4 +1,4 @@
-"""Self-feedback by the length of answers: what is counted at which length, and the curves of it."""
+"""Self-feedback by the length of answers and by layer: what is counted, and the curves of it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from autodidact.claims.self_feedback import CLAIM, LEAST, by_length, lengths
+from autodidact.claims.self_feedback import CLAIM, LEAST, by_length, curves
 from autodidact.lm.lm import Completion
 from autodidact.lm.scripted import ScriptedLM
 from autodidact.lm.signals import Asked
@@ -77,8 +77,21 @@ def test_curves_are_means_over_the_seeds_that_have_a_length_in_order_of_length()
         {"signals": {"share at 9": 60.0, "voted right at 9": 60.0}},
         {"greedy": {"right": 3.0}},
     ]
-    votes, signals = lengths(seeds)
+    votes, signals = curves(seeds)
     assert votes.lines == {"voted right": [(9.0, 55.0)], "share": [(9.0, 50.0), (10.0, 20.0)]}
     assert signals.lines == {"vote": [(9.0, 70.0)]}
-    assert lengths([{"greedy": {"right": 3.0}}]) == []
-    assert CLAIM.draws is lengths
+    assert curves([{"greedy": {"right": 3.0}}]) == []
+    assert CLAIM.draws is curves
+
+
+def test_curves_by_layer_are_means_over_the_seeds_that_have_them() -> None:
+    seeds = [
+        {"signals": {"exit.0": 20.0, "exit.1": 60.0}, "by layer": {"right.0": 10.0, "right.1": 30.0, "right": 50.0}},
+        {"signals": {"exit.0": 40.0, "exit.1": 80.0}, "by layer": {"right.0": 0.0, "right.1": 50.0, "right": 50.0}},
+        {"signals": {"exit.0": 60.0, "exit.1": 100.0}},
+    ]
+    (layers,) = curves(seeds)
+    assert layers.lines == {
+        "the last layer's token": [(0.0, 40.0), (1.0, 80.0)],
+        "the right answer": [(0.0, 5.0), (1.0, 40.0)],
+    }

@@ -443,5 +443,6 @@ CLAIM = Claim(
         "and the reach takes eight answers to one question for independent.",
         "What the judge learns is which questions its model gets wrong: of eight answers to one question it rates the "
         "right ones no higher, and on an operation that it was not trained on likelihood and agreement tell more.",
+        "A third of the model's answers is right, which is less than the 40 to 70 percent that were intended.",
     ),
 )

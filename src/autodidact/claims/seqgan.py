@@ -251,5 +251,6 @@ CLAIM = Claim(
         "less likely.",
         "Random rewards were added later, on the same seeds. After as many updates of them texts are as likely as "
         "after the discriminator's, as far as five seeds tell: its judgement adds nothing that is seen here.",
+        "The oracle knows 50 symbols and writes texts of 12; SeqGAN's own has 5,000 and writes 20.",
     ),
 )
