@@ -15,7 +15,7 @@ from autodidact.cli.main import VERBS
 
 QUICK = {("--help",): 0.3, ("methods",): 0.3, ("methods", "dcl"): 0.3, ("methods", "--json"): 0.6}
 """Command -> seconds of processor time it may take. All cards with all options are for programs to read; the file of
-every method is parsed for them, which takes 0.2 s on one processor and 0.4 s on another."""
+every method is parsed for them, which some processors need twice as long for as others."""
 
 
 def child(*words: str, check: bool = True) -> subprocess.CompletedProcess[str]:
