@@ -1,9 +1,9 @@
 """Whether verdicts stand: the first seed of each claim run anew, by the library as it is now, in the place of the old.
 
 A claim's result was measured once, and what came after it, faster code above all, must not change what it says. The
-whole of every claim takes days; one seed of those that are cheap takes less than an hour of a core. Of each: how far
-the main statement's number moves, beside how far it lies from seed to seed, and the verdict with the new seed in the
-place of the old one. Nothing is tuned: the settings are the frozen ones.
+whole of every claim takes days, so one seed of those that are cheap is run. Of each: how far the main statement's
+number moves, beside how far it lies from seed to seed, and the verdict with the new seed in the place of the old one.
+Nothing is tuned: the settings are the frozen ones.
 
     python benchmarks/verdicts.py --json benchmarks/verdicts.json
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from types import ModuleType
 
@@ -239,12 +240,14 @@ def test_an_error_of_the_system_is_one_line_with_the_path(run, failing):
     assert run("doctor").err == "autodidact: error: permission denied: /data/x\n"
 
 
-def test_a_full_disk_is_no_wrong_input_and_says_how_to_go_on(run, failing):
-    failing(OSError(28, "No space left on device", "/data/x"))
+@pytest.mark.parametrize("path", ["/data/x", None])
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_wrong_input_and_says_how_to_go_on(run, failing, number, path):
+    failing(OSError(number, "No space left on device", *([path] if path else [])))
     code, _, err = run("doctor")
     assert code == 1
-    assert err.startswith("autodidact: error: no space left on device: /data/x; ")
-    assert "the same command goes on" in err
+    assert err.startswith(f"autodidact: error: no space left on device{f': {path}' if path else ''}; ")
+    assert err.endswith("the same command goes on\n")
 
 
 def test_a_message_of_several_lines_becomes_one(run, failing):

@@ -108,11 +108,13 @@ def _complaint(error: BaseException) -> tuple[str, int]:
     # No answer from an address comes as an OSError, but what was asked for is no wrong input.
     if isinstance(error, ConnectionError) and (said := _failure(error)):
         return said, 1
-    if isinstance(error, OSError) and error.strerror and error.filename:
-        line = f"error: {error.strerror[:1].lower()}{error.strerror[1:]}: {error.filename}"
+    if isinstance(error, OSError):
+        # A write that fails names no file, an opening does.
+        said = f"{error.strerror[:1].lower()}{error.strerror[1:]}" if error.strerror else ""
+        line = f"error: {said}: {error.filename}" if said and error.filename else f"error: {said or _one_line(error)}"
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         return (f"{line}; what was saved is whole: make room, and the same command goes on", 1) if full else (line, 2)
-    if isinstance(error, ValueError | OSError):
+    if isinstance(error, ValueError):
         return f"error: {_one_line(error)}", 2
     if isinstance(error, ModuleNotFoundError):
         own = str(error.name).startswith("autodidact")
