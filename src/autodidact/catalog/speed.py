@@ -534,9 +534,9 @@ def _scaling(found: Mapping[str, Any]) -> str:
     )
     return (
         f"## Processes that share a batch\n\nAn update on a machine with {found['cores']} cores, each process with as "
-        f"many samples, {found['threads']} thread(s) and the exchange over gloo ({_versions(found)}). Without any cost "
-        "of sharing every row of a training would say what its first one says; throughput is in multiples of one "
-        f"process's.\n\n{markdown_table(names, rows)}{_exchanged(found)}"
+        f"many samples, {found['threads']} thread(s) and the exchange over gloo ({_versions(found)}; "
+        f"{found['processor']}). Without any cost of sharing every row of a training would say what its first one "
+        f"says; throughput is in multiples of one process's.\n\n{markdown_table(names, rows)}{_exchanged(found)}"
     )
 
 
