@@ -328,12 +328,15 @@ def _neighbours(found: Mapping[str, Any]) -> str:
         (name, f"{one['seconds']:.1f} s", f"{one['memory'] / 2**20:,.0f} MiB")
         for name, one in found["contestants"].items()
     ]
+    operations = 2e-9 * found["bank"] * found["queries"] * found["width"]
+    needed = operations * found["goal"] / found["contestants"]["scikit-learn"]["seconds"]
     return (
         f"{_title(found, 'Nearest neighbours')}The {found['neighbours']} nearest by cosine of {found['bank']:,} rows "
         f"of {found['width']} numbers, for {found['queries']:,} queries, {_machine(found)} "
-        f"({_versions(found)}): {found['times_as_fast']:.1f} times"
-        f"{_spread(found['ratios'], '.1f')} as fast as scikit-learn's brute force, with the goal at "
-        f"{found['goal']:g}. Memory is what the search takes beside the rows.\n\n"
+        f"({_versions(found)}{'' if found.get('device') else '; ' + found['processor']}): {found['times_as_fast']:.1f} "
+        f"times{_spread(found['ratios'], '.1f')} as fast as scikit-learn's brute force, with the goal at "
+        f"{found['goal']:g}. The products of rows and queries are {operations:,.0f} GFLOP, so that the goal asks for "
+        f"{needed:,.0f} GFLOP/s of them. Memory is what the search takes beside the rows.\n\n"
         f"{markdown_table(('', 'seconds' if found.get('device') else 'processor time', 'memory'), rows)}"
     )
 
