@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
-from autodidact.catalog import Card, unknown
+from autodidact.catalog import Card
 from autodidact.data.batch import Batch
 from autodidact.lm.local import LocalLM
 from autodidact.lm.task import Task
@@ -22,18 +22,17 @@ from autodidact.objectives import (
     clipped_loss,
     gae,
     mean_over_tokens,
-    raml_weights,
     reinforce_loss,
     reward_with_kl,
-    running_baseline,
     value_loss,
     whitened,
 )
 from autodidact.objectives.likelihood import Normaliser
 from autodidact.objectives.shards import mean_over_processes
 from autodidact.rewards import Reward
-from autodidact.rollouts import Divergence, Drawn, Policy, Question, advantages, judged, of_siblings, paid
+from autodidact.rollouts import Divergence, Drawn, Policy, Question, judged, paid
 from autodidact.rollouts.completing import worth_of_tokens
+from autodidact.rollouts.estimating import Estimated, Estimator, check_estimator, estimated
 from autodidact.rollouts.mixing import Begun, begun
 from autodidact.rollouts.policy import check_divergence
 from autodidact.rollouts.valuing import HeadValues, Values, check_value, reward_values
@@ -55,11 +54,6 @@ CARD = Card(
     extra="language",
 )
 
-Estimator = Literal["reinforce", "self_critical", "rloo", "grpo", "ppo", "raml"]
-SIBLINGS = ("rloo", "grpo")
-"""Estimators that compare the answers to one question with each other."""
-PLAIN = ("reinforce", "self_critical", "rloo")
-"""Estimators that only take something off the reward."""
 NO_GREEDY = "greedy answer had no reward"
 """Why the answers to a question are left out whose likeliest answer, the baseline, has none."""
 
@@ -191,24 +185,10 @@ class PolicyGradient(OnTask):
         mixed: float = 0.0,
         lr_scale: float = 0.1,
     ) -> None:
-        if estimator not in get_args(Estimator):
-            raise unknown("estimator", estimator, get_args(Estimator))
+        check_estimator(estimator, group, completions)
         check_divergence(kl)
         check_value(value, estimator)
-        least = 2 if estimator in SIBLINGS else 1
-        if group < least:
-            raise ValueError(f"'{estimator}' needs {least} or more answers to a question (group), got {group}")
-        if completions < 0 or (completions and estimator not in PLAIN):
-            raise ValueError(
-                f"completions are 0 or more, and above 0 for {', '.join(PLAIN)} only; got {completions} for "
-                f"'{estimator}'"
-            )
-        for name, number in (
-            ("beta", beta),
-            ("kl_target", kl_target),
-            ("tau", tau),
-            ("entropy", entropy),
-        ):
+        for name, number in (("beta", beta), ("kl_target", kl_target), ("tau", tau), ("entropy", entropy)):
             if not number >= 0:
                 raise ValueError(f"{name} is 0 or more, got {number}")
         if kl_target and not beta:
@@ -273,7 +253,7 @@ class PolicyGradient(OnTask):
         old, ref = passed.logprobs, passed.logprobs - passed.kl
         rewards = rewards.to(old)
         worth = paid(rewards, passed.kl, tokens.answer, self._price)
-        found, used = self._advantages(drawn.groups(worth), questions)
+        found, used, _ = self._estimated(drawn.groups(worth), questions)
         known = drawn.groups(rewards).isfinite()
         # Where an estimator leaves out an answer that has a reward, another one is missing that it compares with.
         self.leave_out(known & ~used, NO_GREEDY if self.estimator == "self_critical" else ALONE)
@@ -371,30 +351,21 @@ class PolicyGradient(OnTask):
         prompts, given = zip(*rows, strict=True)
         return self.lm.encode(prompts, given).to(self.lm.device)
 
-    def _advantages(
-        self, worth: Float[Tensor, "g k"], questions: Sequence[Question]
-    ) -> tuple[Float[Tensor, "g k"], Bool[Tensor, "g k"]]:
-        """The advantage of each answer, and which answers count."""
-        if self.estimator in ("rloo", "grpo"):
-            return advantages(worth, of_siblings(self.estimator, std=self.std))
-        if self.estimator == "raml":
-            return advantages(worth, self._weights, least=1)
+    def _estimated(self, worth: Float[Tensor, "g k"], questions: Sequence[Question]) -> Estimated:
+        """Advantages of the answers to some questions; the running mean goes on."""
+        greedy = None
         if self.estimator == "self_critical":
             likeliest = self.draw([one.asked for one in questions], temperature=0.0)
             greedy, _ = judged(likeliest, questions, self.reward, missing_end=self.missing_end)
-            worth = worth - greedy.to(worth)[:, None]
-        known = worth.isfinite()
-        found = worth.nan_to_num()
+        found = estimated(
+            worth,
+            self.estimator,
+            greedy=greedy,
+            baseline=float(self.baseline),
+            momentum=self.momentum,
+            std=self.std,
+            tau=self.tau,
+        )
         if self.estimator == "reinforce":
-            before = after = float(self.baseline)
-            if known.any():
-                ahead, after = running_baseline(worth[known], before, self.momentum)
-                found = found.masked_scatter(known, ahead)
-            self.baseline.copy_(mean_over_processes(self.baseline.new_tensor(after)))
-        return found, known
-
-    def _weights(self, rewards: Float[Tensor, "g k"]) -> Float[Tensor, "g k"]:
-        """Weights of a group with mean 1."""
-        best = (rewards == rewards.amax(dim=1, keepdim=True)).to(rewards)
-        shares = raml_weights(rewards, self.tau) if self.tau else best / best.sum(dim=1, keepdim=True)
-        return shares * rewards.shape[1]
+            self.baseline.copy_(mean_over_processes(self.baseline.new_tensor(found.baseline)))
+        return found
