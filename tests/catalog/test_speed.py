@@ -175,3 +175,9 @@ def test_of_views_on_a_gpu_is_said_only_what_was_counted_and_timed(tmp_path: Pat
     rows[1]["seconds"] = 0.008
     text = page(tmp_path, views_counted={"rates": rates, "device": "a GPU", "rows": rows})
     assert "has not been timed" not in text
+
+
+def test_what_no_gpu_has_measured_is_named(tmp_path: Path) -> None:
+    assert "Not measured on a GPU so far: `views`, `epoch`, `contrastive`, " in page(tmp_path)
+    (tmp_path / "views_gpu.json").write_text((Path(__file__).parents[2] / "benchmarks/views_gpu.json").read_text())
+    assert "Not measured on a GPU so far: `epoch`, `contrastive`, " in page(tmp_path)
