@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from autodidact.encoders import build
+from autodidact.encoders import build, scattering
 from autodidact.encoders.scatnet import ScatNet
 from autodidact.encoders.scattering import Scattering2D, filter_bank, scattering_channels
 
@@ -168,6 +168,21 @@ def test_a_shift_by_a_pixel_changes_it_less_than_the_output_of_random_filters() 
 
     with torch.no_grad():
         assert change(front) < 0.5 * change(random)
+
+
+def test_many_images_a_few_at_a_time_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = Scattering2D((16, 12), scales=2, orientations=3)
+    images = torch.rand(7, 3, 16, 12, requires_grad=True)
+    of_an_image = 3 * 3 * 24 * 20 * 8
+    assert tuple(len(module.get_buffer(name)) for name in ("rows", "columns")) == (24, 20)
+    found = []
+    for together in (1, 2 * of_an_image, 100 * of_an_image):
+        monkeypatch.setattr(scattering, "TOGETHER", together)
+        said = module(images)
+        found.append((said, *torch.autograd.grad(said.square().sum(), images)))
+    for others in zip(*found, strict=True):
+        for other in others[1:]:
+            torch.testing.assert_close(other, others[0], rtol=1e-5, atol=1e-6)
 
 
 def test_it_has_nothing_to_train_and_its_gradient_is_finite_even_where_the_modulus_is_zero() -> None:

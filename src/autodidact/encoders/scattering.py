@@ -24,6 +24,8 @@ CENTRE = 0.75 * math.pi
 """Frequency of the finest wavelet, radians per pixel; halves with every scale."""
 SLANT = 4.0
 """Envelopes are L / SLANT times as long across their waves as along them."""
+TOGETHER = 2**22
+"""Bytes of one scale's waves that a processor works on at once: what fits its caches is two to three times as fast."""
 
 
 def scattering_channels(scales: int, orientations: int, order: int = 2) -> int:
@@ -76,6 +78,13 @@ class Scattering2D(nn.Module):
             raise ValueError(
                 f"these filters are for images of {height} x {width} pixels, got {x.shape[-2]} x {x.shape[-1]}"
             )
+        if x.device.type != "cpu" or torch.compiler.is_compiling():
+            return self._scattered(x)
+        waves = x.shape[1] * self.orientations * len(self._of("rows")) * len(self._of("columns")) * 8
+        return torch.cat([self._scattered(part) for part in x.split(max(TOGETHER // waves, 1))])
+
+    def _scattered(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n maps out_h out_w"]:
+        """Coefficients of images that are worked on together."""
         with full_precision_region(x.device):
             x = full_precision(x).index_select(2, self._of("rows")).index_select(3, self._of("columns"))[:, :, None]
             zeroth, first, second = [self._averaged(x, 0)], [], []
