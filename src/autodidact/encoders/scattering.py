@@ -25,7 +25,7 @@ CENTRE = 0.75 * math.pi
 SLANT = 4.0
 """Envelopes are L / SLANT times as long across their waves as along them."""
 TOGETHER = 2**22
-"""Bytes of one scale's waves that a processor works on at once: what fits its caches is two to three times as fast."""
+"""Bytes of the waves of one scale that a processor works on at once, so that they stay in its caches."""
 
 
 def scattering_channels(scales: int, orientations: int, order: int = 2) -> int:
