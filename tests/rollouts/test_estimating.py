@@ -52,6 +52,15 @@ def test_answers_do_not_count_whose_likeliest_answer_is_worth_nothing() -> None:
     assert found.tolist() == [[0.0, -1.0, 2.0], [0.0] * 3, [0.0, -3.0, 0.0], [0.0] * 3]
 
 
+def test_likeliest_answers_are_needed_by_one_estimator_and_leave_the_others_alone() -> None:
+    with pytest.raises(ValueError, match="greedy"):
+        estimated(WORTH, "self_critical")
+    greedy = torch.ones(len(WORTH), dtype=torch.float64)
+    for estimator in ("reinforce", "rloo", "raml", "ppo"):
+        with_it, without = estimated(WORTH, estimator, greedy=greedy), estimated(WORTH, estimator)
+        assert torch.equal(with_it.advantages, without.advantages)
+
+
 def test_a_learned_value_takes_its_part_later() -> None:
     found, used, _ = estimated(WORTH, "ppo")
     assert torch.equal(found, WORTH.nan_to_num())

@@ -65,12 +65,18 @@ def estimated(
     baseline, momentum : of "reinforce": the running mean before these answers, and what stays of it.
     std : whether "grpo" divides by the spread.
     tau : of "raml", 0 or more.
+
+    Raises
+    ------
+    ValueError : "self_critical" without what likeliest answers are worth.
     """
     if estimator == "rloo" or estimator == "grpo":
         return Estimated(*advantages(worth, of_siblings(estimator, std=std)), baseline)
     if estimator == "raml":
         return Estimated(*advantages(worth, lambda rewards: _shares(rewards, tau), least=1), baseline)
-    if greedy is not None:
+    if estimator == "self_critical":
+        if greedy is None:
+            raise ValueError("'self_critical' needs what the likeliest answer to each question is worth (greedy)")
         worth = worth - greedy.to(worth)[:, None]
     known = worth.isfinite()
     found = worth.nan_to_num()
