@@ -82,6 +82,22 @@ def test_what_another_process_does_not_answer_is_decoded_here(
     assert opened(folder, tmp_path / "others") == alone
 
 
+@pytest.mark.parametrize("length", [1, 40, 400, 4_000, 40_000])
+def test_words_of_another_program_are_no_answer_however_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, length: int
+):
+    talker = tmp_path / "talker"
+    talker.write_text(f"#!/bin/sh\nprintf 'x%.0s' $(seq {length})\nexec cat > /dev/null\n")
+    talker.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(talker))
+    monkeypatch.setattr(decoding.Decoding, "empty", refused)
+    helper = Helper(Decoding(3, 6, 6))
+    assert helper.process is not None
+    with pytest.raises(AssertionError, match="decoded here"):
+        helper.all([png(number) for number in range(10)].__getitem__, range(10))
+    assert helper.process is None
+
+
 def test_a_process_that_dies_half_way_loses_nothing():
     helper = Helper(Decoding(3, 6, 6))
     contents = [png(number) for number in range(10)]

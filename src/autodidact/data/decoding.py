@@ -96,12 +96,13 @@ class Helper:
         try:
             self.process.stdin.writelines(asked)
             self.process.stdin.flush()
-            found = self.decoding.empty(count)
-            length = array("q", [0])
-            for part in (found.boxes, found.pixels, length):
+            head = array("q", [0, 0])
+            _fill(self.process.stdout, head)
+            if head[0] != count:
+                raise ValueError("another program's words")
+            found, told = self.decoding.empty(count), bytearray(head[1])
+            for part in (found.boxes, found.pixels, told):
                 _fill(self.process.stdout, part)
-            told = bytearray(length[0])
-            _fill(self.process.stdout, told)
         except (OSError, EOFError, ValueError):
             return None
         found.reasons = {int(number): reason for number, reason in json.loads(told).items()}
@@ -212,8 +213,7 @@ def _serve(told: str) -> None:
             read_ahead(origins)
             found = decoding.all(origins.__getitem__, range(len(origins)))
             reasons = json.dumps(found.reasons).encode()
-            answering.write(found.boxes.data)
-            answering.write(found.pixels.data)
-            answering.write(array("q", [len(reasons)]).tobytes())
-            answering.write(reasons)
+            answering.write(array("q", [len(origins), len(reasons)]).tobytes())
+            for part in (found.boxes.data, found.pixels.data, reasons):
+                answering.write(part)
             answering.flush()
