@@ -5,8 +5,9 @@ update: of a training, weights and the optimiser's state, and what torch's profi
 process grows by is told beside it. Most batches are larger than those that a forecast tries, so that they are on its
 line; two processes it tries together. Forecast and training take turns; figures are medians. Where processes share a
 batch, trainings of their shares that exchange nothing, side by side, are timed too: what they take less, the exchange
-costs. And they are foreseen a second time, from one process alone and the formula of the exchange, as is done where
-this machine has not all devices: with the bytes a second that the same number of processes pass round a ring here.
+costs. And they are foreseen a second time, by one process alone that counts what it would send to others, as is done
+where this machine has not all devices: with the bytes a second that as many processes pass round a ring here, and the
+time that a message between them takes.
 
     python benchmarks/cost.py --json benchmarks/cost.json
 """
@@ -96,31 +97,38 @@ def formula(method: str, encoder: str, side: int, batch: int, devices: int) -> d
     """Of several processes from one alone: what it takes, and what the exchange is then said to add."""
     settings = Settings(steps=UPDATES, batch_size=batch, devices=devices, accelerator="cpu")
     forecast = cost.foresee(*made(method, encoder, side), settings)
-    bandwidth = link(devices)
-    exchange = forecast.exchange(bandwidth)
-    return {"seconds": forecast.update(bandwidth), "exchange": exchange, "link": bandwidth}
+    bandwidth, delay = link(devices)
+    exchange = forecast.exchange(bandwidth, delay)
+    figures = {"seconds": forecast.update(bandwidth, delay), "bytes": forecast.memory_of(forecast.share)}
+    return {**figures, "exchange": exchange, "link": bandwidth, "delay": delay, "messages": forecast.messages}
 
 
-def link(devices: int) -> float:
-    """Bytes a second that a process sends while all of them sum a tensor over gloo: the median of several."""
+def link(devices: int) -> tuple[float, float]:
+    """Bytes a second that a process sends while all of them sum a tensor over gloo, and the seconds that it takes where
+    the tensor is a number: medians of several."""
     with tempfile.TemporaryDirectory() as folder:
         told = Path(folder) / "told"
         torch.multiprocessing.spawn(passed_round, (devices, folder, str(told)), devices)
-        return float(told.read_text())
+        bandwidth, delay = json.loads(told.read_text())
+    return bandwidth, delay
 
 
 def passed_round(rank: int, devices: int, folder: str, told: str) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=devices)
-    values = torch.zeros(PASSED // 4)
-    seconds = []
-    for _ in range(1 + PASSES):
-        dist.barrier()
-        started = time.perf_counter()
-        dist.all_reduce(values)
-        seconds.append(time.perf_counter() - started)
+
+    def median(values: torch.Tensor) -> float:
+        seconds = []
+        for _ in range(1 + PASSES):
+            dist.barrier()
+            started = time.perf_counter()
+            dist.all_reduce(values)
+            seconds.append(time.perf_counter() - started)
+        return statistics.median(seconds[1:])
+
+    whole, number = median(torch.zeros(PASSED // 4)), median(torch.zeros(1))
     if rank == 0:
-        Path(told).write_text(str(2 * (devices - 1) / devices * PASSED / statistics.median(seconds[1:])))
+        Path(told).write_text(json.dumps((2 * (devices - 1) / devices * PASSED / (whole - number), number)))
     dist.destroy_process_group()
 
 

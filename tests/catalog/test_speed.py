@@ -124,12 +124,15 @@ def test_plans_from_one_process_and_the_formula_stand_beside_what_two_took(tmp_p
     text = page(tmp_path, cost={"goal": 0.2, "rows": [row]})
     assert "| 1.00 s | 1.25 s | -20 % |" in text
     assert "formula" not in text
-    row |= {"formula": {"seconds": 0.75, "exchange": 0.02, "link": 1.5e9}, "spread": {"found": [1.0, 1.5]}}
+    row |= {
+        "formula": took(0.75) | {"exchange": 0.02, "link": 1.5e9, "delay": 2e-4, "messages": 3.0},
+        "spread": {"found": [1.0, 1.5]},
+    }
     row["errors"] = {"seconds": -0.2, "bytes": 0.0, "formula": -0.4}
     text = page(tmp_path, cost={"goal": 0.2, "rows": [row]})
     assert "| 1.00 s | 1.25 s (1.00 to 1.50) | -20 % |" in text
-    assert "| mae, net | 16 | 2 | 1.50 GB/s | 20.0 ms | 0.75 s | 1.25 s | -40 % |" in text
-    assert "largest error is 40 %" in text
+    assert "| mae, net | 16 | 2 | 1.50 GB/s | 0.20 ms | 3 | 20.0 ms | 0.75 s | 1.25 s | -40 % | +0 % |" in text
+    assert "largest error of the time is 40 %" in text
 
 
 def test_rounds_and_their_least_and_greatest_are_told_where_they_are_known(tmp_path: Path) -> None:

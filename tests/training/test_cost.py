@@ -41,6 +41,8 @@ KNOWN = Forecast(
     weights=500,
     state=1_000,
     gradients=400,
+    sent=(30.0, 50.0),
+    messages=5,
     sample=2,
     memory=10_000,
     gpu=True,
@@ -49,7 +51,7 @@ KNOWN = Forecast(
 
 def test_weights_in_parts_take_less_memory_and_more_sending() -> None:
     parts = replace(KNOWN, spread=0.5)
-    assert parts.exchange(100.0) == 2.5 * 3 / 4 * 400 / 100
+    assert parts.exchanged - KNOWN.exchanged == 0.5 * 3 / 4 * 400
     # Of what is spread, three quarters lie on the other three devices.
     assert KNOWN.memory_of(32) - parts.memory_of(32) == 0.5 * 0.75 * (500 + 1_000 + 400)
 
@@ -58,8 +60,8 @@ def test_short_updates_are_timed_more_often_and_long_ones_no_less(monkeypatch: p
     watches: list[cost._Watch] = []
 
     class Kept(cost._Watch):
-        def __init__(self, timed: int) -> None:
-            super().__init__(timed)
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
             watches.append(self)
 
     monkeypatch.setattr(cost, "_Watch", Kept)
@@ -136,16 +138,19 @@ def test_bytes_are_those_that_torch_allocates() -> None:
 
 def test_a_forecast_adds_up() -> None:
     # On the line through 16 and 32: 0.5 s and 800 bytes for 16 samples more.
-    assert KNOWN.exchange(link=100) == pytest.approx(2 * 3 / 4 * 400 / 100)
-    assert KNOWN.update(link=100) == pytest.approx(2 * 2.5 + 6)
+    # Gradients once, and in each of two parts 20 bytes more for 16 samples more.
+    assert KNOWN.exchanged == pytest.approx(2 * 3 / 4 * 400 + 2 * 90)
+    assert KNOWN.exchange(link=100, delay=0) == pytest.approx(6 + 1.8)
+    assert KNOWN.exchange(link=100, delay=0.1) == pytest.approx(6 + 1.8 + 2 * 5 * 0.1)
+    assert KNOWN.update(link=100, delay=0.1) == pytest.approx(2 * 2.5 + 8.8)
     assert KNOWN.memory_of(64) == 500 + 1000 + 64 * 2 + 1_800 + 2 * 800
     assert KNOWN.memory_of(16) == 500 + 1000 + 16 * 2 + 1_000
     assert not KNOWN.measured
     assert replace(KNOWN, share=32).measured
     # Sweeps before the updates 0, 40 and 80.
-    assert KNOWN.seconds_of(100, link=100) == pytest.approx(100 * 11 + 3 * 3)
-    assert KNOWN.seconds_of(40, link=100) == pytest.approx(40 * 11 + 3)
-    assert replace(KNOWN, sweep_every=0).seconds_of(100, link=100) == pytest.approx(1100 + 3)
+    assert KNOWN.seconds_of(100, link=100, delay=0.1) == pytest.approx(100 * 13.8 + 3 * 3)
+    assert KNOWN.seconds_of(40, link=100, delay=0.1) == pytest.approx(40 * 13.8 + 3)
+    assert replace(KNOWN, sweep_every=0).seconds_of(100, link=100, delay=0.1) == pytest.approx(1380 + 3)
     assert replace(KNOWN, devices=1).exchange() == 0
 
 
@@ -244,8 +249,9 @@ def test_updates_are_tried_on_as_many_devices_as_are_asked_for(
 ) -> None:
     asked = list[tuple[int, int]]()
 
-    def fit(learner: Any, settings: Settings, callbacks: list[Any], loggers: list[Any]) -> None:
+    def fit(learner: Any, settings: Settings, callbacks: list[Any], loggers: list[Any], strategy: Any) -> None:
         asked.append((settings.devices, settings.batch_size))
+        assert (strategy is None) == together
         learner.meter["samples"] = settings.batch_size
         callbacks[0].seconds = 0.1
 
@@ -253,8 +259,8 @@ def test_updates_are_tried_on_as_many_devices_as_are_asked_for(
     monkeypatch.setattr(cost, "cores", lambda: 2)
     settings = Settings(steps=1, batch_size=128, devices=2, accelerator="cpu")
     found = foresee(simclr(), digits(), settings, together=together)
-    # Every device has 16 samples, 32 and 64, its share.
-    assert asked == [(devices, devices * size) for size in (16, 32, 64)]
+    # Every device has 16 samples, 32 and 64, its share, and one alone is the first of two.
+    assert asked == [(devices, 2 * size) for size in (16, 32, 64)]
     assert (found.together, found.sizes) == (together, (16, 32, 64))
 
 

@@ -3,7 +3,8 @@ losses are those of one process with the whole batch.
 
 One pair of processes trains them all, one after the other, and each test reads what became of one. Both see the same
 views, in float64, so that batch norms do not blow up what is rounded; two updates by SGD with momentum hold every
-gradient on the way, and what queues, slow copies and running statistics have become in between.
+gradient on the way, and what queues, slow copies and running statistics have become in between. And every method is
+planned for two processes by one.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from autodidact.recipes.names import encoder_maker, encoder_names, make_method, 
 from autodidact.recipes.preferring import pair_source
 from autodidact.rewards.programs import Programmed
 from autodidact.training import Settings, train
+from autodidact.training.cost import foresee
 from autodidact.training.feed import seeded
 
 pytestmark = pytest.mark.filterwarnings("ignore:ddpo starts from a model that was never trained")
@@ -325,3 +327,15 @@ def test_two_processes_with_half_a_batch_each_end_as_one_with_the_whole_batch(
             assert np.abs(two[key] - value).max() <= 1e-5 * max(moved[key], least), key
         else:
             assert np.array_equal(two[key], value), key
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.card in ("", name)])
+def test_one_process_plans_it_for_two(name: str) -> None:
+    method, source = CASES[name].make(name)
+    batch = min(BATCH, len(source) // 2 * 2)
+    found = foresee(method, source, Settings(steps=1, batch_size=batch, devices=2, accelerator="cpu"))
+    assert (found.devices, found.share, found.together) == (2, batch // 2, False)
+    assert found.messages > 0
+    # A ring of two sends half of a tensor twice.
+    assert found.exchanged == found.gradients + found.sent[-1] > 0
+    assert not dist.is_initialized()

@@ -389,7 +389,7 @@ def _cost(found: Mapping[str, Any]) -> str:
 
 
 def _formula(found: Mapping[str, Any]) -> str:
-    """Plans of several processes from one alone, where they were made."""
+    """Plans of several processes by one that takes itself for the first of them, where they were made."""
     alone = [row for row in found["rows"] if "formula" in row]
     if not alone:
         return ""
@@ -399,20 +399,26 @@ def _formula(found: Mapping[str, Any]) -> str:
             f"{row['batch']:,}",
             f"{row['devices']}",
             f"{row['formula']['link'] / 1e9:.2f} GB/s",
+            f"{1000 * row['formula']['delay']:.2f} ms",
+            f"{row['formula']['messages']:.0f}",
             f"{1000 * row['formula']['exchange']:.1f} ms",
             f"{row['formula']['seconds']:.2f} s",
             f"{row['found']['seconds']:.2f} s",
             f"{100 * row['errors']['formula']:+.0f} %",
+            f"{100 * (row['formula']['bytes'] / row['found']['bytes'] - 1):+.0f} %",
         )
         for row in alone
     ]
-    names = ("training", "batch", "processes", "link", "exchange, planned", "update, planned", "measured", "error")
+    names = (
+        *("training", "batch", "processes", "link", "a message", "messages", "exchange, planned"),
+        *("update, planned", "measured", "error", "of memory"),
+    )
     worst = max(abs(row["errors"]["formula"]) for row in alone)
     return (
-        "\n\nWhere this machine has not all devices, a plan is made from one process alone and the formula of the "
-        "exchange. The same trainings so, with the link over gloo measured in the same run: the largest error is "
-        f"{100 * worst:.0f} %. What the formula leaves out is that processes share a memory and wait for each other, "
-        f"and what they exchange in a forward pass.\n\n{markdown_table(names, rows)}"
+        "\n\nWhere this machine has not all devices, one process takes itself for the first of them and counts what it "
+        "would send. The same trainings so, with the link over gloo measured in the same run: the largest error of the "
+        f"time is {100 * worst:.0f} %. What is left out is that processes share a memory and wait for each other."
+        f"\n\n{markdown_table(names, rows)}"
     )
 
 

@@ -79,7 +79,7 @@ def told(method: str, cost: Forecast, length: str) -> str:
     length : of the training, in words.
     """
     from autodidact.report.markup import duration
-    from autodidact.training.cost import LINK
+    from autodidact.training.cost import DELAY, LINK
 
     def bytes_of(count: float) -> str:
         return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
@@ -98,9 +98,8 @@ def told(method: str, cost: Forecast, length: str) -> str:
     fixed = f"weights {bytes_of(cost.weights)}, optimiser and averages {bytes_of(cost.state)}"
     lines.append(("", f"{fixed}, the rest grows with the batch: about {cost.most():,} samples at once fit"))
     if cost.devices > 1 and not cost.together:
-        what = "weights and gradients" if cost.spread else "gradients"
-        sent = f"{bytes_of(cost.gradients)} of {what}, at {LINK / 1e9:g} GB/s"
-        lines.insert(1, ("", f"of which {short(cost.exchange())} for exchanging {sent}"))
+        waits = f"in {cost.parts * cost.messages:,} messages, at {LINK / 1e9:g} GB/s and {1e6 * DELAY:g} us"
+        lines.insert(1, ("", f"of which {short(cost.exchange())} for exchanging {bytes_of(cost.exchanged)} {waits}"))
     if cost.sweep >= 0.1:
         again = f", again every {cost.sweep_every:,} updates" if cost.sweep_every else ""
         lines.append(("at first", f"{duration(cost.sweep)} to look at all samples{again}"))

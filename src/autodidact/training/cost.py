@@ -6,6 +6,7 @@ import statistics
 import time
 import weakref
 from collections.abc import Iterable, Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from typing import Any
@@ -23,6 +24,7 @@ from autodidact.methods.method import Method, Progress
 from autodidact.model.memory import memory_limit
 from autodidact.objectives.shards import from_first
 from autodidact.training.learner import Learner
+from autodidact.training.pretended import PretendedGroup, PretendedStrategy, pretended
 from autodidact.training.run import fit, world_of
 from autodidact.training.settings import Settings
 from autodidact.training.sharded import spreadable
@@ -39,6 +41,8 @@ CLOCKED, MOST_TIMED = 0.5, 25
 comes in bursts, which a median over a shorter time takes for the update's own."""
 LINK = 12.5e9
 """Bytes that a device sends in a second, where nothing else is said: those of a network of 100 Gbit/s."""
+DELAY = 50e-6
+"""Seconds that a message takes however short it is, where nothing else is said."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ class Forecast:
     sweep, sweep_every : seconds in which the method looks at all of the data, as some do before their first update, and
         updates until it does so again; 0 for none.
     weights, state : bytes of parameters and buffers; of the optimiser and averaged weights.
-    gradients : bytes that devices exchange in an update.
+    gradients : bytes of the gradients, which devices average once an update.
+    sent : bytes that a device sends beside them in a part of an update, with each of the sizes: embeddings, statistics.
+    messages : exchanges in a part of an update for which a device waits, one after the other.
     sample : bytes of a sample as it comes from the data.
     memory : bytes that this device has.
     gpu : whether it is one.
@@ -81,6 +87,8 @@ class Forecast:
     weights: int
     state: int
     gradients: int
+    sent: tuple[float, ...]
+    messages: int
     sample: int
     memory: int
     gpu: bool
@@ -92,22 +100,29 @@ class Forecast:
         """Whether a device's own share was tried; else it is on the line through the two largest batches that were."""
         return self.sizes[-1] == self.share
 
-    def update(self, link: float = LINK) -> float:
-        """Seconds of an update, its gradients' exchange included, over links of so many bytes a second."""
-        return self.parts * _on_line(self.share, self.sizes, self.seconds) + self.exchange(link)
+    def update(self, link: float = LINK, delay: float = DELAY) -> float:
+        """Seconds of an update, over links of so many bytes a second that take so many seconds for a message."""
+        return self.parts * _on_line(self.share, self.sizes, self.seconds) + self.exchange(link, delay)
 
-    def exchange(self, link: float = LINK) -> float:
-        """Seconds in which the devices average their gradients: around a ring, each sends 2 (n - 1) / n times their
-        bytes. Nothing is computed meanwhile. Weights that are held in parts are gathered twice, in half that time each,
-        and their gradients only reduced. 0 where that is in the time of an update that devices made together."""
-        if self.together:
+    def exchange(self, link: float = LINK, delay: float = DELAY) -> float:
+        """Seconds in which the devices wait for messages; 0 where that is in the time of an update that devices made
+        together. Nothing is computed meanwhile."""
+        if self.together or self.devices == 1:
             return 0.0
-        return (2 + self.spread) * (self.devices - 1) / self.devices * self.gradients / link
+        return self.exchanged / link + self.parts * self.messages * delay
 
-    def seconds_of(self, updates: int, link: float = LINK) -> float:
+    @property
+    def exchanged(self) -> float:
+        """Bytes that a device sends in an update. Gradients are averaged around a ring, in which each sends
+        2 (n - 1) / n times their bytes. Weights that are held in parts are gathered twice, half as many bytes each, and
+        their gradients only reduced."""
+        averaging = (2 + self.spread) * (self.devices - 1) / self.devices * self.gradients
+        return averaging + self.parts * _on_line(self.share, self.sizes, self.sent)
+
+    def seconds_of(self, updates: int, link: float = LINK, delay: float = DELAY) -> float:
         """Seconds of so many updates from the start of a training."""
         sweeps = 1 + (updates - 1) // self.sweep_every if self.sweep_every else 1
-        return updates * self.update(link) + sweeps * self.sweep
+        return updates * self.update(link, delay) + sweeps * self.sweep
 
     def memory_of(self, share: int) -> float:
         """Bytes that tensors take at most on a device that has so many samples at once."""
@@ -143,9 +158,10 @@ def foresee(
     """What a training will cost, from a few updates of a copy with batches that double until one is a device's share of
     the batch, or an update takes two seconds.
 
-    This device alone is tried, or all `together`. Others are taken to be like it, and to exchange nothing but
-    gradients; larger batches to cost in proportion. A method whose cost grows faster than its batch costs more than
-    this says, unless the whole share was tried.
+    This device alone is tried, or all `together`. Alone it computes what it would among the others, of as many
+    embeddings and statistics, and what it would send is counted (`pretended`). Others are taken to be like it, and
+    larger batches to cost in proportion: a method whose cost grows faster than its batch costs more than this says,
+    unless the whole share was tried.
 
     Parameters
     ----------
@@ -158,22 +174,23 @@ def foresee(
     Raises
     ------
     ValueError : where `train` would raise it.
+    RuntimeError : several devices are asked for, not together, and this process has met others already.
     """
     gpu, world = world_of(settings)
     share = settings.batch_size // (world * settings.accumulate)
     together = together and world > 1 and _all_here(settings, gpu)
-    group = world if together else 1
     copy = deepcopy(method)
     whole = Learner(copy, source, settings)
     tried = dict[int, _Watch]()
     size, timed = min(share, FIRST), TIMED
     while True:
-        few = replace(settings, epochs=None, tokens=None, steps=WARM + timed + 1, batch_size=size * group, accumulate=1)
-        few = replace(few, devices=group, nodes=1, loggers=())
+        few = replace(settings, epochs=None, tokens=None, steps=WARM + timed + 1, batch_size=size * world, accumulate=1)
+        few = replace(few, devices=world if together else 1, nodes=1, loggers=(), sharding="none")
         rehearsal = _Rehearsal(copy, source, few)
         rehearsal.swept = bool(tried)
-        tried[size] = watch = _Watch(timed)
-        fit(rehearsal, few, [watch], [])
+        with nullcontext() if together or world == 1 else pretended(world) as group:
+            tried[size] = watch = _Watch(timed, group)
+            fit(rehearsal, few, [watch], [], None if group is None else PretendedStrategy(world, gpu=gpu))
         if len(tried) == 1:
             sweep = rehearsal.sweep_seconds
         slow = watch.seconds > PATIENCE if largest is None else 2 * size > largest
@@ -197,6 +214,8 @@ def foresee(
         weights=watch.weights,
         state=watch.state,
         gradients=watch.gradients,
+        sent=tuple(watch.sent for watch in tried.values()),
+        messages=watch.messages,
         sample=watch.sample,
         memory=_memory(gpu),
         gpu=gpu,
@@ -279,10 +298,12 @@ class _Watch(Callback):
     Attributes
     ----------
     seconds : the median, of all processes that of the first: all go by it.
+    sent, messages : what goes to others in one update beside gradients, of a pretended group.
     """
 
-    def __init__(self, timed: int) -> None:
-        self.timed = timed
+    def __init__(self, timed: int, group: PretendedGroup | None = None) -> None:
+        self.timed, self.group = timed, group
+        self.sent, self.messages = 0.0, 0
         self.times: list[float] = []
         self.peak = self.weights = self.state = self.gradients = self.sample = 0
         self.seconds = 0.0
@@ -299,6 +320,8 @@ class _Watch(Callback):
         self.gradients = _bytes([p for group in learner.optimiser.param_groups for p in group["params"]])
         fields = [field.values if isinstance(field, Ragged) else field for field in batch.fields.values()]
         self.sample = _bytes(fields) // len(batch)
+        if self.group is not None:
+            self.group.sent, self.group.messages = 0.0, 0
         if learner.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(learner.device)
             self.peak = -torch.cuda.memory_allocated(learner.device)
@@ -319,6 +342,9 @@ class _Watch(Callback):
             self.peak, self._held = self._held.peak, None
         elif learner.updates > WARM + self.timed:
             self.peak += torch.cuda.max_memory_allocated(learner.device)
+        if self.group is not None:
+            averaging = 2 * (1 - 1 / self.group.size()) * self.gradients
+            self.sent, self.messages = max(0.0, self.group.sent - averaging), self.group.messages
 
     def on_train_end(self, trainer: Any, pl_module: Any) -> None:
         took = torch.tensor(statistics.median(self.times), dtype=torch.float64, device=pl_module.device)

@@ -10,7 +10,7 @@ from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from autodidact.data.source import Source, Together
 from autodidact.methods.method import Method
@@ -133,8 +133,10 @@ def carried(folder: str | Path) -> Checkpoint:
     return found
 
 
-def fit(learner: Learner, settings: Settings, callbacks: list[Any], loggers: list[Any]) -> None:
-    """Run a learner's updates by Lightning, on the devices that the settings ask for."""
+def fit(
+    learner: Learner, settings: Settings, callbacks: list[Any], loggers: list[Any], strategy: Strategy | None = None
+) -> None:
+    """Run a learner's updates by Lightning, on the devices that the settings ask for, or by another strategy."""
     with warnings.catch_warnings(), ShortAttentionInFloat() if settings.precision == "bf16" else nullcontext():
         # Reading from the packed cache is faster in this process than in workers; Lightning cannot know.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -145,7 +147,7 @@ def fit(learner: Learner, settings: Settings, callbacks: list[Any], loggers: lis
         gpu, devices = _devices(settings)
         with nullcontext() if gpu else keeping_memory(devices) as keep:
             further = [] if keep is None else [KeepsMemory(keep)]
-            _trainer(settings, [*callbacks, *further], loggers).fit(learner)
+            _trainer(settings, [*callbacks, *further], loggers, strategy).fit(learner)
     part_at_exit()
 
 
@@ -177,20 +179,21 @@ def _devices(settings: Settings) -> tuple[bool, int]:
     return gpu, devices
 
 
-def _trainer(settings: Settings, callbacks: list[Any], loggers: list[Any]) -> L.Trainer:
+def _trainer(settings: Settings, callbacks: list[Any], loggers: list[Any], strategy: Strategy | None) -> L.Trainer:
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     gpu, devices = _devices(settings)
     # Beside what the devices exchange the hosts tell each other sizes, for which no device is waited then.
     backend = "cpu:gloo,cuda:nccl" if gpu and torch.distributed.is_gloo_available() else None
-    strategy = ReplicatedStrategy(start_method="popen", process_group_backend=backend)
+    if strategy is None and devices * settings.nodes > 1:
+        strategy = ReplicatedStrategy(start_method="popen", process_group_backend=backend)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return L.Trainer(
             accelerator="gpu" if gpu else "cpu",
             devices=devices,
             num_nodes=settings.nodes,
-            strategy=strategy if devices * settings.nodes > 1 else "auto",
+            strategy=strategy or "auto",
             precision="bf16-mixed" if settings.precision == "bf16" else "32-true",
             max_epochs=1,
             logger=loggers,
