@@ -15,7 +15,8 @@ from PIL import Image, ImageCms
 from PIL.PngImagePlugin import PngInfo
 
 from autodidact.data import images, open_source
-from autodidact.data.images import MAX_PIXELS, UnreadableImage, decode, fitted, read_header
+from autodidact.data.decoding import Decoding, Helper
+from autodidact.data.images import MANY_PIXELS, MAX_PIXELS, UnreadableImage, decode, fitted, read_header
 
 BIG = (1000, 1000)
 
@@ -160,6 +161,35 @@ def test_reduction_keeps_the_ratio_and_the_mean():
     small = decode(saved(Image.fromarray(values)), 3, (60, 60))
     assert small.shape == (3, 60, 40)
     np.testing.assert_allclose(small.mean(axis=(1, 2)), values.mean(axis=(0, 1)), atol=1)
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("RGB", 3), ("L", 1)])
+@pytest.mark.parametrize(
+    ("size", "limit"), [((700, 500), (192, 192)), ((3000, 260), (64, 300)), ((256, 256), (250, 250))]
+)
+def test_a_large_image_is_reduced_as_pillow_reduces_it(mode, channels, size, limit):
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8)).convert(mode)
+    assert size[0] * size[1] >= MANY_PIXELS
+    found = decode(saved(image), channels, limit)
+    wanted = np.asarray(image.resize(found.shape[:0:-1], Image.Resampling.BICUBIC))
+    wanted = wanted[None] if channels == 1 else wanted.transpose(2, 0, 1)
+    difference = abs(found.astype(int) - wanted)
+    assert difference.max() <= 2
+    assert difference.mean() < 0.02
+    assert found.flags.c_contiguous
+
+
+def test_a_large_image_is_reduced_alike_in_another_process():
+    rng = np.random.default_rng(0)
+    data = saved(Image.fromarray(rng.integers(0, 256, (400, 300, 3), dtype=np.uint8)))
+    helper = Helper(Decoding(3, 60, 60))
+    try:
+        found = helper.all([data].__getitem__, [0])
+        assert helper.process is not None
+    finally:
+        helper.close()
+    assert np.array_equal(found.pixels[0, :, :, :45], decode(data, 3, (60, 60)))
 
 
 def test_nothing_is_enlarged():

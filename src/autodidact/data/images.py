@@ -25,6 +25,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 ENDINGS = {"JPEG": "jpg", "MPO": "jpg", "PNG": "png", "WEBP": "webp", "BMP": "bmp", "TIFF": "tif", "GIF": "gif"}
 MAX_PIXELS = 89_478_485
 """Images with more pixels are refused before decoding: where Pillow suspects a decompression bomb."""
+MANY_PIXELS = 1 << 16
+"""Pixels of an image that PyTorch reduces; Pillow takes as long for it as for decoding a JPEG."""
 SMALL_FILE = 1 << 16
 """Bytes of a file that is read at once, and decoded without what only unusual images need."""
 PLAIN = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG"}
@@ -72,7 +74,8 @@ def decode(origin: Origin, channels: Channels, limit: tuple[int, int]) -> Pixels
     scaled by 1/257 (65535 becomes 255), whatever range an image uses, so that brightness stays comparable between
     files; float images must lie in [0, 1] or [0, 255]. CMYK, palette and other colour spaces go through Pillow's
     conversion to RGB (colour profiles are not applied), colour to grey by ITU-R 601-2 luma. Reduction keeps the aspect
-    ratio and is antialiased (bicubic); nothing is ever enlarged.
+    ratio and is antialiased (bicubic; of large images by PyTorch, whose roundings differ from Pillow's by 1 or 2 here
+    and there); nothing is ever enlarged.
 
     Parameters
     ----------
@@ -101,9 +104,12 @@ def decode(origin: Origin, channels: Channels, limit: tuple[int, int]) -> Pixels
                 image.draft(None, (2 * draft[0], 2 * draft[1]))
             image.load()
             upright = _upright(_as_eight_bit(image, "L" if channels == 1 else "RGB"), image)
-            if upright.size != target[::-1]:
-                upright = upright.resize(target[::-1], Image.Resampling.BICUBIC, reducing_gap=3.0)
-            array = np.asarray(upright)
+            if upright.size == target[::-1]:
+                array = np.asarray(upright)
+            elif upright.width * upright.height < MANY_PIXELS:
+                array = np.asarray(upright.resize(target[::-1], Image.Resampling.BICUBIC))
+            else:
+                array = _reduced(np.array(upright), target)
         except UnreadableImage:
             raise
         except MemoryError as error:
@@ -111,6 +117,16 @@ def decode(origin: Origin, channels: Channels, limit: tuple[int, int]) -> Pixels
         except Exception as error:  # decoders raise anything on hostile bytes, and one file must not end a run
             raise UnreadableImage(_reason(error)) from error
     return array[None] if channels == 1 else np.ascontiguousarray(array.transpose(2, 0, 1))
+
+
+def _reduced(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """An image of shape (height, width) or (height, width, 3), at another size; antialiased, bicubic."""
+    import torch
+    from torch.nn import functional
+
+    planes = torch.from_numpy(pixels).view(*pixels.shape[:2], -1).permute(2, 0, 1)[None]
+    smaller = functional.interpolate(planes, size, mode="bicubic", antialias=True)[0].permute(1, 2, 0)
+    return smaller.numpy().reshape(*size, *pixels.shape[2:])
 
 
 def _small_content(origin: Origin) -> bytes | None:

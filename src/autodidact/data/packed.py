@@ -40,7 +40,7 @@ from autodidact.data.frame import Frame, Pictures
 from autodidact.data.images import Pixels, UnreadableImage, decode, without_warnings
 from autodidact.data.source import Positions
 
-VERSION = 1
+VERSION = 2
 CHUNK_BYTES = 16 << 20
 CHUNK_IMAGES = 512
 FLUSH_BYTES = 256 << 20
