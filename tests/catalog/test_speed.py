@@ -161,7 +161,10 @@ def test_claims_whose_number_moved_further_than_from_seed_to_seed_are_named(tmp_
     text = page(tmp_path, verdicts={"rows": rows})
     assert "| `dcl` | 1 | 0 | 0.4 | -2.5 | held | held |" in text
     assert "by more than one: dcl (-2.5).\n" in text
-    assert "by more than one: none." in page(tmp_path, verdicts={"rows": rows[1:]})
+    assert "by more than one: none.\n" in page(tmp_path, verdicts={"rows": rows[1:]})
+    assert "by more than one: none. Not run anew: ctrl, look.\n" in page(
+        tmp_path, verdicts={"rows": rows[1:], "left": ["ctrl", "look"]}
+    )
 
 
 def test_of_views_on_a_gpu_is_said_only_what_was_counted_and_timed(tmp_path: Path) -> None:

@@ -784,13 +784,14 @@ def _verdicts(found: Mapping[str, Any]) -> str:
     ]
     changed = [row["claim"] for row in found["rows"] if row["verdict"] != row["verdict was"]]
     names = ("claim", "first seed, then", "now", "from seed to seed", "moved", "verdict then", "with the new seed")
+    left = f" Not run anew: {', '.join(found['left'])}." if found.get("left") else ""
     far = ", ".join(f"{row['claim']} ({_moved(row):+.1f})" for row in found["rows"] if abs(_moved(row)) > 1)
     return (
-        "## Verdicts since\n\nWhether what was made faster says what it said: the first seed of each claim that is "
-        f"cheap on a processor, run anew ({_versions(found)}; {found['processor']}), and the verdict with it in the "
+        "## Verdicts since\n\nWhether what was made faster says what it said: the first seed of claims run anew, of "
+        f"the arms that decide ({_versions(found)}; {found['processor']}), and the verdict with it in the "
         f"place of the old one. Changed: {', '.join(changed) or 'none'}. Moved is how far the number went, in standard "
         "deviations from seed to seed, of which a training of another seed would be off by 1.4 in quadratic mean; by "
-        f"more than one: {far or 'none'}.\n\n"
+        f"more than one: {far or 'none'}.{left}\n\n"
         f"{markdown_table(names, rows)}"
     )
 
