@@ -134,7 +134,7 @@ def tell_rows(
 
 
 def side_by_side(command: Sequence[str], count: int, threads: int) -> dict[str, float]:
-    """Means of the figures that so many processes of a command print as their last line, in JSON, all at once.
+    """Means of the figures that so many processes of a command print in a line of JSON, all at once.
 
     Raises
     ------
@@ -148,7 +148,8 @@ def side_by_side(command: Sequence[str], count: int, threads: int) -> dict[str, 
         said, complaints = one.communicate()
         if one.returncode:
             raise RuntimeError(complaints[-2000:])
-        found.append(json.loads(said.splitlines()[-1]))
+        # Libraries of processes that a command starts speak when they end, some after it.
+        found.append(json.loads([line for line in said.splitlines() if line.startswith("{")][-1]))
     return {figure: statistics.fmean(one[figure] for one in found) for figure in found[0]}
 
 
