@@ -98,6 +98,21 @@ def test_words_of_another_program_are_no_answer_however_many(
     assert helper.process is None
 
 
+def test_a_process_without_pytorch_leaves_large_images_to_this_one(monkeypatch: pytest.MonkeyPatch):
+    buffer = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)).save(buffer, "PNG")
+    contents = [png(1), buffer.getvalue()]
+    wanted = Decoding(3, 60, 60).all(contents.__getitem__, range(2))
+    assert not wanted.reasons
+    monkeypatch.setattr(decoding, "_PROGRAM", "import sys; sys.modules['torch'] = None\n" + decoding._PROGRAM)
+    helper = Helper(Decoding(3, 60, 60))
+    assert helper.process is not None
+    found = helper.all(contents.__getitem__, range(2))
+    assert helper.process is None
+    assert not found.reasons
+    assert np.array_equal(found.pixels, wanted.pixels)
+
+
 def test_a_process_that_dies_half_way_loses_nothing():
     helper = Helper(Decoding(3, 6, 6))
     contents = [png(number) for number in range(10)]

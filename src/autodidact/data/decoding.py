@@ -170,12 +170,13 @@ _serve(sys.argv[1])
 def _started(decoding: Decoding) -> subprocess.Popen[bytes] | None:
     """A process that waits for images."""
     import PIL
+    import torch
     from PIL import Image, ImageFile
 
     here = Path(__file__).resolve().parent
     # What a program has set in Pillow holds there too.
     told = {**vars(decoding), "truncated": ImageFile.LOAD_TRUNCATED_IMAGES, "most": Image.MAX_IMAGE_PIXELS}
-    installed = dict.fromkeys(str(Path(str(module.__file__)).resolve().parents[1]) for module in (PIL, np))
+    installed = dict.fromkeys(str(Path(str(module.__file__)).resolve().parents[1]) for module in (PIL, np, torch))
     command = [sys.executable, "-I", "-S", "-c", _PROGRAM, json.dumps(told), str(here.parent), str(here), *installed]
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     # Nothing is multiplied there, and a library that multiplies starts as many threads as there are cores.

@@ -110,7 +110,8 @@ def decode(origin: Origin, channels: Channels, limit: tuple[int, int]) -> Pixels
                 array = np.asarray(upright.resize(target[::-1], Image.Resampling.BICUBIC))
             else:
                 array = _reduced(np.array(upright), target)
-        except UnreadableImage:
+        except (UnreadableImage, ImportError):
+            # A process that lacks PyTorch says nothing of the image.
             raise
         except MemoryError as error:
             raise UnreadableImage("not enough memory to decode it") from error
