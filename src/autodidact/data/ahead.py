@@ -9,6 +9,8 @@ from threading import Event, Thread
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+BATCHES_AHEAD = 2
+"""Batches that are read and decoded while a model works."""
 PATIENCE = 0.1
 """Seconds after which the thread looks whether anybody is still waiting."""
 

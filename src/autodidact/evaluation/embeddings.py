@@ -11,7 +11,9 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 from tqdm import tqdm
 
+from autodidact.data.ahead import BATCHES_AHEAD, ahead
 from autodidact.data.batch import Batch
+from autodidact.data.returning import Returning, lagging
 from autodidact.data.source import Positions, Source
 from autodidact.model import Model
 from autodidact.model.memory import keeping_memory
@@ -45,19 +47,20 @@ class Embeddings:
     def at(self, positions: Positions) -> Float32[np.ndarray, "m d"]:
         """Vectors of the samples at these positions."""
         todo = np.unique(positions[~self._done[positions]])
-        starts = range(0, len(todo), self.batch_size)
-        bar = tqdm(starts, desc=self.title, unit="batch", disable=self.quiet, leave=False, delay=2)
-        with keeping_memory() as keep:
-            for start in bar:
-                self._fill(todo[start : start + self.batch_size])
+        parts = [todo[start : start + self.batch_size] for start in range(0, len(todo), self.batch_size)]
+        bar = tqdm(parts, desc=self.title, unit="batch", disable=self.quiet, leave=False, delay=2)
+        read = (self.source.batch(part) for part in parts)
+        with keeping_memory() as keep, ahead(read, BATCHES_AHEAD) as batches:
+            found = (Returning.of(self.featurise(batch).float()) for batch in batches)
+            for part, rows in zip(bar, lagging(found), strict=True):
+                self._fill(part, rows.here().numpy())
                 keep()
         if self._rows is None:
             return np.empty((0, 0), dtype=np.float32)
         return self._rows[positions]
 
-    def _fill(self, part: Positions) -> None:
-        """Compute the vectors at these positions."""
-        found = self.featurise(self.source.batch(part)).float().cpu().numpy()
+    def _fill(self, part: Positions, found: Float32[np.ndarray, "m d"]) -> None:
+        """Take in the vectors at these positions."""
         if not np.isfinite(found).all():
             row = part[~np.isfinite(found).reshape(len(found), -1).all(1)][0]
             raise ValueError(f"the embedding of '{self.source.names[int(row)]}' holds NaN or infinite values")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Self
 
 import torch
-from torch import Tensor
 
+from autodidact.data.returning import Returning
 from autodidact.methods.method import Loss
 from autodidact.objectives.shards import world_size
 
@@ -70,12 +70,10 @@ class _Shown:
     ----------
     names : of the terms.
     values : the total of all processes, this process's total, and of each term the value, or of several the largest.
-    arrived : when they are there; None where to read them is to wait for them.
     """
 
     names: list[str]
-    values: Tensor
-    arrived: torch.cuda.Event | None
+    values: Returning
 
     @classmethod
     def of(cls, loss: Loss) -> Self:
@@ -85,19 +83,11 @@ class _Shown:
         if world_size() > 1:
             # Where one process stops, all do, and the first saves nothing of what another one has spoilt.
             torch.distributed.all_reduce(values[:1])
-        if total.device.type != "cuda":
-            return cls(list(loss.terms), values, None)
-        host = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
-        host.copy_(values, non_blocking=True)
-        arrived = torch.cuda.Event()
-        arrived.record(torch.cuda.current_stream(total.device))
-        return cls(list(loss.terms), host, arrived)
+        return cls(list(loss.terms), Returning.of(values))
 
     def require_finite(self) -> None:
         """Raise `NonFinite` naming the terms that are NaN or infinite."""
-        if self.arrived is not None:
-            self.arrived.synchronize()
-        everywhere, total, *terms = self.values.tolist()
+        everywhere, total, *terms = self.values.here().tolist()
         if math.isfinite(everywhere):
             return
         if math.isfinite(total):

@@ -13,9 +13,10 @@ from tqdm import tqdm
 
 from autodidact.catalog import unknown
 from autodidact.data import Batch, Source
-from autodidact.data.ahead import ahead
+from autodidact.data.ahead import BATCHES_AHEAD, ahead
 from autodidact.data.courier import Courier, Sent
 from autodidact.data.open import write_skipped
+from autodidact.data.returning import Returning, lagging
 from autodidact.data.source import Stretch
 from autodidact.encoders.kept import PredictorModel
 from autodidact.model import Ability, Model
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".npy", ".jsonl")
 PART_SECONDS, PART_BYTES = 30.0, 64 << 20
 """After which what is done is written, so that a killed run has lost no more than that."""
-READ_AHEAD = 2
-"""Batches that are read and decoded while the model works."""
 
 
 def embed(run: str | Path | Model, data: Any, *, out: str | Path | None = None, **options: Any) -> Any:
@@ -127,10 +126,15 @@ def _said(
     bar = tqdm(total=len(source) or None, initial=start, desc=ability, unit="sample", disable=quiet)
     courier = Courier(torch.device(device)) if device == "cuda" else None
     read = ((stretch, _sent(stretch, courier)) for stretch in source.stretches(size, start))
-    with bar, keeping_memory() as keep, ahead(read, READ_AHEAD) as stretches:
-        for stretch, sent in stretches:
-            batch = stretch.batch if courier is None or sent is None else courier.receive(sent)
-            yield stretch, {} if batch is None else _columns(model, batch.to(device), ability)
+
+    def asked(stretch: Stretch, sent: Sent | None) -> tuple[Stretch, dict[str, Any]]:
+        batch = stretch.batch if courier is None or sent is None else courier.receive(sent)
+        return stretch, {} if batch is None else _asked(model, batch.to(device), ability)
+
+    with bar, keeping_memory() as keep, ahead(read, BATCHES_AHEAD) as stretches:
+        # A GPU is asked about the next batch before what it says of one is read. Others have answered by then.
+        for stretch, answer in lagging((asked(*each) for each in stretches), 0 if courier is None else 1):
+            yield stretch, _columns(model, answer, ability) if answer else {}
             bar.update(stretch.samples)
             keep()
 
@@ -173,21 +177,30 @@ def skipped_file(target: Path) -> Path:
     return target.with_suffix(".skipped.jsonl")
 
 
-def _columns(model: Model, batch: Batch, ability: str) -> dict[str, Any]:
-    """What the model says of a batch, as columns."""
+def _asked(model: Model, batch: Batch, ability: str) -> dict[str, Any]:
+    """What the model says of a batch, its tensors on their way to the host; under the ability's name if it is one."""
     with torch.inference_mode():
         said = getattr(model, ability)(batch)
-    if isinstance(said, Mapping):
-        return {name: values.cpu() if isinstance(values, torch.Tensor) else values for name, values in said.items()}
-    if isinstance(said, torch.Tensor):
-        said = said.float().cpu() if said.is_floating_point() else said.cpu()
+        if isinstance(said, torch.Tensor) and said.is_floating_point():
+            said = said.float()
+        if not isinstance(said, Mapping):
+            said = {ability: said}
+        return {name: Returning.of(value) if isinstance(value, torch.Tensor) else value for name, value in said.items()}
+
+
+def _columns(model: Model, answer: Mapping[str, Any], ability: str) -> dict[str, Any]:
+    """What was said of a batch, as columns."""
+    columns = {name: value.here() if isinstance(value, Returning) else value for name, value in answer.items()}
+    if columns.keys() != {ability}:
+        return columns
+    said = columns[ability]
     if ability == "embed":
         return {"embedding": said.flatten(1)}
     if ability == "predict" and isinstance(model, PredictorModel):
         if not model.classes:
             return {"value": said}
         return {"class": [model.classes[i] for i in said.argmax(1).tolist()], "probabilities": said}
-    return {ability: said}
+    return columns
 
 
 def _joined(parts: list[Any]) -> Any:
