@@ -11,7 +11,8 @@ import pytest
 
 from autodidact.data import Schema, open_source
 from autodidact.data.source import Source
-from autodidact.data.table import read_frame, table_source
+from autodidact.data.table import table_source
+from autodidact.data.table_file import read_frame
 
 ROWS = 200
 

@@ -21,7 +21,7 @@ from autodidact.data.table import table_source
 if TYPE_CHECKING:
     import datasets
 
-    from autodidact.data.open import Request
+    from autodidact.data.request import Request
 
 
 def is_saved(folder: Path) -> bool:

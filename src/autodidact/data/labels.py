@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from autodidact.catalog.nearest import unknown
 from autodidact.data.schema import Field
+from autodidact.data.table_file import read_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -175,8 +176,6 @@ def from_file(
         A column is absent or cannot be guessed, two rows contradict each other, or no row belongs to any file.
     """
     import pandas as pd
-
-    from autodidact.data.table import read_frame
 
     parts = sorted(path.glob("*.csv")) if path.is_dir() else [path]
     table = pd.concat([read_frame(part) for part in parts], ignore_index=True)

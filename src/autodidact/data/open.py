@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -25,11 +24,13 @@ from autodidact.data.images import SUFFIXES
 from autodidact.data.labels import FILE_SUFFIXES, Labels, Task, classes_of, from_file, labels_file
 from autodidact.data.packed import pixels_of
 from autodidact.data.pictures import ImageSource
-from autodidact.data.schema import Field, Schema
+from autodidact.data.request import Request
+from autodidact.data.schema import Schema
 from autodidact.data.shard_files import TAR
 from autodidact.data.source import Source
 from autodidact.data.splits import SPLIT_FOLDERS
 from autodidact.data.splits import split as cut
+from autodidact.data.table_file import read_frame
 
 SPLIT_SHARES = {"train": 0.8, "val": 0.1, "test": 0.1}
 NAMES = (*NAMED, "fashion_mnist")
@@ -45,40 +46,6 @@ ACCEPTED = (
     "saved Hugging Face dataset, hf:ID, hf-stream:ID, or one of the names "
     f"{', '.join(NAMES)}"
 )
-
-
-@dataclass(frozen=True)
-class Request:
-    """The options of `open_source` that say how data is taken, for those who open one kind of it."""
-
-    labels: str | None
-    task: Task
-    image_size: int | None
-    canvas: int | tuple[int, int] | None
-    channels: int | None
-    columns: dict[str, Any]
-    like: Schema | None
-    buffer: int
-    cache: bool
-    cache_dir: str | Path | None
-    workers: int
-    progress: bool
-    by_position: bool
-
-    @property
-    def known_label(self) -> Field | None:
-        """The label of the data that this data is to be like."""
-        return None if self.like is None else self.like.get("label") or self.like.get("target")
-
-    @property
-    def storage(self) -> dict[str, Any]:
-        """Arguments of `packed.pixels_of`."""
-        return {
-            "cache": self.cache,
-            "cache_dir": self.cache_dir,
-            "workers": self.workers,
-            "progress": self.progress,
-        }
 
 
 def open_source(
@@ -364,8 +331,6 @@ def _folder_labels(names: Sequence[str], root: Path, request: Request) -> Labels
 
 def _tables(paths: Sequence[Path], name: str, request: Request) -> Source:
     import pandas as pd
-
-    from autodidact.data.table import read_frame
 
     frames = [read_frame(path) for path in paths]
     for path, frame in zip(paths, frames, strict=True):

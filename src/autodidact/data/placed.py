@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from autodidact.data.images import Origin
     from autodidact.data.labels import Labels
-    from autodidact.data.open import Request
+    from autodidact.data.request import Request
 
 PIECE = 4 << 20
 """Bytes that are fetched at once of a tar file far away: one request for many small images."""

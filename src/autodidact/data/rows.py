@@ -23,7 +23,7 @@ from autodidact.data.table import table_source
 if TYPE_CHECKING:
     import pandas as pd
 
-    from autodidact.data.open import Request
+    from autodidact.data.request import Request
 
 LOOKED_AT = 1000
 """Rows at the beginning of a stream that tell what is not known otherwise: classes, columns, the canvas."""

@@ -29,7 +29,7 @@ from autodidact.data.shards import READERS, breaks_off, listed, patiently, sampl
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from autodidact.data.open import Request
+    from autodidact.data.request import Request
 
 VERSION = 1
 INDEX_ROWS = 65_536

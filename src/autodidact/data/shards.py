@@ -21,7 +21,7 @@ from autodidact.data.shard_files import CutOff, LostTouch, Shard, image_column, 
 from autodidact.data.stream import Drawn, Place, Raw, shuffled
 
 if TYPE_CHECKING:
-    from autodidact.data.open import Request
+    from autodidact.data.request import Request
 
 OPEN = 8
 """Shards that are read side by side, so that what comes after one another in a shard is not seen so."""
