@@ -20,7 +20,7 @@ from autodidact.lm import Sampling
 from autodidact.lm.kept import LanguageModel
 from autodidact.lm.local import LocalLM
 from autodidact.lm.scripted import ScriptedLM
-from autodidact.lm.task import read_task
+from autodidact.lm.task_file import read_task
 from autodidact.lm.tiny import tiny_lm
 from autodidact.methods.language.sft import SFT
 from autodidact.model import load_model

@@ -10,7 +10,8 @@ import pytest
 from autodidact.data.batch import Batch
 from autodidact.lm.instructions import Instance, Layout, instances_of, refused
 from autodidact.lm.kept import LanguageModel
-from autodidact.lm.task import Style, Task, read_task
+from autodidact.lm.task import Style, Task
+from autodidact.lm.task_file import read_task
 from autodidact.lm.tiny import tiny_lm
 
 LAYOUT = Layout()

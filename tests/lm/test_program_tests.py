@@ -13,7 +13,8 @@ import pytest
 from autodidact.evaluation.answers import compared, judged
 from autodidact.lm import program_tests, sandbox
 from autodidact.lm.program_tests import ProgramTests
-from autodidact.lm.task import Demonstration, Task, read_task
+from autodidact.lm.task import Demonstration, Task
+from autodidact.lm.task_file import read_task
 
 DOUBLE = "def double(x):\n    return 2 * x\n"
 TESTS = """

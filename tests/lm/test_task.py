@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from autodidact.lm.puzzles import puzzle
-from autodidact.lm.task import Demonstration, Principle, Style, Task, read_task
+from autodidact.lm.task import Demonstration, Principle, Style, Task
+from autodidact.lm.task_file import read_task
 
 SORT = """
 instruction: Put the letters in order.

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from autodidact.data.texts import read_passages
-from autodidact.lm.task import read_task
+from autodidact.lm.task_file import read_task
 from autodidact.worlds.language import Docstrings
 from autodidact.worlds.language.docstrings import ASKINGS, NONE, STANDARD
 

@@ -12,9 +12,10 @@ from autodidact.data.batching import (
     WholeBatching,
     collision_share,
 )
+from autodidact.data.combined import chained, mixed, together, united
 from autodidact.data.open import open_source
 from autodidact.data.schema import Field, Schema
-from autodidact.data.source import ArraySource, Source, chained, mixed, together, united
+from autodidact.data.source import ArraySource, Source
 from autodidact.data.splits import label_budget, label_fraction, split
 from autodidact.data.statistics import channel_statistics, describe, fingerprint, table_statistics
 from autodidact.data.store import Store, derive

@@ -12,10 +12,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from autodidact.catalog import Card, unknown
+from autodidact.data.combined import Together, together
 from autodidact.data.grouping import groups_of
 from autodidact.data.pairs import OTHER, pair_ids, stored_pairs
 from autodidact.data.schema import Field
-from autodidact.data.source import Source, Together, together
+from autodidact.data.source import Source
 from autodidact.data.store import Store
 from autodidact.evaluation.table import Table
 from autodidact.methods.image.paired import PairTriplets, check_mining, check_negatives

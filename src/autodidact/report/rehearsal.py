@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from autodidact.data.batch import Batch
-from autodidact.data.source import Source, Together
+from autodidact.data.combined import Together
+from autodidact.data.source import Source
 from autodidact.data.stream import StreamSource
 from autodidact.methods.method import Method, Progress, Views
 from autodidact.model import Encoder, Model

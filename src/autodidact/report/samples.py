@@ -13,7 +13,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from autodidact.data.batch import Batch
-from autodidact.data.source import Source, Together
+from autodidact.data.combined import Together
+from autodidact.data.source import Source
 from autodidact.data.stream import StreamSource
 from autodidact.model import Model
 from autodidact.model.model import embed

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from autodidact.data.ahead import ahead
 from autodidact.data.batch import Batch
 from autodidact.data.batching import Batching, RandomBatching
+from autodidact.data.combined import Chained, Mixed, Together
 from autodidact.data.courier import Courier
-from autodidact.data.source import Chained, Mixed, Positions, Source, Together
+from autodidact.data.source import Positions, Source
 from autodidact.data.stream import StreamSource
 
 Draw = Positions | dict[str, Positions]

@@ -12,7 +12,8 @@ import lightning as L
 import torch
 from lightning.pytorch.strategies import DDPStrategy, Strategy
 
-from autodidact.data.source import Source, Together
+from autodidact.data.combined import Together
+from autodidact.data.source import Source
 from autodidact.methods.method import Method
 from autodidact.model import Model
 from autodidact.model.memory import keeping_memory

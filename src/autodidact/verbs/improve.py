@@ -22,7 +22,8 @@ from autodidact.lm.ledger import Budgeted, Spent
 from autodidact.lm.local import LocalLM
 from autodidact.lm.names import LARGE, open_lm
 from autodidact.lm.recorded import Recorded
-from autodidact.lm.task import Task, read_task
+from autodidact.lm.task import Task
+from autodidact.lm.task_file import read_task
 from autodidact.methods.method import Method
 from autodidact.methods.on_task import OnTask
 from autodidact.model import Encoder, Model, load_model
@@ -79,7 +80,7 @@ def improve(
     method : name of a method that improves language models (`autodidact methods` lists them), or ``file.py:Class``.
     model : what generates, see `autodidact.lm.names.open_lm`: a folder of transformers, a name on the hub, a run of
         this verb, ``http://ADDRESS/v1#MODEL``; or a model.
-    task : YAML file, see `autodidact.lm.task.read_task`; or a task.
+    task : YAML file, see `autodidact.lm.task_file.read_task`; or a task.
     out : run folder; default ``runs/METHOD-TASK``. A run found there is gone on with, or returned when it is finished.
     student : what is trained, named in the same way; default the model itself, where it runs here.
     adapter : rank of the LoRA adapter that is trained, 0 to train all weights; default 16 for models of more than 200
