@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -51,13 +51,18 @@ class Embeddings:
         bar = tqdm(parts, desc=self.title, unit="batch", disable=self.quiet, leave=False, delay=2)
         read = (self.source.batch(part) for part in parts)
         with keeping_memory() as keep, ahead(read, BATCHES_AHEAD) as batches:
-            found = (Returning.of(self.featurise(batch).float()) for batch in batches)
-            for part, rows in zip(bar, lagging(found), strict=True):
+            for part, rows in zip(bar, lagging(self._asked(batches, keep)), strict=True):
                 self._fill(part, rows.here().numpy())
-                keep()
         if self._rows is None:
             return np.empty((0, 0), dtype=np.float32)
         return self._rows[positions]
+
+    def _asked(self, batches: Iterable[Batch], keep: Callable[[], None]) -> Iterator[Returning]:
+        """What the batches are turned into, on its way here."""
+        for batch in batches:
+            rows = Returning.of(self.featurise(batch).float())
+            keep()
+            yield rows
 
     def _fill(self, part: Positions, found: Float32[np.ndarray, "m d"]) -> None:
         """Take in the vectors at these positions."""
